@@ -1,0 +1,50 @@
+"""What every test shares: markers, hypothesis' settings, and figures for the summary."""
+
+from __future__ import annotations
+
+from importlib import metadata
+from typing import TYPE_CHECKING
+
+import hypothesis
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+MARKERS = (
+    "oldest: also run with the oldest wasmtime that is supported",
+    "slow: takes more than a second; leave out with -m 'not slow'",
+    "suite: needs a public test suite in a folder that the environment names",
+)
+
+# How long one example takes says nothing on a shared machine.
+hypothesis.settings.register_profile("wali", deadline=None)
+hypothesis.settings.load_profile("wali")
+
+_figures = pytest.StashKey[list[str]]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Register the markers."""
+    config.stash[_figures] = []
+    for marker in MARKERS:
+        config.addinivalue_line("markers", marker)
+
+
+def pytest_report_header() -> str:
+    """Name the wasmtime under test: there are two."""
+    return f"wasmtime: {metadata.version('wasmtime')}"
+
+
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    """Print the figures that tests have reported."""
+    for line in config.stash[_figures]:
+        terminalreporter.write_line(line)
+
+
+@pytest.fixture
+def report_figure(request: pytest.FixtureRequest) -> Callable[[str], None]:
+    """Return a function that adds one line of measured fact to the summary."""
+    return request.config.stash[_figures].append

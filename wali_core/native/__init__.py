@@ -1,0 +1,1 @@
+"""The trusted C core, and what builds it."""
