@@ -1,0 +1,84 @@
+"""WASI and WALI programs on wasmtime, confined.
+
+# General layout:
+#
+# _table.py            every call that a module may import; the build makes the C thunks from it
+# native/              the trusted C: thunks, descriptors, memory checks, capability mode, waiting
+# _bridge.py           the only module that calls wasmtime and the native core
+# _engine.py _cache.py compiling, and compiled modules on disk
+# _abi.py _link.py     which interface a module imports, and what stands behind each import
+# _guest.py            one program: memory, descriptors, shim, calls
+# _monitor.py          deadlines, Ctrl-C and captured output of guests that have a thread
+# _grants.py _stdio.py what a guest is given
+# _runtime.py _run.py  what the public functions are made of
+# cli.py               the command ``wali``
+
+Nothing is imported before it is used: ``wali run`` must start faster than ``import wasmtime``.
+"""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from wali_core._errors import GuestError as GuestError
+    from wali_core._errors import GuestExit as GuestExit
+    from wali_core._errors import GuestTimeout as GuestTimeout
+    from wali_core._errors import GuestTrap as GuestTrap
+    from wali_core._errors import ModuleError as ModuleError
+    from wali_core._errors import PolicyError as PolicyError
+    from wali_core._errors import UnsupportedPlatform as UnsupportedPlatform
+    from wali_core._errors import UseError as UseError
+    from wali_core._errors import WaliError as WaliError
+    from wali_core._guest import Guest as Guest
+    from wali_core._guest import Memory as Memory
+    from wali_core._run import CompletedGuest as CompletedGuest
+    from wali_core._run import GuestFailed as GuestFailed
+    from wali_core._run import run_sync as run_sync
+    from wali_core._runtime import Runtime as Runtime
+
+_HOMES = {
+    **dict.fromkeys(
+        (
+            "GuestError",
+            "GuestExit",
+            "GuestTimeout",
+            "GuestTrap",
+            "ModuleError",
+            "PolicyError",
+            "UnsupportedPlatform",
+            "UseError",
+            "WaliError",
+        ),
+        "_errors",
+    ),
+    **dict.fromkeys(("Guest", "Memory"), "_guest"),
+    **dict.fromkeys(("CompletedGuest", "GuestFailed", "run_sync"), "_run"),
+    "Runtime": "_runtime",
+}
+
+__all__ = sorted(_HOMES)
+
+
+def _require_platform() -> None:
+    import os
+    import sys
+
+    machine = os.uname().machine if hasattr(os, "uname") else "this machine"
+    if sys.platform != "linux" or machine not in ("x86_64", "aarch64"):
+        from wali_core._errors import UnsupportedPlatform
+
+        raise UnsupportedPlatform(f"wali_core runs on Linux on x86-64 and aarch64 only, not on {sys.platform} {machine}")
+
+
+_require_platform()
+
+
+def __getattr__(name: str) -> object:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module 'wali_core' has no attribute {name!r}")
+    from importlib import import_module
+
+    value = getattr(import_module(f"wali_core.{home}"), name)
+    globals()[name] = value
+    return value

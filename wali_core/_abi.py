@@ -1,0 +1,75 @@
+"""Which interface a module was made for, and who serves it.
+
+A shim is a Wasm module that offers an interface on top of ``wali`` and ``wali_guest``.  The core knows
+shims by the import modules that they serve and never imports one by name in its code: the usual one
+is looked up here, others by the entry point group ``wali.abi``.
+"""
+
+from __future__ import annotations
+
+from wali_core._errors import ModuleError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from typing import Protocol
+
+    from wali_core._engine import Module
+
+    class Shim(Protocol):
+        """What a provider offers as ``abi``."""
+
+        modules: Mapping[str, str]
+        """Import modules served, each with a prefix that an export with another meaning carries."""
+
+        def path(self) -> str:
+            """The path of the compiled shim."""
+
+        def configuration(
+            self, args: Sequence[bytes], env: Sequence[bytes], preopens: Sequence[tuple[int, bytes, bool]]
+        ) -> bytes:
+            """What the shim is told through its exports ``wasi_allocate`` and ``wasi_configure``."""
+
+
+WALI = "wali"
+_WASI = ("wasi_snapshot_preview1", "wasi_unstable")
+_KNOWN = dict.fromkeys(_WASI, "wasi_shim")  # found without reading every distribution's metadata
+
+
+def interface_of(module: Module) -> str | None:
+    """The one interface that a module imports: ``"wali"``, a WASI module's name, or None.
+
+    Raises ``ModuleError`` where it imports anything else, or two interfaces: a WASI guest that could
+    also name raw system calls would not be confined by the shim.
+    """
+    names = module.import_modules
+    unknown = sorted(name for name in names if name != WALI and name not in _KNOWN and not _provider(name))
+    if unknown:
+        example = next(f"{item.module}.{item.name}" for item in module.imports if item.module == unknown[0])
+        raise ModuleError(
+            f"{module.origin}: imports {example}: wali serves only the modules {', '.join(_WASI)} and {WALI}"
+        )
+    if WALI in names and len(names) > 1:
+        raise ModuleError(f"{module.origin}: imports both wali and {min(names - {WALI})}: a module may use one of them only")
+    return min(names) if names else None
+
+
+def _provider(name: str) -> str | None:
+    """The entry point that serves an import module the core has not heard of."""
+    from importlib.metadata import entry_points
+
+    for point in entry_points(group="wali.abi", name=name):
+        return point.value.partition(":")[0]
+    return None
+
+
+def shim_for(name: str) -> Shim:
+    """The provider for an import module.  Raises ``ModuleError`` where it is not installed."""
+    from importlib import import_module
+
+    provider = _KNOWN.get(name) or _provider(name)
+    try:
+        shim: Shim = import_module(provider or "").abi
+    except (ImportError, ValueError) as error:
+        raise ModuleError(f"nothing installed serves {name}: the package {provider} is missing ({error})") from error
+    return shim

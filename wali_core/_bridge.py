@@ -1,0 +1,412 @@
+"""The only module that calls wasmtime's C API and the native core.
+
+It declares with ctypes the functions that it needs and loads wasmtime's own library itself: the
+Python package of wasmtime is found, but none of its code runs, which saves most of the start-up
+time.  Every symbol is looked up here, at import; a wasmtime that lacks one is refused at once.
+``tests/wali_core/test_bridge.py`` compares the structs with wasmtime's own declarations.
+
+Pointers to wasmtime's objects are plain integers (``c_void_p``).  What owns them, and frees them, is
+said where they are stored.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import sys
+from ctypes import POINTER, byref, c_bool, c_char_p, c_int32, c_int64, c_size_t, c_uint8, c_uint32, c_uint64, c_void_p
+from importlib.machinery import PathFinder
+
+from wali_core._errors import ModuleError, UnsupportedPlatform
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from typing import Any, Final
+
+OLDEST_WASMTIME: Final = 48
+"""The oldest major that the tests run on."""
+
+
+# --- structs of wasmtime's C API ---------------------------------------------------------------------
+
+
+class ByteVec(ctypes.Structure):
+    """``wasm_byte_vec_t``, and the shape of every other ``wasm_*_vec_t``."""
+
+    _fields_ = (("size", c_size_t), ("data", c_void_p))
+    size: int
+    data: int | None
+
+
+class Func(ctypes.Structure):
+    """``wasmtime_func_t``"""
+
+    _fields_ = (("store_id", c_uint64), ("private", c_void_p))
+
+
+class Instance(ctypes.Structure):
+    """``wasmtime_instance_t``"""
+
+    _fields_ = (("store_id", c_uint64), ("private", c_size_t))
+
+
+class _MemoryHandle(ctypes.Structure):
+    _fields_ = (("store_id", c_uint64), ("private1", c_uint32))
+
+
+class Memory(ctypes.Structure):
+    """``wasmtime_memory_t``"""
+
+    _fields_ = (("handle", _MemoryHandle), ("private2", c_uint32))
+
+
+class ExternUnion(ctypes.Union):
+    """The union of ``wasmtime_extern_t``; tables and globals are as large as memories."""
+
+    _fields_ = (("func", Func), ("memory", Memory), ("sharedmemory", c_void_p))
+    func: Func
+    memory: Memory
+
+
+class Extern(ctypes.Structure):
+    """``wasmtime_extern_t``"""
+
+    _fields_ = (("kind", c_uint8), ("of", ExternUnion))
+    kind: int
+    of: ExternUnion
+
+
+class ValRaw(ctypes.Union):
+    """``wasmtime_val_raw_t``: 16 bytes, untagged."""
+
+    _fields_ = (
+        ("i32", c_int32),
+        ("i64", c_int64),
+        ("f32", ctypes.c_float),
+        ("f64", ctypes.c_double),
+        ("v128", c_uint8 * 16),
+    )
+    i32: int
+    i64: int
+    f32: float
+    f64: float
+
+
+EXTERN_FUNC, EXTERN_GLOBAL, EXTERN_TABLE, EXTERN_MEMORY = 0, 1, 2, 3
+VALUE_KINDS: Final = {0: "i32", 1: "i64", 2: "f32", 3: "f64"}
+
+
+# --- structs of the core (core.h) --------------------------------------------------------------------
+
+
+class Context(ctypes.Structure):
+    """The first part of ``struct context``, which Python may look into."""
+
+    _fields_ = (
+        ("stop", c_uint32),
+        ("status", c_int32),
+        ("deadline", c_int64),
+        ("calls", c_uint64),
+        ("waits", c_uint64),
+        ("wake", c_int32),
+        ("refused_write", c_int32),
+    )
+    stop: int
+    status: int
+    deadline: int
+    calls: int
+    waits: int
+    wake: int
+    refused_write: int
+
+
+STOP_NONE, STOP_EXIT, STOP_TIMEOUT, STOP_INTERRUPT = 0, 1, 2, 3
+NO_DEADLINE: Final = 2**63 - 1
+DESCRIPTOR_CLOEXEC, DESCRIPTOR_BORROWED, DESCRIPTOR_SHARED = 1, 2, 4
+DESCRIPTOR_READ_ONLY, DESCRIPTOR_MAY_REACH_PROC = 8, 16
+
+
+class _Call(ctypes.Structure):
+    _fields_ = (
+        ("module", c_char_p),
+        ("name", c_char_p),
+        ("parameters", c_char_p),
+        ("result", c_char_p),
+        ("group", c_char_p),
+        ("native", c_void_p),
+        ("capable", c_void_p),
+        ("capable_guest", c_void_p),
+    )
+
+
+class Denial(ctypes.Structure):
+    """``struct denial``: what a call answers that the gate holds back, and how often it did."""
+
+    _fields_ = (("result", c_int64), ("count", c_uint64))
+    result: int
+    count: int
+
+
+# --- wasmtime's library ------------------------------------------------------------------------------
+
+P = c_void_p
+
+# name: (result, arguments).  An error, a trap and every object is a pointer.
+_WASMTIME: Final[dict[str, tuple[Any, tuple[Any, ...]]]] = {
+    "wasm_byte_vec_delete": (None, (P,)),
+    "wasm_config_new": (P, ()),
+    "wasmtime_config_epoch_interruption_set": (None, (P, c_bool)),
+    "wasmtime_config_memory_may_move_set": (None, (P, c_bool)),
+    "wasmtime_config_max_wasm_stack_set": (None, (P, c_size_t)),
+    "wasmtime_config_shared_memory_set": (None, (P, c_bool)),
+    "wasmtime_config_parallel_compilation_set": (None, (P, c_bool)),
+    "wasm_engine_new_with_config": (P, (P,)),
+    "wasm_engine_delete": (None, (P,)),
+    "wasmtime_engine_increment_epoch": (None, (P,)),
+    "wasmtime_module_new": (P, (P, c_char_p, c_size_t, POINTER(P))),
+    "wasmtime_module_delete": (None, (P,)),
+    "wasmtime_module_serialize": (P, (P, POINTER(ByteVec))),
+    "wasmtime_module_deserialize_file": (P, (P, c_char_p, POINTER(P))),
+    "wasmtime_module_imports": (None, (P, POINTER(ByteVec))),
+    "wasmtime_module_exports": (None, (P, POINTER(ByteVec))),
+    "wasm_importtype_vec_delete": (None, (POINTER(ByteVec),)),
+    "wasm_importtype_module": (POINTER(ByteVec), (P,)),
+    "wasm_importtype_name": (POINTER(ByteVec), (P,)),
+    "wasm_importtype_type": (P, (P,)),
+    "wasm_exporttype_vec_delete": (None, (POINTER(ByteVec),)),
+    "wasm_exporttype_name": (POINTER(ByteVec), (P,)),
+    "wasm_exporttype_type": (P, (P,)),
+    "wasm_externtype_kind": (c_uint8, (P,)),
+    "wasm_externtype_as_functype_const": (P, (P,)),
+    "wasm_functype_params": (POINTER(ByteVec), (P,)),
+    "wasm_functype_results": (POINTER(ByteVec), (P,)),
+    "wasm_functype_delete": (None, (P,)),
+    "wasm_valtype_kind": (c_uint8, (P,)),
+    "wasmtime_linker_new": (P, (P,)),
+    "wasmtime_linker_delete": (None, (P,)),
+    "wasmtime_linker_define_func_unchecked": (P, (P, c_char_p, c_size_t, c_char_p, c_size_t, P, P, P, P)),
+    "wasmtime_linker_instantiate_pre": (P, (P, P, POINTER(P))),
+    "wasmtime_instance_pre_instantiate": (P, (P, P, POINTER(Instance), POINTER(P))),
+    "wasmtime_instance_pre_delete": (None, (P,)),
+    "wasmtime_instance_new": (P, (P, P, P, c_size_t, POINTER(Instance), POINTER(P))),
+    "wasmtime_instance_export_get": (c_bool, (P, POINTER(Instance), c_char_p, c_size_t, POINTER(Extern))),
+    "wasmtime_store_new": (P, (P, P, P)),
+    "wasmtime_store_context": (P, (P,)),
+    "wasmtime_store_delete": (None, (P,)),
+    "wasmtime_store_limiter": (None, (P, c_int64, c_int64, c_int64, c_int64, c_int64)),
+    "wasmtime_store_epoch_deadline_callback": (None, (P, P, P, P)),
+    "wasmtime_context_set_epoch_deadline": (None, (P, c_uint64)),
+    "wasmtime_func_type": (P, (P, POINTER(Func))),
+    "wasmtime_func_call_unchecked": (P, (P, POINTER(Func), P, c_size_t, POINTER(P))),
+    "wasmtime_memory_data": (P, (P, POINTER(Memory))),
+    "wasmtime_memory_data_size": (c_size_t, (P, POINTER(Memory))),
+    "wasmtime_error_message": (None, (P, POINTER(ByteVec))),
+    "wasmtime_error_delete": (None, (P,)),
+    "wasm_trap_message": (None, (P, POINTER(ByteVec))),
+    "wasm_trap_trace": (None, (P, POINTER(ByteVec))),
+    "wasm_trap_delete": (None, (P,)),
+    "wasm_frame_vec_delete": (None, (POINTER(ByteVec),)),
+    "wasm_frame_func_index": (c_uint32, (P,)),
+    "wasmtime_frame_func_name": (POINTER(ByteVec), (P,)),
+}
+
+# What the core calls, in the order of struct wasmtime_api; libc's clock_gettime follows.
+_CORE_NEEDS: Final = (
+    "wasmtime_caller_context",
+    "wasmtime_context_get_data",
+    "wasmtime_memory_data",
+    "wasmtime_memory_data_size",
+    "wasmtime_trap_new",
+    "wasmtime_error_new",
+)
+
+_CORE: Final[dict[str, tuple[Any, tuple[Any, ...]]]] = {
+    "wali_init": (None, (P,)),
+    "wali_install_fault_handler": (c_int64, ()),
+    "wali_context_size": (c_uint64, ()),
+    "wali_context_init": (None, (P, c_uint32)),
+    "wali_context_bind": (None, (P, c_uint32, P, POINTER(Memory), c_uint32)),
+    "wali_context_close": (None, (P,)),
+    "wali_descriptor_set": (c_int64, (P, c_int32, c_int32, c_uint32)),
+    "wali_descriptor_host": (c_int32, (P, c_int32)),
+    "wali_interrupt": (None, (P,)),
+}
+
+
+def _machine() -> str:
+    machine = os.uname().machine
+    if sys.platform != "linux" or machine not in ("x86_64", "aarch64"):
+        raise UnsupportedPlatform(f"wali_core runs on Linux on x86-64 and aarch64 only, not on {sys.platform} {machine}")
+    return machine
+
+
+def _declare(library: ctypes.CDLL, symbols: dict[str, tuple[Any, tuple[Any, ...]]], origin: str) -> dict[str, Any]:
+    functions = {}
+    for name, (result, arguments) in symbols.items():
+        function = getattr(library, name, None)
+        if function is None:
+            raise UnsupportedPlatform(
+                f"{origin} has no {name}: wali_core needs wasmtime {OLDEST_WASMTIME} or newer, of a major it knows"
+            )
+        function.restype, function.argtypes = result, arguments
+        functions[name] = function
+    return functions
+
+
+def _find_wasmtime() -> str:
+    """The path of wasmtime's shared library: found beside its package, whose code does not run."""
+    spec = PathFinder.find_spec("wasmtime")
+    for folder in (spec.submodule_search_locations or ()) if spec else ():
+        path = f"{folder}/linux-{MACHINE}/_libwasmtime.so"
+        if os.path.exists(path):
+            return path
+    raise UnsupportedPlatform("the package wasmtime is not installed for this machine: pip install wasmtime")
+
+
+def _address(function: Any) -> int:
+    address: int | None = ctypes.cast(function, c_void_p).value
+    assert address is not None
+    return address
+
+
+MACHINE: Final = _machine()
+WASMTIME_PATH: Final = _find_wasmtime()
+CORE_PATH: Final = os.path.join(os.path.dirname(__file__), "native", "libwali.so")
+
+_wasmtime = ctypes.CDLL(WASMTIME_PATH)
+W: Final = _declare(_wasmtime, _WASMTIME, WASMTIME_PATH)
+
+
+def _libc_clock_gettime() -> int:
+    return _address(ctypes.CDLL(None).clock_gettime)
+
+
+class Core:
+    """A loaded native core: its functions, and the calls that it offers.
+
+    There is one, ``core``.  Tests load others, broken on purpose.
+    """
+
+    def __init__(self, path: str) -> None:
+        try:
+            self._library = ctypes.CDLL(path)
+        except OSError as error:
+            raise UnsupportedPlatform(f"the native core {path} does not load ({error}): build it with pip install .") from error
+        functions = _declare(self._library, _CORE, path)
+        self.context_init = functions["wali_context_init"]
+        self.context_bind = functions["wali_context_bind"]
+        self.context_close = functions["wali_context_close"]
+        self.descriptor_set = functions["wali_descriptor_set"]
+        self.descriptor_host = functions["wali_descriptor_host"]
+        self.interrupt = functions["wali_interrupt"]
+        self.install_fault_handler = functions["wali_install_fault_handler"]
+        self.context_size: int = functions["wali_context_size"]()
+        self.denied = _address(self._library.wali_denied)
+        self.on_epoch = _address(self._library.wali_on_epoch)
+        self._api = (c_void_p * (len(_CORE_NEEDS) + 1))()
+        for i, name in enumerate(_CORE_NEEDS):
+            self._api[i] = _address(getattr(_wasmtime, name))
+        self._api[len(_CORE_NEEDS)] = _libc_clock_gettime()
+        functions["wali_init"](self._api)
+        count = c_uint64.in_dll(self._library, "wali_call_count").value
+        rows = (_Call * count).in_dll(self._library, "wali_calls")
+        self.calls = {(row.module.decode(), row.name.decode()): row for row in rows}
+
+
+core: Core = Core(CORE_PATH)
+
+
+# --- small things on top -----------------------------------------------------------------------------
+
+
+def text_of(vector: ByteVec) -> str:
+    return ctypes.string_at(vector.data, vector.size).decode("utf-8", "replace") if vector.data else ""
+
+
+def _message(describe: Any, pointer: int) -> str:
+    vector = ByteVec()
+    describe(pointer, byref(vector))
+    try:
+        return text_of(vector).rstrip("\0")
+    finally:
+        W["wasm_byte_vec_delete"](byref(vector))
+
+
+def error_message(error: int) -> str:
+    """The text of a ``wasmtime_error_t``, which is freed."""
+    try:
+        return _message(W["wasmtime_error_message"], error)
+    finally:
+        W["wasmtime_error_delete"](error)
+
+
+def trap_message(trap: int) -> tuple[str, tuple[str, ...]]:
+    """The text of a ``wasm_trap_t`` and the names of its frames, innermost first.  It is freed."""
+    vector = ByteVec()
+    try:
+        message = _message(W["wasm_trap_message"], trap)
+        W["wasm_trap_trace"](trap, byref(vector))
+        frames = (c_void_p * vector.size).from_address(vector.data) if vector.data else ()
+        return message, tuple(_frame_name(frame) for frame in frames)
+    finally:
+        W["wasm_frame_vec_delete"](byref(vector))
+        W["wasm_trap_delete"](trap)
+
+
+def _frame_name(frame: int) -> str:
+    name = W["wasmtime_frame_func_name"](frame)
+    return text_of(name.contents) if name else f"function {W['wasm_frame_func_index'](frame)}"
+
+
+def check(error: int | None) -> None:
+    """Raise ``ModuleError`` with the text of an error, if there is one."""
+    if error:
+        raise ModuleError(error_message(error))
+
+
+class ImportType:
+    """One import or export of a module.  ``functype`` is borrowed from the vector it came in."""
+
+    __slots__ = ("functype", "kind", "module", "name", "parameters", "results")
+
+    def __init__(self, module: str, name: str, externtype: int) -> None:
+        self.module, self.name = module, name
+        self.kind: int = W["wasm_externtype_kind"](externtype)
+        self.functype: int | None = None
+        self.parameters = self.results = ""
+        if self.kind == EXTERN_FUNC:
+            self.functype = W["wasm_externtype_as_functype_const"](externtype)
+            self.parameters = types_of(W["wasm_functype_params"](self.functype))
+            self.results = types_of(W["wasm_functype_results"](self.functype))
+
+
+_LETTERS: Final = {0: "i", 1: "I", 2: "f", 3: "F"}
+
+
+def types_of(vector: Any) -> str:
+    """The types of a ``wasm_valtype_vec_t``, a letter each: i I f F, ? for references and vectors."""
+    size = vector.contents.size
+    if not size:
+        return ""
+    return "".join(_LETTERS.get(W["wasm_valtype_kind"](t), "?") for t in (c_void_p * size).from_address(vector.contents.data))
+
+
+class TypeVector:
+    """The imports or exports of a module; it owns what its items borrow."""
+
+    def __init__(self, module: int, *, imports: bool) -> None:
+        self._vector = ByteVec()
+        self._imports = imports
+        kind = "import" if imports else "export"
+        W[f"wasmtime_module_{kind}s"](module, byref(self._vector))
+        name, externtype = W[f"wasm_{kind}type_name"], W[f"wasm_{kind}type_type"]
+        pointers = (c_void_p * self._vector.size).from_address(self._vector.data) if self._vector.data else ()
+        self.items = tuple(
+            ImportType(text_of(W["wasm_importtype_module"](p).contents) if imports else "", text_of(name(p).contents), externtype(p))
+            for p in pointers
+        )
+
+    def close(self) -> None:
+        W[f"wasm_{'import' if self._imports else 'export'}type_vec_delete"](byref(self._vector))
+        self.items = ()

@@ -1,0 +1,159 @@
+"""The compiler and its settings, and modules compiled by it."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from ctypes import byref, c_void_p
+
+from wali_core import _bridge as bridge
+from wali_core._bridge import W
+from wali_core._cache import Cache, digest
+from wali_core._errors import ModuleError, UseError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Final
+
+_MAGIC: Final = b"\0asm"
+_CORE_VERSION: Final = b"\1\0\0\0"
+_COMPONENT_VERSION: Final = b"\r\0\1\0"
+
+# What a guest's own recursion may use.  Threads with 1 MiB stacks (musl's) must have room for it, and
+# for the host's frames below.
+_STACK: Final = 512 * 1024
+
+# Part of every cache key: what is not in wasmtime's own check of an artefact.
+_SETTINGS: Final = f"1;epochs;stack={_STACK};fixed memories"
+
+
+def sniff(data: bytes, origin: str) -> None:
+    """Raise ``ModuleError`` where ``data`` is plainly not a core module."""
+    if data[:4] != _MAGIC:
+        what = "an empty file" if not data else "not a WebAssembly module (its first bytes are not \\0asm)"
+        if data[:2] == b"#!" or data[:4] == b"\x7fELF":
+            what = "a native program, not a WebAssembly module"
+        elif data.lstrip()[:7] == b"(module":
+            what = "WebAssembly text; assemble it first (wat2wasm, or wasmtime.wat2wasm in Python)"
+        raise ModuleError(f"{origin}: {what}")
+    if data[4:8] == _COMPONENT_VERSION:
+        raise ModuleError(f"{origin}: a component (WASI preview 2 or later); wali runs core modules: build it for wasm32-wasip1")
+    if data[4:8] != _CORE_VERSION:
+        raise ModuleError(f"{origin}: a truncated module, or one of an unknown version")
+
+
+class Engine:
+    """One wasmtime engine.  May be shared between threads."""
+
+    def __init__(self, core: bridge.Core) -> None:
+        self.core = core
+        config = W["wasm_config_new"]()
+        W["wasmtime_config_epoch_interruption_set"](config, True)
+        # A memory that never moves is what lets the core keep its address.
+        W["wasmtime_config_memory_may_move_set"](config, False)
+        W["wasmtime_config_max_wasm_stack_set"](config, _STACK)
+        W["wasmtime_config_shared_memory_set"](config, True)
+        self.pointer: int | None = W["wasm_engine_new_with_config"](config)
+        if not self.pointer:
+            raise ModuleError("wasmtime could not make an engine on this processor")
+        if core.install_fault_handler() < 0:
+            raise UseError("the core's SIGSEGV handler could not be installed")
+        self._fingerprint: str | None = None
+
+    def increment_epoch(self) -> None:
+        """Bring every guest of this engine to its safepoint soon.  From any thread."""
+        W["wasmtime_engine_increment_epoch"](self.pointer)
+
+    def key(self, data: bytes) -> str:
+        """The cache key of a module."""
+        if self._fingerprint is None:
+            status = os.stat(bridge.WASMTIME_PATH)
+            self._fingerprint = f"{bridge.WASMTIME_PATH};{status.st_size};{status.st_mtime_ns};{bridge.MACHINE}"
+        return digest(data, _SETTINGS, self._fingerprint)
+
+    def compile(
+        self, data: bytes, origin: str, cache: Cache | None, on_compile: Callable[[int], None] | None = None
+    ) -> Module:
+        """The compiled module, from the cache where it holds it.
+
+        ``origin`` names the module in errors; ``on_compile`` is told its size in bytes before a
+        compilation that may take long.  Raises ``ModuleError``.
+        """
+        sniff(data, origin)
+        key = self.key(data)
+        pointer = cache.load(key, self._deserialize) if cache else None
+        if pointer is None:
+            if on_compile:
+                on_compile(len(data))
+            pointer = self._compile(data, origin)
+            if cache and cache.usable:
+                self._serialize(pointer, cache, key)
+        return Module(self, pointer, origin)
+
+    def _compile(self, data: bytes, origin: str) -> int:
+        out = c_void_p()
+        error = W["wasmtime_module_new"](self.pointer, data, len(data), byref(out))
+        if error:
+            raise ModuleError(f"{origin}: {_first_line(bridge.error_message(error))}")
+        assert out.value is not None
+        return out.value
+
+    def _serialize(self, module: int, cache: Cache, key: str) -> None:
+        vector = bridge.ByteVec()
+        if error := W["wasmtime_module_serialize"](module, byref(vector)):
+            bridge.error_message(error)  # frees it: a module that cannot be kept still runs
+            return
+        assert vector.data is not None
+        try:
+            cache.store(key, memoryview((ctypes.c_char * vector.size).from_address(vector.data)))
+        finally:
+            W["wasm_byte_vec_delete"](byref(vector))
+
+    def _deserialize(self, path: bytes) -> int | None:
+        out = c_void_p()
+        if error := W["wasmtime_module_deserialize_file"](self.pointer, path, byref(out)):
+            bridge.error_message(error)
+            return None
+        return out.value
+
+    def close(self) -> None:
+        if self.pointer:
+            W["wasm_engine_delete"](self.pointer)
+            self.pointer = None
+
+
+def _first_line(text: str) -> str:
+    """wasmtime's errors are chains; the innermost cause says what is wrong with the file."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    causes = [line.split(":", 1)[1].strip() if line[:1].isdigit() and ":" in line else line for line in lines]
+    return causes[-1] if causes else "not a valid module"
+
+
+class Module:
+    """A compiled module.  May be shared between threads and guests of one ``Runtime``."""
+
+    def __init__(self, engine: Engine, pointer: int, origin: str) -> None:
+        self.engine = engine
+        self.pointer: int | None = pointer
+        self.origin = origin
+        self._types = bridge.TypeVector(pointer, imports=True)
+        self.imports = self._types.items
+
+    @property
+    def import_modules(self) -> frozenset[str]:
+        """The names of the modules that it imports from."""
+        return frozenset(item.module for item in self.imports)
+
+    def close(self) -> None:
+        if self.pointer:
+            self._types.close()
+            self.imports = ()
+            W["wasmtime_module_delete"](self.pointer)
+            self.pointer = None
+
+    def __del__(self) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<Module {self.origin}>"

@@ -1,0 +1,72 @@
+"""Everything that this library raises on purpose.
+
+::
+
+    WaliError
+    ├── UnsupportedPlatform   not Linux on x86-64 or aarch64, or a wasmtime that we cannot use
+    ├── ModuleError           the file is not a module that we run: whoever made it must act
+    ├── PolicyError           what was asked for is not granted, or cannot be: the caller must act
+    ├── GuestError            the guest ended in another way than by returning
+    │   ├── GuestExit         it called exit: ``status`` says with what
+    │   ├── GuestTrap         it did something undefined: ``frames`` says where
+    │   └── GuestTimeout      its time was up (also a ``TimeoutError``)
+    └── UseError              the library was used in a way that it forbids (also a ``RuntimeError``)
+
+An errno that a guest gets is a value and never appears here.
+"""
+
+from __future__ import annotations
+
+
+class WaliError(Exception):
+    """The root: ``except WaliError`` catches all that follows."""
+
+
+class UnsupportedPlatform(WaliError, ImportError):
+    """This machine, or the installed wasmtime, cannot run the core."""
+
+
+class ModuleError(WaliError, ValueError):
+    """The module cannot be run: what is wrong with it, and what to do."""
+
+
+class PolicyError(WaliError, ValueError):
+    """A grant or a policy cannot be had as it was written."""
+
+
+class UseError(WaliError, RuntimeError):
+    """A guest was used by another thread than its own, or after it was closed."""
+
+
+class GuestError(WaliError):
+    """A guest ended early.  ``stdout`` and ``stderr`` hold what was captured until then."""
+
+    stdout: bytes | None = None
+    stderr: bytes | None = None
+
+
+class GuestExit(GuestError):
+    """The guest called exit (WASI ``proc_exit``, Linux ``exit_group(2)``) inside a call."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__(f"the guest exited with status {status}")
+        self.status = status
+
+
+class GuestTrap(GuestError):
+    """The guest trapped: unreachable code, an access outside its memory, a full stack …
+
+    ``frames`` are the names of the functions it was in, innermost first.
+    """
+
+    def __init__(self, message: str, frames: tuple[str, ...] = ()) -> None:
+        super().__init__(message)
+        self.frames = frames
+
+
+class GuestTimeout(GuestError, TimeoutError):
+    """The guest was still running, or waiting, when its time was up."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(f"the guest was stopped after its {seconds:g} s")
+        self.seconds = seconds

@@ -1,0 +1,137 @@
+"""What a guest is given: directories, environment, limits; from the caller's words and a policy."""
+
+from __future__ import annotations
+
+import os
+
+from wali_core._errors import PolicyError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from capabilities import Policy
+
+    Dirs = Mapping[str, str | os.PathLike[str] | tuple[str | os.PathLike[str], str]]
+
+
+class Preopen:
+    """A directory of the host under a name of the guest's."""
+
+    __slots__ = ("guest", "host", "read_only")
+
+    def __init__(self, guest: str, host: str, *, read_only: bool) -> None:
+        self.guest, self.host, self.read_only = guest, host, read_only
+
+    def open(self) -> tuple[int, bool]:
+        """A descriptor of the directory, and whether a procfs is mounted beneath it.
+
+        Raises ``PolicyError`` where it cannot be had, or is procfs itself: ``/proc/self/mem`` there
+        is the memory of the engine.
+        """
+        flags = os.O_DIRECTORY | os.O_CLOEXEC
+        try:
+            try:
+                fd = os.open(self.host, flags | os.O_RDONLY)
+            except PermissionError:
+                fd = os.open(self.host, flags | os.O_PATH)  # can be walked through, if not listed
+        except (OSError, ValueError) as error:
+            reason = error.strerror if isinstance(error, OSError) else str(error)
+            raise PolicyError(f"directory {self.guest!r}: cannot open {self.host} on the host: {reason}") from None
+        try:
+            return fd, self._reaches_proc(fd)
+        except BaseException:
+            os.close(fd)
+            raise
+
+    def _reaches_proc(self, fd: int) -> bool:
+        mounts = _proc_mounts()
+        if mounts is None:
+            return True  # unknown: let the core look at everything that is opened
+        path = os.path.realpath(f"/proc/self/fd/{fd}")
+        if any(_beneath(path, mount) for mount in mounts):
+            raise PolicyError(f"directory {self.guest!r}: {self.host} lies on procfs, which is never granted: it holds the engine's own memory")
+        return any(_beneath(mount, path) for mount in mounts)
+
+
+def _beneath(path: str, folder: str) -> bool:
+    return path == folder or path.startswith(folder.rstrip("/") + "/")
+
+
+def _proc_mounts() -> list[str] | None:
+    """Where procfs is mounted, or None where that cannot be known (proc(5), mountinfo)."""
+    try:
+        with open("/proc/self/mountinfo", "rb") as file:
+            lines = file.read().split(b"\n")
+    except OSError:
+        return None
+    found = []
+    for line in lines:
+        before, _, after = line.partition(b" - ")
+        if after.startswith(b"proc "):
+            found.append(os.fsdecode(_unescape(before.split(b" ")[4])))
+    return found
+
+
+def _unescape(field: bytes) -> bytes:
+    """mountinfo writes space, tab, newline and backslash as three octal digits."""
+    parts = field.split(b"\\")
+    return parts[0] + b"".join(bytes([int(p[:3], 8)]) + p[3:] for p in parts[1:])
+
+
+class Grants:
+    """Everything that a guest gets, resolved."""
+
+    def __init__(self) -> None:
+        self.preopens: dict[str, Preopen] = {}
+        self.env: dict[str, str] = {}
+        self.wall_time: float | None = None
+        self.memory: int | None = None
+
+    def add_policy(self, policy: Policy) -> None:
+        for grant in (*policy.filesystem.read_only, *policy.filesystem.read_write):
+            self.preopens[grant.guest] = Preopen(grant.guest, grant.host, read_only=not grant.read_write)
+        for name in policy.environment.inherit:
+            if name in os.environ:
+                self.env[name] = os.environ[name]
+        self.env.update(policy.environment.set)
+        self.wall_time = policy.limits.wall_time
+        self.memory = policy.limits.memory
+
+    def add_dirs(self, dirs: Dirs) -> None:
+        """``{guest: host}`` or ``{guest: (host, "ro" | "rw")}``; read-only where nothing is said."""
+        for guest, value in dirs.items():
+            host, mode = value if isinstance(value, tuple) else (value, "ro")
+            if mode not in ("ro", "rw"):
+                raise PolicyError(f"dirs: {guest!r}: the mode is {mode!r}, it must be 'ro' or 'rw'")
+            self._add(guest, os.fspath(host), read_only=mode == "ro")
+
+    def _add(self, guest: str, host: str, *, read_only: bool) -> None:
+        if not guest or "\0" in guest:
+            raise PolicyError(f"directory name {guest!r}: it must not be empty, nor hold a NUL")
+        self.preopens[guest] = Preopen(guest, host, read_only=read_only)
+
+    def add_env(self, env: Mapping[str, str]) -> None:
+        for name, value in env.items():
+            if not name or "=" in name or "\0" in name or "\0" in value:
+                raise PolicyError(f"environment variable {name!r}: a name has no '=', and neither has a NUL")
+            self.env[name] = value
+
+    def limit_time(self, seconds: float) -> None:
+        """Narrow the time; the policy's own limit stays where it is shorter."""
+        self.wall_time = seconds if self.wall_time is None else min(self.wall_time, seconds)
+
+    def add_everything(self) -> None:
+        """``--allow-all``: the whole file system, the working directory, the whole environment."""
+        self._add("/", "/", read_only=False)
+        self._add(".", ".", read_only=False)
+        self.env = dict(os.environ)
+
+
+def encoded(words: Iterable[str | bytes], what: str) -> list[bytes]:
+    """Arguments as bytes.  Raises ``PolicyError`` for what no program can be given."""
+    out = [os.fsencode(word) for word in words]
+    for word in out:
+        if b"\0" in word:
+            raise PolicyError(f"{what} {word!r}: it holds a NUL")
+    return out

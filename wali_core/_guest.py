@@ -1,0 +1,355 @@
+"""A guest: one program with its memory, its descriptors and its shim."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import time
+from _thread import get_ident
+from ctypes import byref, c_void_p
+
+from wali_core import _bridge as bridge
+from wali_core._bridge import W
+from wali_core._errors import GuestError, GuestExit, GuestTimeout, GuestTrap, ModuleError, UseError
+from wali_core._monitor import Guard
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any, Final
+
+    from wali_core._abi import Shim
+    from wali_core._engine import Engine, Module
+    from wali_core._grants import Preopen
+    from wali_core._link import ShimLink
+    from wali_core._monitor import Capture
+
+_STDIO_FLAGS: Final = bridge.DESCRIPTOR_BORROWED | bridge.DESCRIPTOR_SHARED
+OPEN_FILES: Final = 1024
+_RANGES: Final = {"i": (1 << 32, 1 << 31), "I": (1 << 64, 1 << 63)}
+
+
+class Memory:
+    """The guest's linear memory, from outside.  Addresses and sizes are in bytes."""
+
+    def __init__(self, guest: Guest, memory: bridge.Memory) -> None:
+        self._guest = guest
+        self._memory = memory
+
+    def _at(self, address: int, size: int) -> int:
+        store = self._guest.usable_store()
+        limit = W["wasmtime_memory_data_size"](store, byref(self._memory))
+        if address < 0 or size < 0 or address + size > limit:
+            raise IndexError(f"[{address}, {address + size}) is outside the guest's memory of {limit} bytes")
+        base: int = W["wasmtime_memory_data"](store, byref(self._memory))
+        return base + address
+
+    @property
+    def size(self) -> int:
+        """How large it is now."""
+        return int(W["wasmtime_memory_data_size"](self._guest.usable_store(), byref(self._memory)))
+
+    def read(self, address: int, size: int) -> bytes:
+        """A copy of ``size`` bytes.  Raises ``IndexError`` outside the memory."""
+        return ctypes.string_at(self._at(address, size), size)
+
+    def write(self, address: int, data: bytes) -> None:
+        """Put ``data`` at ``address``.  Raises ``IndexError`` outside the memory, and writes nothing."""
+        ctypes.memmove(self._at(address, len(data)), data, len(data))
+
+
+class _Function:
+    """An export that can be called: its handle and types, looked up once."""
+
+    __slots__ = ("func", "parameters", "results")
+
+    def __init__(self, store: int, func: bridge.Func) -> None:
+        functype = W["wasmtime_func_type"](store, byref(func))
+        try:
+            self.func = func
+            self.parameters = bridge.types_of(W["wasm_functype_params"](functype))
+            self.results = bridge.types_of(W["wasm_functype_results"](functype))
+        finally:
+            W["wasm_functype_delete"](functype)
+
+
+class Guest:
+    """One instance of a module.  It belongs to the thread that made it; other use raises ``UseError``.
+
+    Made by ``Runtime.instantiate``.  A context manager: leaving it closes the guest.
+    """
+
+    def __init__(self, engine: Engine, module: Module) -> None:
+        self._engine = engine
+        self._module = module
+        self._thread = get_ident()
+        self._store: int | None = None
+        self._functions: dict[str, _Function] = {}
+        self._instance = bridge.Instance()
+        self._shim_instance: bridge.Instance | None = None
+        self._ended: str | None = None
+        self._captures: tuple[Capture, ...] = ()
+        self._wall_time: float | None = None
+        self._buffer = ctypes.create_string_buffer(engine.core.context_size)
+        self._context = bridge.Context.from_buffer(self._buffer)
+        self._address = ctypes.addressof(self._buffer)
+        engine.core.context_init(self._address, OPEN_FILES)
+
+    # --- making, step by step: Runtime.instantiate calls these in order -------------------------------
+
+    def open_store(self) -> None:
+        self._store_owner = W["wasmtime_store_new"](self._engine.pointer, self._address, None)
+        self._store = W["wasmtime_store_context"](self._store_owner)
+        W["wasmtime_store_epoch_deadline_callback"](self._store_owner, self._engine.core.on_epoch, self._address, None)
+        W["wasmtime_context_set_epoch_deadline"](self._store, 1)
+
+    def place_stdio(self, stdio: Sequence[int]) -> None:
+        """Borrow the host's descriptors for 0, 1 and 2; -1 leaves a number free."""
+        for number, host in enumerate(stdio):
+            if host >= 0:
+                self._place(number, host, _STDIO_FLAGS)
+
+    def _place(self, number: int, host: int, flags: int) -> None:
+        if self._engine.core.descriptor_set(self._address, number, host, flags) < 0:
+            raise UseError(f"descriptor {number} of the guest cannot be set: there may be at most {OPEN_FILES}")
+
+    def place_preopens(self, preopens: Sequence[Preopen]) -> list[tuple[int, bytes, bool]]:
+        """Open the directories, from 3 on.  What a shim is told of them."""
+        told = []
+        for number, preopen in enumerate(preopens, start=3):
+            fd, reaches_proc = preopen.open()
+            flags = bridge.DESCRIPTOR_READ_ONLY if preopen.read_only else 0
+            flags |= bridge.DESCRIPTOR_MAY_REACH_PROC if reaches_proc else 0
+            try:
+                self._place(number, fd, flags)
+            except UseError:
+                os.close(fd)
+                raise
+            told.append((number, os.fsencode(preopen.guest), preopen.read_only))
+        return told
+
+    def start_shim(self, link: ShimLink, configuration: bytes) -> None:
+        """Instantiate the shim in this guest's store and hand it its configuration."""
+        instance, trap = bridge.Instance(), c_void_p()
+        error = W["wasmtime_instance_pre_instantiate"](link.pre, self._store, byref(instance), byref(trap))
+        self._finish_call(error, trap.value)
+        self._shim_instance = instance
+        memory = self._export(instance, "memory")
+        if memory is None or memory.kind != bridge.EXTERN_MEMORY:
+            raise ModuleError(f"{link.module.origin}: a shim must export its memory")
+        self._engine.core.context_bind(self._address, 0, self._store, byref(memory.of.memory), 0)
+        pointer = self._call_shim("wasi_allocate", len(configuration))
+        address = pointer & 0xFFFFFFFF
+        Memory(self, memory.of.memory).write(address, configuration)
+        if status := self._call_shim("wasi_configure", address, len(configuration)):
+            raise ModuleError(f"{link.module.origin}: the shim refused its configuration: {os.strerror(status)}")
+
+    def _call_shim(self, name: str, *values: int) -> int:
+        assert self._shim_instance is not None
+        found = self._export(self._shim_instance, name)
+        if found is None or found.kind != bridge.EXTERN_FUNC:
+            raise ModuleError(f"the shim does not export {name}")
+        assert self._store is not None
+        result = self._invoke(_Function(self._store, found.of.func), values)
+        assert isinstance(result, int)
+        return result
+
+    def limit_memory(self, size: int | None) -> None:
+        """From here on no memory of the store grows beyond ``size`` bytes, nor starts larger."""
+        if size is not None:
+            W["wasmtime_store_limiter"](self._store_owner, size, -1, -1, -1, -1)
+
+    def limit_time(self, seconds: float | None) -> None:
+        """Bound every call from here on."""
+        self._wall_time = seconds
+
+    def watch_output(self, captures: tuple[Capture, ...]) -> None:
+        """Have what the guest writes collected while a call runs."""
+        self._captures = captures
+
+    def start(self, shim: Shim | None) -> None:
+        """Instantiate the module itself: its imports are the shim's exports."""
+        imports = (bridge.Extern * len(self._module.imports))()
+        for i, item in enumerate(self._module.imports):
+            assert shim is not None
+            imports[i] = self._resolve(item, shim.modules[item.module])
+        instance, trap = bridge.Instance(), c_void_p()
+        error = W["wasmtime_instance_new"](
+            self._store, self._module.pointer, imports, len(imports), byref(instance), byref(trap)
+        )
+        if error and not self._context.stop:
+            raise ModuleError(f"{self._module.origin}: {bridge.error_message(error).strip().splitlines()[-1].strip()}")
+        self._finish_call(error, trap.value)
+        self._instance = instance
+        memory = self._export(instance, "memory")
+        if memory is not None and memory.kind == bridge.EXTERN_MEMORY:
+            self._engine.core.context_bind(self._address, 1, self._store, byref(memory.of.memory), 1)
+
+    def _resolve(self, item: bridge.ImportType, prefix: str) -> bridge.Extern:
+        assert self._shim_instance is not None
+        for name in (prefix + item.name, item.name) if prefix else (item.name,):
+            found = self._export(self._shim_instance, name)
+            if found is not None and found.kind == bridge.EXTERN_FUNC and not name.startswith("wasi_"):
+                return found
+        raise ModuleError(f"{self._module.origin}: imports {item.module}.{item.name}, which does not exist in that interface")
+
+    # --- the public part -------------------------------------------------------------------------------
+
+    @property
+    def memory(self) -> Memory:
+        """The memory that the module exports as ``memory``.  Raises ``ModuleError`` without one."""
+        found = self._export_of("memory")
+        if found is None or found.kind != bridge.EXTERN_MEMORY:
+            raise ModuleError(f"{self._module.origin}: exports no memory")
+        return Memory(self, found.of.memory)
+
+    def exports(self, name: str) -> bool:
+        """Does the module export a function of this name?"""
+        found = self._export_of(name)
+        return found is not None and found.kind == bridge.EXTERN_FUNC
+
+    def call(self, name: str, *args: float, timeout: float | None = None) -> Any:
+        """Call an exported function; its result: None, a number, or a tuple of them.
+
+        Integers may be given signed or unsigned and come back signed.  ``timeout`` is in seconds;
+        the policy's ``wall_time`` bounds each call as well.  Raises ``GuestExit``, ``GuestTrap``,
+        ``GuestTimeout``; ``ModuleError`` where there is no such function; ``TypeError`` or
+        ``OverflowError`` for arguments that do not fit it; ``KeyboardInterrupt`` at Ctrl-C.
+        """
+        store = self.usable_store()
+        function = self._functions.get(name)
+        if function is None:
+            found = self._export_of(name)
+            if found is None or found.kind != bridge.EXTERN_FUNC:
+                raise ModuleError(f"{self._module.origin}: exports no function {name!r}")
+            function = self._functions[name] = _Function(store, found.of.func)
+        limits = [t for t in (timeout, self._wall_time) if t is not None]
+        return self._guarded(function, args, min(limits) if limits else None)
+
+    def _guarded(self, function: _Function, args: Sequence[float], seconds: float | None) -> Any:
+        deadline = None if seconds is None else time.monotonic() + seconds
+        # Python's monotonic clock is CLOCK_MONOTONIC, the one that the core compares with.
+        self._context.deadline = bridge.NO_DEADLINE if deadline is None else int(deadline * 1e9)
+        self._seconds = seconds or 0.0
+        guard = Guard(self._engine, self._address, deadline, self._captures)
+        with guard:
+            return self._invoke(function, args)
+
+    def close(self) -> None:
+        """End the guest: its memory and every descriptor that it holds.  Again does nothing."""
+        if self._store is not None:
+            self._own()
+            self._store = None
+            W["wasmtime_store_delete"](self._store_owner)
+        self._engine.core.context_close(self._address)
+        self._ended = self._ended or "it was closed"
+
+    def __enter__(self) -> Guest:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        if getattr(self, "_store", None) is not None:
+            self._thread = get_ident()  # whoever collects the garbage
+            self.close()
+
+    # --- inside ----------------------------------------------------------------------------------------
+
+    def _own(self) -> None:
+        if get_ident() != self._thread:
+            raise UseError("a guest belongs to the thread that made it; make one guest for each thread")
+
+    def usable_store(self) -> int:
+        """The store's context.  Raises ``UseError`` for the wrong thread, or after the end."""
+        self._own()
+        if self._ended or self._store is None:
+            raise UseError(f"the guest cannot be used any more: {self._ended}")
+        return self._store
+
+    def _export_of(self, name: str) -> bridge.Extern | None:
+        self.usable_store()
+        return self._export(self._instance, name)
+
+    def _export(self, instance: bridge.Instance, name: str) -> bridge.Extern | None:
+        found, encoded = bridge.Extern(), name.encode()
+        present = W["wasmtime_instance_export_get"](self._store, byref(instance), encoded, len(encoded), byref(found))
+        return found if present else None
+
+    def _invoke(self, function: _Function, args: Sequence[float]) -> Any:
+        values = _raw_values(function, args)
+        trap = c_void_p()
+        error = W["wasmtime_func_call_unchecked"](self._store, byref(function.func), values, len(values), byref(trap))
+        self._finish_call(error, trap.value)
+        results = tuple(_result(values[i], kind) for i, kind in enumerate(function.results))
+        return results if len(results) > 1 else results[0] if results else None
+
+    def _finish_call(self, error: int | None, trap: int | None) -> None:
+        """Turn the end of a call into an exception, unless it was an ordinary return."""
+        if not error and not trap:
+            return
+        frames: tuple[str, ...] = ()
+        message = bridge.error_message(error) if error else ""
+        if trap:
+            message, frames = bridge.trap_message(trap)
+        reason = self._stopped()
+        if reason is not None:
+            self._ended = str(reason) or "it was interrupted"
+            raise reason
+        raise GuestTrap(_trap_text(message), frames)
+
+    def _stopped(self) -> BaseException | None:
+        stop = self._context.stop
+        if stop == bridge.STOP_EXIT:
+            return GuestExit(self._context.status)
+        if stop == bridge.STOP_TIMEOUT:
+            return GuestTimeout(self._seconds)
+        if stop == bridge.STOP_INTERRUPT:
+            if any(capture.exceeded for capture in self._captures):
+                return GuestError("the guest wrote more output than its limit allows")
+            return KeyboardInterrupt()
+        return None
+
+
+def _raw_values(function: _Function, args: Sequence[float]) -> Any:
+    if len(args) != len(function.parameters):
+        raise TypeError(f"the function takes {len(function.parameters)} arguments, not {len(args)}")
+    values = (bridge.ValRaw * max(len(function.parameters), len(function.results), 1))()
+    for i, kind in enumerate(function.parameters):
+        _put(values[i], kind, args[i])
+    return values
+
+
+def _put(value: bridge.ValRaw, kind: str, argument: float) -> None:
+    if kind == "f":
+        value.f32 = argument
+    elif kind == "F":
+        value.f64 = argument
+    elif kind in _RANGES:
+        modulus, half = _RANGES[kind]
+        if not isinstance(argument, int):
+            raise TypeError(f"{argument!r} is not an integer")
+        if not -half <= argument < modulus:
+            raise OverflowError(f"{argument} does not fit {'i32' if kind == 'i' else 'i64'}")
+        value.i64 = (argument + half) % modulus - half
+    else:
+        raise TypeError("functions with references or vectors cannot be called from here")
+
+
+def _result(value: bridge.ValRaw, kind: str) -> float:
+    if kind == "i":
+        return value.i32
+    if kind == "I":
+        return value.i64
+    if kind in "fF":
+        return value.f32 if kind == "f" else value.f64
+    raise TypeError("a result is a reference or a vector, which cannot be had here")
+
+
+def _trap_text(message: str) -> str:
+    """The cause without the backtrace, which is in ``frames``."""
+    lines = [line.strip() for line in message.splitlines() if line.strip()]
+    return lines[-1].removeprefix("wasm trap: ") if lines else "the guest trapped"
+
+

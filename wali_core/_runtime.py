@@ -1,0 +1,277 @@
+"""A runtime: the engine, the cache and the policy that guests share."""
+
+from __future__ import annotations
+
+import os
+import time
+from _thread import allocate_lock
+
+from wali_core import _abi, _bridge
+from wali_core._cache import Cache
+from wali_core._engine import Engine, Module
+from wali_core._errors import GuestExit, GuestTimeout, ModuleError, PolicyError, UseError
+from wali_core._grants import Grants, encoded
+from wali_core._guest import Guest
+from wali_core._link import ShimLink
+from wali_core._stdio import Streams
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from typing import Final
+
+    from capabilities import Policy
+    from wali_core._grants import Dirs
+    from wali_core._run import CompletedGuest
+    from wali_core._stdio import Input, Output
+
+    ModuleSource = str | os.PathLike[str] | bytes | Module
+
+OUTPUT_LIMIT: Final = 64 << 20
+"""How many bytes ``capture_output`` keeps of each stream, where nothing is said."""
+
+_LOADED: Final = 64  # modules that a runtime keeps at hand
+
+
+class Runtime:
+    """What guests have in common.  May be shared between threads; guests may not.
+
+    ``policy`` is a ``capabilities.Policy`` or the path of a policy file; without one nothing is
+    granted but what each guest is given by its caller.  ``allow_all`` grants the whole file system,
+    the working directory and the environment.  ``cache`` is the folder for compiled modules, True for
+    the user's own, False for none.
+
+    A context manager.  Close its guests first.
+    """
+
+    def __init__(
+        self,
+        *,
+        policy: Policy | str | os.PathLike[str] | None = None,
+        allow_all: bool = False,
+        cache: bool | str | os.PathLike[str] = True,
+        core: _bridge.Core | None = None,
+        on_compile: Callable[[str, int], None] | None = None,
+    ) -> None:
+        self._policy = _policy(policy)
+        self._allow_all = allow_all
+        self._cache = None if cache is False else Cache(None if cache is True else os.fspath(cache))
+        self._engine = Engine(core or _bridge.core)
+        self._on_compile = on_compile
+        self._lock = allocate_lock()
+        self._modules: dict[str, Module] = {}
+        self._links: dict[str, tuple[_abi.Shim, ShimLink]] = {}
+        self._closed = False
+
+    # --- modules -----------------------------------------------------------------------------------
+
+    def load(self, module: ModuleSource) -> Module:
+        """Compile a module, or take it from the cache: a path, or the bytes of a ``.wasm`` file.
+
+        Raises ``ModuleError`` for what is not a module that this library runs, ``FileNotFoundError``
+        and other ``OSError`` for a file that cannot be read.
+        """
+        if isinstance(module, Module):
+            if module.engine is not self._engine:
+                raise UseError("the module was loaded by another runtime: load it with this one")
+            return module
+        self._usable()
+        data, origin = _read(module)
+        key = self._engine.key(data)
+        with self._lock:
+            loaded = self._modules.get(key)
+        if loaded is None:
+            loaded = self._compile(data, origin)
+            with self._lock:
+                while len(self._modules) >= _LOADED:
+                    del self._modules[next(iter(self._modules))]
+                self._modules[key] = loaded
+        return loaded
+
+    def _compile(self, data: bytes, origin: str) -> Module:
+        tell = self._on_compile
+        return self._engine.compile(data, origin, self._cache, None if tell is None else lambda size: tell(origin, size))
+
+    def _shim(self, interface: str) -> tuple[_abi.Shim, ShimLink]:
+        with self._lock:
+            found = self._links.get(interface)
+        if found is None:
+            shim = _abi.shim_for(interface)
+            path = shim.path()
+            with open(path, "rb") as file:
+                module = self._compile(file.read(), path)
+            found = shim, ShimLink(module)
+            with self._lock:
+                self._links.update(dict.fromkeys(shim.modules, found))
+        return found
+
+    # --- guests ------------------------------------------------------------------------------------
+
+    def instantiate(
+        self,
+        module: ModuleSource,
+        *,
+        args: Sequence[str | bytes] = (),
+        argv0: str | bytes | None = None,
+        env: Mapping[str, str] | None = None,
+        dirs: Dirs | None = None,
+        stdio: Sequence[int] = (0, 1, 2),
+    ) -> Guest:
+        """A guest of this runtime, ready to be called.
+
+        ``args`` follow ``argv0`` (the module's name, if not given).  ``env`` and ``dirs`` are granted
+        on top of the policy; ``dirs`` is ``{guest: host}``, read-only, or ``{guest: (host, "ro" |
+        "rw")}``.  ``stdio`` are three descriptors of this process, -1 for none; they stay the
+        caller's.
+
+        Raises ``ModuleError``, ``PolicyError``, and what the module's start function raises.
+        """
+        loaded = self.load(module)
+        return self._instantiate(loaded, self._grants(env, dirs), args, argv0, stdio)
+
+    def _instantiate(
+        self,
+        module: Module,
+        grants: Grants,
+        args: Sequence[str | bytes],
+        argv0: str | bytes | None,
+        stdio: Sequence[int],
+    ) -> Guest:
+        interface = _abi.interface_of(module)
+        if interface == _abi.WALI:
+            raise ModuleError(f"{module.origin}: a WALI program: this version runs WASI programs only")
+        argv = encoded((argv0 if argv0 is not None else module.origin, *args), "argument")
+        environ = encoded((f"{name}={value}" for name, value in grants.env.items()), "environment variable")
+        guest = Guest(self._engine, module)
+        try:
+            guest.open_store()
+            shim = None
+            if interface is not None:
+                shim, link = self._shim(interface)
+                guest.place_stdio(stdio)
+                preopens = guest.place_preopens(tuple(grants.preopens.values()))
+                guest.start_shim(link, shim.configuration(argv, environ, preopens))
+            guest.limit_memory(grants.memory)
+            guest.start(shim)
+        except BaseException:
+            guest.close()
+            raise
+        guest.limit_time(grants.wall_time)
+        return guest
+
+    def _grants(self, env: Mapping[str, str] | None, dirs: Dirs | None) -> Grants:
+        grants = Grants()
+        if self._allow_all:
+            grants.add_everything()
+        if self._policy is not None:
+            grants.add_policy(self._policy)
+        grants.add_dirs(dirs or {})
+        grants.add_env(env or {})
+        return grants
+
+    # --- whole programs ----------------------------------------------------------------------------
+
+    def run_sync(
+        self,
+        module: ModuleSource,
+        *,
+        args: Sequence[str | bytes] = (),
+        argv0: str | bytes | None = None,
+        env: Mapping[str, str] | None = None,
+        dirs: Dirs | None = None,
+        stdin: Input = None,
+        stdout: Output = None,
+        stderr: Output = None,
+        capture_output: bool = False,
+        output_limit: int = OUTPUT_LIMIT,
+        timeout: float | None = None,
+    ) -> CompletedGuest:
+        """Run a program (a module with ``_start``) to its end in this thread.
+
+        ``stdin`` is bytes, a descriptor, an open file, ``subprocess.DEVNULL`` or None, which inherits;
+        ``stdout`` and ``stderr`` likewise without bytes.  ``capture_output`` collects both, each up to
+        ``output_limit`` bytes; a guest that writes more is ended (``GuestError``).  ``timeout`` is in
+        seconds, from now on, also for a guest that waits in a call.
+
+        An exit status is a result, not an exception.  Raises ``ModuleError``, ``PolicyError``,
+        ``GuestTrap``, ``GuestTimeout`` and, at Ctrl-C, ``KeyboardInterrupt``; a ``GuestError`` carries
+        what was captured until then.
+        """
+        from wali_core._run import completed
+
+        deadline = None if timeout is None else time.monotonic() + timeout
+        loaded = self.load(module)
+        grants = self._grants(env, dirs)
+        if deadline is not None and timeout is not None:
+            grants.limit_time(timeout)
+        streams = Streams(stdin, stdout, stderr, capture=capture_output, limit=output_limit)
+        try:
+            return completed(
+                lambda: self._run(loaded, grants, args, argv0, streams, deadline), loaded.origin, args, streams
+            )
+        finally:
+            streams.close()
+
+    def _run(
+        self,
+        module: Module,
+        grants: Grants,
+        args: Sequence[str | bytes],
+        argv0: str | bytes | None,
+        streams: Streams,
+        deadline: float | None,
+    ) -> int:
+        """The exit status of a program."""
+        try:
+            with self._instantiate(module, grants, args, argv0, streams.host) as guest:
+                guest.watch_output(streams.captures)
+                if not guest.exports("_start"):
+                    raise ModuleError(f"{module.origin}: no _start: a library, not a program; use instantiate and call")
+                left = None if deadline is None else deadline - time.monotonic()
+                if left is not None and left <= 0:
+                    raise GuestTimeout(grants.wall_time or 0.0)
+                guest.call("_start", timeout=left)
+        except GuestExit as end:
+            return end.status
+        return 0
+
+    # --- its end -----------------------------------------------------------------------------------
+
+    def _usable(self) -> None:
+        if self._closed:
+            raise UseError("the runtime is closed")
+
+    def close(self) -> None:
+        """Forget the modules and the engine.  Guests that are still open keep what they need."""
+        self._closed = True
+        with self._lock:
+            for _, link in self._links.values():
+                link.close()
+            self._links.clear()
+            self._modules.clear()
+
+    def __enter__(self) -> Runtime:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _policy(policy: Policy | str | os.PathLike[str] | None) -> Policy | None:
+    """A policy as it is, or the file's.  The package is imported only where there is one."""
+    if not isinstance(policy, (str, os.PathLike)):
+        return policy
+    import capabilities
+
+    try:
+        return capabilities.Policy.load(policy)
+    except capabilities.PolicyError as error:
+        raise PolicyError(str(error)) from error
+
+
+def _read(module: str | os.PathLike[str] | bytes) -> tuple[bytes, str]:
+    if isinstance(module, bytes):
+        return module, "<module>"
+    path = os.fspath(module)
+    with open(path, "rb") as file:
+        return file.read(), path

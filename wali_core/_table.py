@@ -1,0 +1,198 @@
+"""The table: one line per call that a module may import, and all that is made from it.
+
+The build generates the C thunks and the list from which the linker links; the trace, the
+compatibility page and the groups that a policy names come from here too.  Types and numbers of
+WALI's own calls are held to the ``wali-linux`` package by a test.
+
+A line says: name, number on x86-64 and on aarch64 (``None``: not there, made from another call),
+the arguments, systemd's name for the group, who serves it, which of the shim's import modules may
+have it, and a note.
+
+The arguments, by kind (``i``: i32, ``I``: i64 in Wasm):
+
+=============  =  ==============================================================================
+``fd``         i  a number of the guest's descriptor table
+``fd!``        i  the same; the call changes what is behind it, so a read-only grant refuses it
+``dirfd``      i  a directory for a path; ``AT_FDCWD`` is the guest's own working directory, and
+                  nothing in capability mode
+``dirfd!``     i  the same, and the call changes the directory
+``path``       i  a NUL-terminated string; in capability mode one component
+``target``     i  what a symbolic link shall say; in capability mode not absolute
+``mem:N``      i  a buffer whose length is argument N
+``mem[N]``     i  a buffer of N bytes
+``at``         i  ``AT_*`` flags; in capability mode ``AT_SYMLINK_NOFOLLOW`` is forced
+``zero``       i  flags that must be 0 in capability mode
+``int``        i  sign-extended
+``uint``       i  zero-extended, sizes too
+``ptr``        i  a pointer that a handwritten body understands
+``long``       I
+=============  =  ==============================================================================
+"""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Final
+
+from collections import namedtuple
+
+Call = namedtuple("Call", "name x86_64 aarch64 arguments group served shim note ours", defaults=("", "", False))
+Call.__doc__ = """One call.
+
+``served``: ``"plain"``, the thunk is generated whole; ``"body"``, its body is written by hand
+(``body_NAME`` in C); ``"= other(...)"``, made from another call, with ``$N`` for argument N;
+``"planned"``, answers ``-ENOSYS`` until its time comes.
+``shim``: ``"own"``, ``"guest"``, both or nothing: the import modules ``wali`` and ``wali_guest`` in
+capability mode.
+``ours``: not in WALI's specification (or there without arguments): named by us in its manner.
+"""
+
+# fmt: off
+CALLS: Final = (
+    # --- descriptors -----------------------------------------------------------------------------
+    Call("read",             0,   63, "fd mem:2 uint",                "@basic-io",    "body"),
+    Call("write",            1,   64, "fd mem:2 uint",                "@basic-io",    "body"),
+    Call("readv",           19,   65, "fd ptr int",                   "@basic-io",    "body", "guest"),
+    Call("writev",          20,   66, "fd ptr int",                   "@basic-io",    "body", "guest"),
+    Call("pread64",         17,   67, "fd mem:2 uint long",           "@basic-io",    "plain"),
+    Call("pwrite64",        18,   68, "fd mem:2 uint long",           "@basic-io",    "plain"),
+    Call("preadv",         295,   69, "fd ptr int long",              "@basic-io",    "body", "guest", ours=True),
+    Call("pwritev",        296,   70, "fd ptr int long",              "@basic-io",    "body", "guest", ours=True),
+    Call("pwritev2",       328,  287, "fd ptr int long int",          "@basic-io",    "body", "guest", "RWF_APPEND, RWF_NOAPPEND", ours=True),
+    Call("lseek",            8,   62, "fd long int",                  "@basic-io",    "plain", "own"),
+    Call("close",            3,   57, "fd",                           "@basic-io",    "body", "own"),
+    Call("dup",             32,   23, "fd",                           "@basic-io",    "body"),
+    Call("dup2",            33, None, "fd fd",                        "@basic-io",    "body"),
+    Call("dup3",           292,   24, "fd fd int",                    "@basic-io",    "body", "own"),
+    Call("fcntl",           72,   25, "fd int long",                  "@file-system", "body", "own", "a closed list; F_SETLKW is planned"),
+    Call("ioctl",           16,   29, "fd int ptr",                   "@default",     "body", "own", "TCGETS TIOCGWINSZ FIONREAD FIONBIO"),
+    Call("pipe",            22, None, "ptr",                          "@ipc",         "planned"),
+    Call("pipe2",          293,   59, "ptr int",                      "@ipc",         "planned"),
+
+    # --- files -----------------------------------------------------------------------------------
+    Call("openat2",        437,  437, "dirfd path ptr uint",          "@file-system", "body", "own", "how is 24 bytes; WALI guests need a descriptor", ours=True),
+    Call("openat",         257,   56, "dirfd path int uint",          "@file-system", "body", "own"),
+    Call("open",             2, None, "path int uint",                "@file-system", "= openat(AT_FDCWD, $0, $1, $2)"),
+    Call("fstat",            5,   80, "fd mem[144]",                  "@file-system", "body", "own"),
+    Call("newfstatat",     262,   79, "dirfd path mem[144] at",       "@file-system", "body", "own"),
+    Call("stat",             4, None, "path mem[144]",                "@file-system", "= newfstatat(AT_FDCWD, $0, $1, 0)"),
+    Call("lstat",            6, None, "path mem[144]",                "@file-system", "= newfstatat(AT_FDCWD, $0, $1, AT_SYMLINK_NOFOLLOW)"),
+    Call("utimensat",      280,   88, "dirfd! path mem[32] at",       "@file-system", "body", "own"),
+    Call("faccessat",      269,   48, "dirfd path int uint",          "@file-system", "plain", note="the fourth argument is not the kernel's"),
+    Call("access",          21, None, "path int",                     "@file-system", "= faccessat(AT_FDCWD, $0, $1, 0)"),
+    Call("mkdirat",        258,   34, "dirfd! path uint",             "@file-system", "plain", "own"),
+    Call("mkdir",           83, None, "path uint",                    "@file-system", "= mkdirat(AT_FDCWD, $0, $1)"),
+    Call("unlinkat",       263,   35, "dirfd! path int",              "@file-system", "plain", "own"),
+    Call("unlink",          87, None, "path",                         "@file-system", "= unlinkat(AT_FDCWD, $0, 0)"),
+    Call("rmdir",           84, None, "path",                         "@file-system", "= unlinkat(AT_FDCWD, $0, AT_REMOVEDIR)"),
+    Call("renameat2",      316,  276, "dirfd! path dirfd! path int",  "@file-system", "plain", "own"),
+    Call("rename",          82, None, "path path",                    "@file-system", "= renameat2(AT_FDCWD, $0, AT_FDCWD, $1, 0)"),
+    Call("linkat",         265,   37, "dirfd! path dirfd! path zero", "@file-system", "plain", "own"),
+    Call("symlinkat",      266,   36, "target dirfd! path",           "@file-system", "plain", "own"),
+    Call("symlink",         88, None, "target path",                  "@file-system", "= symlinkat($0, AT_FDCWD, $1)"),
+    Call("readlinkat",     267,   78, "dirfd path mem:3 uint",        "@file-system", "plain", "own"),
+    Call("readlink",        89, None, "path mem:2 uint",              "@file-system", "= readlinkat(AT_FDCWD, $0, $1, $2)"),
+    Call("fchmodat",       268,   53, "dirfd! path uint uint",        "@file-system", "plain", note="the fourth argument is not the kernel's"),
+    Call("chmod",           90, None, "path uint",                    "@file-system", "= fchmodat(AT_FDCWD, $0, $1, 0)"),
+    Call("fchmod",          91,   52, "fd! uint",                     "@file-system", "plain"),
+    Call("fchownat",       260,   54, "dirfd! path uint uint at",     "@chown",       "plain"),
+    Call("chown",           92, None, "path uint uint",               "@chown",       "= fchownat(AT_FDCWD, $0, $1, $2, 0)"),
+    Call("fchown",          93,   55, "fd! uint uint",                "@chown",       "plain"),
+    Call("getdents64",     217,   61, "fd mem:2 uint",                "@file-system", "plain", "own"),
+    Call("ftruncate",       77,   46, "fd! long",                     "@file-system", "plain", "own"),
+    Call("fallocate",      285,   47, "fd! int long long",            "@file-system", "plain", "own", ours=True),
+    Call("fadvise",        221,  223, "fd long long int",             "@file-system", "plain", "own", "the kernel's fadvise64"),
+    Call("fsync",           74,   82, "fd",                           "@sync",        "plain", "own"),
+    Call("fdatasync",       75,   83, "fd",                           "@sync",        "plain", "own"),
+    Call("getcwd",          79,   17, "mem:1 uint",                   "@file-system", "planned"),
+    Call("chdir",           80,   49, "path",                         "@file-system", "planned"),
+    Call("fchdir",          81,   50, "fd",                           "@file-system", "planned"),
+    Call("utimes",         235, None, "path mem[32]",                 "@file-system", "planned", ours=True),
+    Call("futimesat",      261, None, "dirfd path mem[32]",           "@file-system", "planned", ours=True),
+
+    # --- waiting ---------------------------------------------------------------------------------
+    Call("poll",             7, None, "ptr long int",                 "@io-event",    "body"),
+    Call("ppoll",          271,   73, "ptr long ptr ptr uint",        "@io-event",    "body", "own", "a signal mask is planned"),
+    Call("nanosleep",       35,  101, "ptr ptr",                      "@timer",       "body"),
+    Call("clock_nanosleep",230,  115, "int int ptr ptr",              "@timer",       "body", "own", "CLOCK_REALTIME and CLOCK_MONOTONIC"),
+
+    # --- sockets ---------------------------------------------------------------------------------
+    Call("socket",          41,  198, "int int int",                  "@network-io",  "planned"),
+    Call("connect",         42,  203, "fd mem:2 uint",                "@network-io",  "planned"),
+    Call("accept4",        288,  242, "fd ptr ptr int",               "@network-io",  "body", "own", "without the peer's address"),
+    Call("sendto",          44,  206, "fd mem:2 uint int ptr uint",   "@network-io",  "body", "own", "connected sockets"),
+    Call("recvfrom",        45,  207, "fd mem:2 uint int ptr ptr",    "@network-io",  "body", "own", "without the peer's address"),
+    Call("sendmsg",         46,  211, "fd ptr int",                   "@network-io",  "planned"),
+    Call("shutdown",        48,  210, "fd int",                       "@network-io",  "plain", "own"),
+
+    # --- time, randomness, the system ------------------------------------------------------------
+    Call("clock_gettime",  228,  113, "int mem[16]",                  "@default",     "body", "own"),
+    Call("clock_getres",   229,  114, "int mem[16]",                  "@default",     "plain", "own"),
+    Call("gettimeofday",    96,  169, "mem[16] mem[8]",               "@default",     "plain"),
+    Call("getrandom",      318,  278, "mem:1 uint uint",              "@default",     "plain", "own guest"),
+    Call("sched_yield",     24,  124, "",                             "@process",     "plain", "own"),
+    Call("sysinfo",         99,  179, "mem[368]",                     "@default",     "plain"),
+
+    # --- the process -----------------------------------------------------------------------------
+    Call("getpid",          39,  172, "",                             "@default",     "plain"),
+    Call("getppid",        110,  173, "",                             "@default",     "plain"),
+    Call("getuid",         102,  174, "",                             "@default",     "plain"),
+    Call("geteuid",        107,  175, "",                             "@default",     "plain"),
+    Call("getgid",         104,  176, "",                             "@default",     "plain"),
+    Call("getrusage",       98,  165, "int mem[272]",                 "@default",     "plain"),
+    Call("getrlimit",       97,  163, "int mem[16]",                  "@default",     "planned"),
+    Call("prlimit64",      302,  261, "int int ptr ptr",              "@process",     "planned"),
+    Call("exit",            60,   93, "int",                          "@process",     "= exit_group($0)", note="one thread so far: it ends the guest"),
+    Call("exit_group",     231,   94, "int",                          "@process",     "body"),
+    Call("set_tid_address",218,   96, "ptr",                          "@default",     "planned"),
+    Call("set_robust_list",273,   99, "ptr uint",                     "@default",     "planned", ours=True),
+    Call("setuid",         105,  146, "uint",                         "@setuid",      "planned"),
+    Call("setgid",         106,  144, "uint",                         "@setuid",      "planned"),
+    Call("setpgid",        109,  154, "int int",                      "@process",     "planned"),
+    Call("setsid",         112,  157, "",                             "@process",     "planned"),
+    Call("wait4",           61,  260, "int ptr int ptr",              "@process",     "planned"),
+    Call("execve",          59,  221, "path ptr ptr",                 "@process",     "planned"),
+    Call("tkill",          200,  130, "int int",                      "@process",     "planned"),
+    Call("futex",          202,   98, "ptr int int ptr ptr int",      "@default",     "planned"),
+    Call("sched_getaffinity",204,123, "int uint mem:1",               "@default",     "planned"),
+    Call("sched_setscheduler",144,119,"int int ptr",                  "@resources",   "planned", ours=True),
+    Call("rt_sigaction",    13,  134, "int ptr ptr uint",             "@signal",      "planned"),
+    Call("rt_sigprocmask",  14,  135, "int ptr ptr uint",             "@signal",      "planned"),
+
+    # --- memory ----------------------------------------------------------------------------------
+    Call("brk",             12,  214, "ptr",                          "@default",     "planned"),
+    Call("mmap",             9,  222, "ptr uint int int fd long",     "@default",     "planned"),
+    Call("mprotect",        10,  226, "ptr uint int",                 "@default",     "planned"),
+    Call("munmap",          11,  215, "ptr uint",                     "@default",     "planned"),
+    Call("mremap",          25,  216, "ptr uint uint int ptr",        "@default",     "planned"),
+)
+
+# Calls that are not Linux's: (module, name, arguments, result, C body, memory it works on).
+# `__proc_exit` is WALI's; `guest` is ours, and only a shim may import it.
+AUXILIARY: Final = (
+    ("wali",  "__proc_exit", "int",           "",  "exit_group", "own"),
+    ("guest", "copy_in",     "ptr ptr uint",  "i", "copy_in",    "guest"),
+    ("guest", "copy_out",    "ptr ptr uint",  "i", "copy_out",   "guest"),
+    ("guest", "store_u32",   "ptr uint",      "i", "store_u32",  "guest"),
+    ("guest", "store_u64",   "ptr long",      "i", "store_u64",  "guest"),
+    ("guest", "check",       "ptr uint",      "i", "check",      "guest"),
+)
+# fmt: on
+
+# Kernel numbers that the core uses for itself: not calls of a guest.
+INTERNAL: Final = {
+    "mmap": (9, 222),
+    "munmap": (11, 215),
+    "eventfd2": (290, 19),
+    "fstatfs": (138, 44),
+    "preadv2": (327, 286),
+    "rt_sigaction": (13, 134),
+}
+
+_I64: Final = {"long"}
+
+
+def signature(arguments: str) -> str:
+    """The Wasm types of an argument list: ``i`` for i32 and ``I`` for i64, in order."""
+    return "".join("I" if kind in _I64 else "i" for kind in arguments.split())

@@ -1,0 +1,162 @@
+/* The core: what one guest is, and what the thunks are made of.  See docs/architecture.md. */
+#ifndef WALI_CORE_H
+#define WALI_CORE_H
+
+#include "linux.h"
+#include "numbers.gen.h"
+#include "wasmtime.h"
+
+#define EXPORT __attribute__((visibility("default")))
+#define ALWAYS_INLINE static inline __attribute__((always_inline))
+#define LIKELY(x) __builtin_expect(!!(x), 1)
+#define UNLIKELY(x) __builtin_expect(!!(x), 0)
+
+/* A linear memory, as the thunks of one import module see it. */
+struct space {
+    uint8_t *base;
+    uint64_t size;          /* a lower bound of the true size: memories never shrink */
+    wasmtime_context_t *store;
+    wasmtime_memory_t memory;
+    uint32_t zero_is_valid; /* WASI: address 0 is an address; WALI: it is NULL */
+    uint32_t bound;
+};
+
+/* What a guest's descriptor number means. */
+struct descriptor {
+    int32_t host; /* -1: free */
+    uint16_t flags;
+    uint8_t kind;
+    uint8_t status; /* the guest's own O_NONBLOCK and O_APPEND, where the host's stay untouched */
+};
+
+enum descriptor_flags {
+    DESCRIPTOR_CLOEXEC = 1,
+    DESCRIPTOR_BORROWED = 2,   /* the embedder's: never closed by us */
+    DESCRIPTOR_SHARED = 4,     /* its open file description is the embedder's: F_SETFL stays here */
+    DESCRIPTOR_READ_ONLY = 8,  /* granted read-only; everything opened beneath inherits it */
+    DESCRIPTOR_MAY_REACH_PROC = 16, /* a procfs is mounted beneath: look at what was opened */
+};
+#define DESCRIPTOR_INHERITED (DESCRIPTOR_READ_ONLY | DESCRIPTOR_MAY_REACH_PROC)
+
+enum descriptor_kind { KIND_UNKNOWN, KIND_NEVER_WAITS, KIND_WAITS };
+enum { STATUS_NONBLOCK = 1, STATUS_APPEND = 2 };
+enum { INLINE_DESCRIPTORS = 16, MAX_DESCRIPTORS = 4096 };
+
+enum stop { STOP_NONE, STOP_EXIT, STOP_TIMEOUT, STOP_INTERRUPT };
+
+/* One guest.  The first part is shared with Python (wali_core/_bridge.py mirrors it). */
+struct context {
+    uint32_t stop;         /* why the guest must end, an enum stop */
+    int32_t status;        /* STOP_EXIT: its exit status */
+    int64_t deadline;      /* CLOCK_MONOTONIC, ns; INT64_MAX: none */
+    uint64_t calls;        /* thunks entered */
+    uint64_t waits;        /* times that a call had to wait */
+    int32_t wake;          /* eventfd that ends a wait, -1: not made yet */
+    int32_t refused_write; /* a write that a read-only grant refused: for the hint */
+
+    struct space own;   /* the memory of the module that imports wali.* */
+    struct space guest; /* the memory behind wali_guest.* and guest.* */
+    struct descriptor *descriptors;
+    uint32_t capacity; /* of descriptors */
+    uint32_t limit;    /* RLIMIT_NOFILE of the guest */
+    uint32_t lowest;   /* no free number lies below */
+    int32_t cwd;       /* host descriptor for AT_FDCWD, -1: none */
+    struct descriptor inline_descriptors[INLINE_DESCRIPTORS];
+};
+
+/* A body's answer when the guest must not go on. */
+#define STOPPED INT64_MIN
+
+extern struct wasmtime_api wasmtime;
+
+/* memory.c */
+int wali_copy(void *to, const void *from, size_t size); /* 0, or -EFAULT on a page that is gone */
+uint8_t *space_refresh(struct context *, struct space *, uint64_t address, uint64_t size);
+int64_t copy_string(struct context *, struct space *, uint32_t address, char *to, uint32_t room);
+int64_t copy_iovec(struct context *, struct space *, uint32_t address, uint32_t count,
+                   struct iovec *to);
+
+/* The host address of a guest's [address, address + size), or NULL.  64-bit: the sum cannot wrap. */
+ALWAYS_INLINE uint8_t *space_at(struct context *c, struct space *s, uint32_t address,
+                                uint64_t size) {
+    if (LIKELY((uint64_t)address + size <= s->size))
+        return s->base + address;
+    return space_refresh(c, s, address, size);
+}
+
+/* The same for a buffer that the kernel fills or reads.  NULL stays NULL (where it is one): the
+ * kernel has its own answer to that.  WALI_BAD: not the guest's memory. */
+#define WALI_BAD ((uint8_t *)-1)
+ALWAYS_INLINE uint8_t *space_buffer(struct context *c, struct space *s, uint32_t address,
+                                    uint64_t size) {
+    if (address == 0 && !s->zero_is_valid)
+        return NULL;
+    uint8_t *at = space_at(c, s, address, size);
+    return at ? at : WALI_BAD;
+}
+
+/* descriptors.c */
+struct descriptor *descriptor_at(struct context *, int32_t number); /* NULL: not open */
+int32_t descriptor_reserve(struct context *, int32_t from);         /* a number, or -errno */
+void descriptor_put(struct context *, int32_t number, int32_t host, uint16_t flags);
+int64_t descriptor_install(struct context *, int64_t host, uint16_t flags);
+int64_t descriptor_release(struct context *, int32_t number);
+
+ALWAYS_INLINE int32_t host_of(struct context *c, int32_t number) {
+    struct descriptor *d = descriptor_at(c, number);
+    return d ? d->host : -1;
+}
+
+/* capability.c: what the core refuses in capability mode, whatever the shim asks.  0 or -errno. */
+int64_t capability_component(const char *path);
+int64_t capability_open_how(const struct open_how *how, const char *path);
+int64_t capability_open_flags(struct context *, const struct descriptor *dir, uint64_t flags);
+int64_t capability_link_target(const char *target);
+int64_t capability_modify(struct context *, const struct descriptor *d);
+int64_t capability_opened(const struct descriptor *dir, int64_t host);
+int32_t capability_no_follow(int32_t flags);
+
+/* wait.c: the only places where a guest of a blocking store sleeps. */
+int64_t wait_for(struct context *, struct pollfd *fds, uint32_t count, int64_t until);
+int64_t monotonic_now(void);
+uint8_t descriptor_waits(struct descriptor *d); /* is it of KIND_WAITS? asks the kernel once */
+
+/* A body does one system call for a guest: the arguments are the guest's, checked by nobody yet.
+ * `capable` is a constant in every thunk: the compiler makes two functions of one text. */
+#define BODY(name)                                                                                 \
+    int64_t name(struct context *c, struct space *s, const wasmtime_val_raw_t *a, int capable)
+
+wasm_trap_t *stop_trap(struct context *);
+
+ALWAYS_INLINE struct context *context_of(void *env, wasmtime_caller_t *caller) {
+    struct context *c = env ? env : wasmtime.context_get_data(wasmtime.caller_context(caller));
+    c->calls++;
+    return c;
+}
+
+/* The ends of thunks: one for each import module and mode that the table allows. */
+#define THUNK(thunk, body, space, capable)                                                         \
+    static wasm_trap_t *thunk(void *env, wasmtime_caller_t *caller, wasmtime_val_raw_t *values,    \
+                              size_t count) {                                                      \
+        (void)count;                                                                               \
+        struct context *c = context_of(env, caller);                                               \
+        int64_t result = body(c, &c->space, values, capable);                                      \
+        if (UNLIKELY(result == STOPPED))                                                           \
+            return stop_trap(c);                                                                   \
+        values[0].i64 = result;                                                                    \
+        return NULL;                                                                               \
+    }
+
+/* A row of the generated list from which Python links. */
+struct call {
+    const char *module;     /* "wali", "guest" */
+    const char *name;       /* "SYS_read" */
+    const char *parameters; /* i, I: i32, i64 */
+    const char *result;     /* the same, or "" */
+    const char *group;      /* "@basic-io" */
+    wasmtime_unchecked_callback_t *native;        /* for a WALI guest, or NULL */
+    wasmtime_unchecked_callback_t *capable;       /* in capability mode, or NULL */
+    wasmtime_unchecked_callback_t *capable_guest; /* wali_guest.*, or NULL */
+};
+
+#endif

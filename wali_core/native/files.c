@@ -1,0 +1,187 @@
+/* Opening, metadata and time: the calls whose arguments the core itself must understand. */
+#include "core.h"
+
+/* --- opening ---------------------------------------------------------------------------------- */
+
+/* What an open gave, checked and numbered.  The new descriptor inherits what its directory is. */
+static int64_t opened(struct context *c, const struct descriptor *dir, int64_t host,
+                      uint64_t guest_flags, int capable) {
+    uint16_t flags = guest_flags & O_CLOEXEC ? DESCRIPTOR_CLOEXEC : 0;
+    if (dir)
+        flags |= dir->flags & DESCRIPTOR_INHERITED;
+    if (capable)
+        host = capability_opened(dir, host);
+    int64_t number = descriptor_install(c, host, flags);
+    if (number >= 0 && !capable && guest_flags & O_NONBLOCK)
+        descriptor_at(c, (int32_t)number)->status = STATUS_NONBLOCK;
+    return number;
+}
+
+/* openat2(2), with the struct and the path copied once: the kernel gets what was checked.  In
+ * capability mode O_NONBLOCK only keeps the open itself from waiting (FIFOs); whether the guest's
+ * calls wait is what F_SETFL said. */
+BODY(body_openat2) {
+    char path[PATH_MAX];
+    struct open_how how;
+    struct descriptor *dir = descriptor_at(c, a[0].i32);
+    if (dir == NULL)
+        return -EBADF; /* AT_FDCWD too: it is no descriptor of the table */
+    if (a[3].u32 != sizeof how)
+        return -EINVAL;
+    uint8_t *at = space_buffer(c, s, a[2].u32, sizeof how);
+    if (at == NULL || at == WALI_BAD || wali_copy(&how, at, sizeof how))
+        return -EFAULT;
+    int64_t r = copy_string(c, s, a[1].u32, path, sizeof path);
+    if (r < 0)
+        return r;
+    if (capable) {
+        r = capability_open_how(&how, path);
+        if (r == 0)
+            r = capability_open_flags(c, dir, how.flags);
+        if (r < 0)
+            return r;
+    }
+    uint64_t flags = how.flags;
+    how.flags = HOST_OPEN_FLAGS(flags | O_CLOEXEC);
+    r = SYS(NR_openat2, dir->host, path, &how, sizeof how, 0, 0);
+    return opened(c, dir, r, flags, capable);
+}
+
+/* openat(2).  In capability mode: one component, never through a link, for a shim that has to walk
+ * where the kernel has no openat2. */
+BODY(body_openat) {
+    char path[PATH_MAX];
+    struct descriptor *dir = descriptor_at(c, a[0].i32);
+    int32_t host_dir = dir ? dir->host : -1;
+    uint64_t flags = a[2].u32;
+    if (!capable && a[0].i32 == AT_FDCWD)
+        host_dir = c->cwd;
+    if (host_dir < 0)
+        return -EBADF;
+    int64_t r = copy_string(c, s, a[1].u32, path, sizeof path);
+    if (r < 0)
+        return r;
+    uint64_t host_flags = flags | O_CLOEXEC;
+    if (capable) {
+        host_flags |= GUEST_O_NOFOLLOW;
+        r = capability_component(path);
+        if (r == 0)
+            r = capability_open_flags(c, dir, flags);
+        if (r < 0)
+            return r;
+    }
+    r = SYS(NR_openat, host_dir, path, HOST_OPEN_FLAGS(host_flags), a[3].u32, 0, 0);
+    return opened(c, dir, r, flags, capable);
+}
+
+/* --- metadata --------------------------------------------------------------------------------- */
+
+#if defined(__x86_64__)
+
+/* The kernel's struct is the guest's, so it writes straight to the guest. */
+static int64_t stat_into(struct context *c, struct space *s, uint32_t address, int32_t dir,
+                         const char *path, int32_t flags) {
+    uint8_t *out = space_buffer(c, s, address, sizeof(struct guest_stat));
+    if (out == WALI_BAD)
+        return -EFAULT;
+    if (path == NULL)
+        return SYS(NR_fstat, dir, out, 0, 0, 0, 0);
+    return SYS(NR_newfstatat, dir, path, out, flags, 0, 0);
+}
+
+#else
+
+static int64_t stat_into(struct context *c, struct space *s, uint32_t address, int32_t dir,
+                         const char *path, int32_t flags) {
+    kernel_stat_t k;
+    uint8_t *out = space_buffer(c, s, address, sizeof(struct guest_stat));
+    if (out == WALI_BAD || out == NULL)
+        return -EFAULT;
+    int64_t r = path ? SYS(NR_newfstatat, dir, path, &k, flags, 0, 0)
+                     : SYS(NR_fstat, dir, &k, 0, 0, 0, 0);
+    if (r < 0)
+        return r;
+    struct guest_stat g = {
+        .st_dev = k.st_dev,
+        .st_ino = k.st_ino,
+        .st_nlink = k.st_nlink,
+        .st_mode = k.st_mode,
+        .st_uid = k.st_uid,
+        .st_gid = k.st_gid,
+        .st_rdev = k.st_rdev,
+        .st_size = k.st_size,
+        .st_blksize = k.st_blksize,
+        .st_blocks = k.st_blocks,
+        .times = {k.times[0], k.times[1], k.times[2]},
+    };
+    return wali_copy(out, &g, sizeof g);
+}
+
+#endif
+
+BODY(body_fstat) {
+    (void)capable;
+    int32_t host = host_of(c, a[0].i32);
+    return host < 0 ? -EBADF : stat_into(c, s, a[1].u32, host, NULL, 0);
+}
+
+BODY(body_newfstatat) {
+    char path[PATH_MAX];
+    int32_t flags = a[3].i32;
+    int32_t host = host_of(c, a[0].i32);
+    if (!capable && a[0].i32 == AT_FDCWD)
+        host = c->cwd;
+    if (host < 0)
+        return -EBADF;
+    int64_t r = copy_string(c, s, a[1].u32, path, sizeof path);
+    if (r < 0)
+        return r;
+    if (capable) {
+        flags = capability_no_follow(flags);
+        r = capability_component(path);
+        if (r < 0)
+            return r;
+    }
+    return stat_into(c, s, a[2].u32, host, path, flags);
+}
+
+/* utimensat(2).  Path NULL is the descriptor itself; flags must then be 0, so nothing is forced. */
+BODY(body_utimensat) {
+    char path[PATH_MAX];
+    struct descriptor *d = descriptor_at(c, a[0].i32);
+    int32_t host = d ? d->host : !capable && a[0].i32 == AT_FDCWD ? c->cwd : -1;
+    int32_t flags = a[3].i32;
+    if (host < 0)
+        return -EBADF;
+    int64_t r = capable ? capability_modify(c, d) : 0;
+    if (r < 0)
+        return r;
+    uint8_t *times = space_buffer(c, s, a[2].u32, 2 * sizeof(struct timespec));
+    if (times == WALI_BAD)
+        return -EFAULT;
+    if (a[1].u32 == 0)
+        return SYS(NR_utimensat, host, NULL, times, flags, 0, 0);
+    r = copy_string(c, s, a[1].u32, path, sizeof path);
+    if (r >= 0 && capable) {
+        flags = capability_no_follow(flags);
+        r = capability_component(path);
+    }
+    return r < 0 ? r : SYS(NR_utimensat, host, path, times, flags, 0, 0);
+}
+
+/* --- time ------------------------------------------------------------------------------------- */
+
+/* The two clocks that everybody asks for are a read in the vDSO; it may not write guest memory,
+ * where a fault would be fatal. */
+BODY(body_clock_gettime) {
+    (void)capable;
+    int32_t clock = a[0].i32;
+    struct timespec t;
+    uint8_t *out = space_buffer(c, s, a[1].u32, sizeof t);
+    if (out == WALI_BAD || out == NULL)
+        return -EFAULT;
+    if (clock != CLOCK_REALTIME && clock != CLOCK_MONOTONIC)
+        return SYS(NR_clock_gettime, clock, out, 0, 0, 0, 0);
+    wasmtime.clock_gettime(clock, &t);
+    return wali_copy(out, &t, sizeof t);
+}

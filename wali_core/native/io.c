@@ -1,0 +1,262 @@
+/* read, write and their kin: vectors, and waiting where a call can wait. */
+#include "core.h"
+
+enum { PIPE_BUF = 4096 };
+
+struct transfer {
+    struct descriptor *d;
+    struct iovec *iov;
+    uint32_t count;
+    int writes;
+};
+
+static int64_t wait_ready(struct context *c, const struct transfer *t, int64_t until) {
+    struct pollfd fds[2] = {{.fd = t->d->host, .events = t->writes ? POLLOUT : POLLIN}};
+    return wait_for(c, fds, 1, until);
+}
+
+/* Terminals and FIFOs do not know RWF_NOWAIT.  There the kernel says when a call would not wait; a
+ * write that follows a POLLOUT may take PIPE_BUF bytes and no more without waiting all the same. */
+static int64_t attempt_when_ready(struct context *c, const struct transfer *t) {
+    int64_t ready = wait_ready(c, t, 0);
+    if (ready <= 0)
+        return ready < 0 ? ready : -EAGAIN;
+    struct iovec first = t->iov[0];
+    if (!t->writes)
+        return SYS(NR_readv, t->d->host, t->iov, t->count, 0, 0, 0);
+    for (uint32_t i = 1; first.length == 0 && i < t->count; i++)
+        first = t->iov[i];
+    uint64_t length = first.length < PIPE_BUF ? first.length : PIPE_BUF;
+    return SYS(NR_write, t->d->host, first.base, length, 0, 0, 0);
+}
+
+static int64_t attempt(struct context *c, const struct transfer *t) {
+    int64_t call = t->writes ? NR_pwritev2 : NR_preadv2;
+    int64_t r = SYS(call, t->d->host, t->iov, t->count, -1, -1, RWF_NOWAIT);
+    return r == -EOPNOTSUPP ? attempt_when_ready(c, t) : r;
+}
+
+/* Drop what has been written.  1 while something is left. */
+static int advance(struct transfer *t, uint64_t done) {
+    while (t->count && done >= t->iov->length) {
+        done -= t->iov->length;
+        t->iov++;
+        t->count--;
+    }
+    if (t->count) {
+        t->iov->base = (uint8_t *)t->iov->base + done;
+        t->iov->length -= done;
+    }
+    return t->count != 0;
+}
+
+/* On what can wait.  A blocking write is not done before everything is written, as natively. */
+static int64_t transfer_waiting(struct context *c, struct transfer *t) {
+    int64_t written = 0;
+    for (;;) {
+        int64_t r = attempt(c, t);
+        if (r == -EAGAIN && !(t->d->status & STATUS_NONBLOCK)) {
+            r = wait_ready(c, t, INT64_MAX);
+            if (r < 0)
+                return r == STOPPED || !written ? r : written;
+            continue;
+        }
+        if (r < 0)
+            return written && r != STOPPED ? written : r;
+        written += r;
+        if (!t->writes || r == 0 || t->d->status & STATUS_NONBLOCK || !advance(t, (uint64_t)r))
+            return written;
+    }
+}
+
+static int64_t transfer(struct context *c, int32_t number, struct iovec *iov, uint32_t count,
+                        int writes) {
+    struct descriptor *d = descriptor_at(c, number);
+    if (d == NULL)
+        return -EBADF;
+    if (!descriptor_waits(d)) {
+        if (writes && d->status & STATUS_APPEND)
+            return SYS(NR_pwritev2, d->host, iov, count, -1, -1, RWF_APPEND);
+        return SYS(writes ? NR_writev : NR_readv, d->host, iov, count, 0, 0, 0);
+    }
+    struct transfer t = {d, iov, count, writes};
+    return transfer_waiting(c, &t);
+}
+
+static int64_t transfer_vector(struct context *c, struct space *s, const wasmtime_val_raw_t *a,
+                               int writes) {
+    uint32_t count = a[2].u32;
+    if (count > UIO_MAXIOV)
+        return -EINVAL;
+    struct iovec iov[count + 1];
+    int64_t r = copy_iovec(c, s, a[1].u32, count, iov);
+    return r < 0 ? r : transfer(c, a[0].i32, iov, count, writes);
+}
+
+static int64_t transfer_buffer(struct context *c, struct space *s, const wasmtime_val_raw_t *a,
+                               int writes) {
+    struct iovec one = {space_buffer(c, s, a[1].u32, a[2].u32), a[2].u32};
+    if (one.base == WALI_BAD)
+        return -EFAULT;
+    return transfer(c, a[0].i32, &one, 1, writes);
+}
+
+BODY(body_read) {
+    (void)capable;
+    return transfer_buffer(c, s, a, 0);
+}
+
+BODY(body_write) {
+    (void)capable;
+    return transfer_buffer(c, s, a, 1);
+}
+
+BODY(body_readv) {
+    (void)capable;
+    return transfer_vector(c, s, a, 0);
+}
+
+BODY(body_writev) {
+    (void)capable;
+    return transfer_vector(c, s, a, 1);
+}
+
+/* At an offset: only files that can seek, and those never wait. */
+static int64_t transfer_at(struct context *c, struct space *s, int64_t call,
+                           const wasmtime_val_raw_t *a, int32_t flags) {
+    uint32_t count = a[2].u32;
+    if (count > UIO_MAXIOV)
+        return -EINVAL;
+    struct iovec iov[count + 1];
+    int32_t host = host_of(c, a[0].i32);
+    if (host < 0)
+        return -EBADF;
+    int64_t r = copy_iovec(c, s, a[1].u32, count, iov);
+    return r < 0 ? r : SYS(call, host, iov, count, a[3].i64, 0, flags);
+}
+
+BODY(body_preadv) {
+    (void)capable;
+    return transfer_at(c, s, NR_preadv, a, 0);
+}
+
+BODY(body_pwritev) {
+    (void)capable;
+    return transfer_at(c, s, NR_pwritev, a, 0);
+}
+
+/* With RWF_APPEND on a descriptor that can wait it is a plain write: there is no end to append to. */
+BODY(body_pwritev2) {
+    (void)capable;
+    int32_t flags = a[4].i32;
+    if (flags & ~(RWF_APPEND | RWF_NOAPPEND))
+        return -EOPNOTSUPP;
+    struct descriptor *d = descriptor_at(c, a[0].i32);
+    if (d && a[3].i64 == -1 && descriptor_waits(d))
+        return transfer_vector(c, s, a, 1);
+    return transfer_at(c, s, NR_pwritev2, a, flags);
+}
+
+/* --- sockets ---------------------------------------------------------------------------------- */
+
+/* One attempt must not wait; `again` repeats it when the descriptor has become ready. */
+static int64_t again(struct context *c, struct descriptor *d, int64_t r, int writes) {
+    if (r != -EAGAIN || d->status & STATUS_NONBLOCK)
+        return r;
+    struct pollfd fds[2] = {{.fd = d->host, .events = writes ? POLLOUT : POLLIN}};
+    int64_t ready = wait_for(c, fds, 1, INT64_MAX);
+    return ready < 0 ? ready : 1;
+}
+
+enum { MESSAGE_FLAGS = MSG_PEEK | MSG_TRUNC | MSG_DONTWAIT | MSG_WAITALL | MSG_NOSIGNAL };
+
+struct message {
+    struct descriptor *d;
+    uint8_t *buffer;
+    uint64_t size;
+    int32_t flags;
+};
+
+/* What sendto and recvfrom have in common.  No addresses: those are for unconnected sockets, which
+ * nobody can make here yet. */
+static int64_t message_of(struct context *c, struct space *s, const wasmtime_val_raw_t *a,
+                          struct message *m) {
+    m->d = descriptor_at(c, a[0].i32);
+    if (m->d == NULL)
+        return -EBADF;
+    m->buffer = space_buffer(c, s, a[1].u32, a[2].u32);
+    if (m->buffer == WALI_BAD)
+        return -EFAULT;
+    m->size = a[2].u32;
+    m->flags = a[3].i32;
+    return m->flags & ~MESSAGE_FLAGS || a[4].u32 ? -EINVAL : 0;
+}
+
+BODY(body_recvfrom) {
+    (void)capable;
+    struct message m;
+    int64_t r = message_of(c, s, a, &m), got = 0;
+    if (r < 0)
+        return r;
+    int all = m.flags & MSG_WAITALL && !(m.flags & MSG_PEEK);
+    for (;;) {
+        int32_t flags = (m.flags & ~MSG_WAITALL) | MSG_DONTWAIT;
+        r = SYS(NR_recvfrom, m.d->host, m.buffer + got, m.size - (uint64_t)got, flags, 0, 0);
+        if (r == -EAGAIN && !(m.flags & MSG_DONTWAIT)) {
+            r = again(c, m.d, r, 0);
+            if (r == 1)
+                continue;
+        }
+        if (r <= 0)
+            return got && r != STOPPED ? got : r;
+        got += r;
+        if (!all || (uint64_t)got >= m.size)
+            return got;
+    }
+}
+
+BODY(body_sendto) {
+    (void)capable;
+    struct message m;
+    int64_t r = message_of(c, s, a, &m), sent = 0;
+    if (r < 0)
+        return r;
+    for (;;) {
+        int32_t flags = m.flags | MSG_DONTWAIT | MSG_NOSIGNAL;
+        r = SYS(NR_sendto, m.d->host, m.buffer + sent, m.size - (uint64_t)sent, flags, 0, 0);
+        if (r == -EAGAIN && !(m.flags & MSG_DONTWAIT)) {
+            r = again(c, m.d, r, 1);
+            if (r == 1)
+                continue;
+        }
+        if (r < 0)
+            return sent && r != STOPPED ? sent : r;
+        sent += r;
+        if ((uint64_t)sent >= m.size || m.flags & MSG_DONTWAIT || m.d->status & STATUS_NONBLOCK)
+            return sent;
+    }
+}
+
+/* The new socket is non-blocking for us, and for the guest what it asked for.  An inherited listener
+ * may be a blocking one, so it is polled first: only if another process takes the connection in
+ * between does this accept wait for the next. */
+BODY(body_accept4) {
+    (void)capable;
+    enum { SOCK_NONBLOCK = 0x800, SOCK_CLOEXEC = 0x80000 };
+    struct descriptor *d = descriptor_at(c, a[0].i32);
+    uint32_t flags = a[3].u32;
+    (void)s;
+    if (d == NULL)
+        return -EBADF;
+    if (a[1].u32 || (flags & ~(uint32_t)(SOCK_NONBLOCK | SOCK_CLOEXEC)))
+        return -EINVAL;
+    struct pollfd fds[2] = {{.fd = d->host, .events = POLLIN}};
+    int64_t r = wait_for(c, fds, 1, d->status & STATUS_NONBLOCK ? 0 : INT64_MAX);
+    if (r <= 0)
+        return r < 0 ? r : -EAGAIN;
+    r = SYS(NR_accept4, d->host, 0, 0, SOCK_NONBLOCK | SOCK_CLOEXEC, 0, 0);
+    r = descriptor_install(c, r, flags & SOCK_CLOEXEC ? DESCRIPTOR_CLOEXEC : 0);
+    if (r >= 0 && flags & SOCK_NONBLOCK)
+        descriptor_at(c, (int32_t)r)->status = STATUS_NONBLOCK;
+    return r;
+}

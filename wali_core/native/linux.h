@@ -1,0 +1,175 @@
+/* Linux from below: system calls, structs and constants, for x86-64 and aarch64.
+ *
+ * The core is freestanding.  It makes its system calls itself, so a result is the kernel's own
+ * (-errno), no libc's errno, cancellation point or symbol version comes between, and one object
+ * loads into every glibc and musl.
+ */
+#ifndef WALI_LINUX_H
+#define WALI_LINUX_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+enum {
+    EPERM = 1,
+    ENOENT = 2,
+    EINTR = 4,
+    EBADF = 9,
+    EAGAIN = 11,
+    ENOMEM = 12,
+    EACCES = 13,
+    EFAULT = 14,
+    EINVAL = 22,
+    EMFILE = 24,
+    EROFS = 30,
+    ENAMETOOLONG = 36,
+    ENOSYS = 38,
+    EOPNOTSUPP = 95,
+};
+
+enum {
+    AT_FDCWD = -100,
+    AT_SYMLINK_NOFOLLOW = 0x100,
+    AT_REMOVEDIR = 0x200,
+    AT_SYMLINK_FOLLOW = 0x400,
+    AT_EMPTY_PATH = 0x1000,
+};
+
+/* open(2).  Guests use x86-64's numbers; four of them differ on aarch64. */
+enum {
+    O_ACCMODE = 3,
+    O_CREAT = 0x40,
+    O_TRUNC = 0x200,
+    O_APPEND = 0x400,
+    O_NONBLOCK = 0x800,
+    O_CLOEXEC = 0x80000,
+    O_TMPFILE_BIT = 0x400000,
+    GUEST_O_DIRECT = 0x4000,
+    GUEST_O_LARGEFILE = 0x8000,
+    GUEST_O_DIRECTORY = 0x10000,
+    GUEST_O_NOFOLLOW = 0x20000,
+};
+
+enum { RESOLVE_NO_MAGICLINKS = 0x02, RESOLVE_BENEATH = 0x08 };
+enum { S_IFMT = 0xf000, S_IFREG = 0x8000, S_IFDIR = 0x4000, S_IFBLK = 0x6000 };
+enum { F_DUPFD = 0, F_GETFD = 1, F_SETFD = 2, F_GETFL = 3, F_SETFL = 4, F_GETLK = 5, F_SETLK = 6 };
+enum { F_DUPFD_CLOEXEC = 1030, FD_CLOEXEC = 1 };
+enum { POLLIN = 1, POLLOUT = 4, POLLNVAL = 0x20 };
+enum { RWF_NOWAIT = 8, RWF_APPEND = 0x10, RWF_NOAPPEND = 0x20 };
+enum { MSG_PEEK = 2, MSG_TRUNC = 0x20, MSG_DONTWAIT = 0x40, MSG_WAITALL = 0x100 };
+enum { MSG_NOSIGNAL = 0x4000 };
+enum { CLOCK_REALTIME = 0, CLOCK_MONOTONIC = 1, TIMER_ABSTIME = 1 };
+enum { SIGBUS = 7, SIGSEGV = 11, SA_SIGINFO = 4, SA_ONSTACK = 0x08000000, SA_NODEFER = 0x40000000 };
+enum { TCGETS = 0x5401, TIOCGWINSZ = 0x5413, FIONREAD = 0x541b, FIONBIO = 0x5421 };
+enum { PROC_SUPER_MAGIC = 0x9fa0, PATH_MAX = 4096, NAME_MAX = 255, UIO_MAXIOV = 1024 };
+
+struct timespec {
+    int64_t tv_sec;
+    int64_t tv_nsec;
+};
+
+struct iovec {
+    void *base;
+    uint64_t length;
+};
+
+struct pollfd {
+    int32_t fd;
+    int16_t events;
+    int16_t revents;
+};
+
+struct open_how {
+    uint64_t flags;
+    uint64_t mode;
+    uint64_t resolve;
+};
+
+/* WALI's struct stat is x86-64's, on every processor. */
+struct guest_stat {
+    uint64_t st_dev;
+    uint64_t st_ino;
+    uint64_t st_nlink;
+    uint32_t st_mode;
+    uint32_t st_uid;
+    uint32_t st_gid;
+    uint32_t pad;
+    uint64_t st_rdev;
+    int64_t st_size;
+    int64_t st_blksize;
+    int64_t st_blocks;
+    struct timespec times[3];
+    int64_t unused[3];
+};
+
+#if defined(__x86_64__)
+
+typedef struct guest_stat kernel_stat_t;
+
+static inline int64_t syscall6(int64_t number, int64_t a, int64_t b, int64_t c, int64_t d,
+                               int64_t e, int64_t f) {
+    int64_t result;
+    register int64_t r10 __asm__("r10") = d;
+    register int64_t r8 __asm__("r8") = e;
+    register int64_t r9 __asm__("r9") = f;
+    __asm__ volatile("syscall"
+                     : "=a"(result)
+                     : "a"(number), "D"(a), "S"(b), "d"(c), "r"(r10), "r"(r8), "r"(r9)
+                     : "rcx", "r11", "memory");
+    return result;
+}
+
+#define HOST_OPEN_FLAGS(flags) (flags)
+#define GUEST_OPEN_FLAGS(flags) (flags)
+
+#elif defined(__aarch64__)
+
+typedef struct {
+    uint64_t st_dev;
+    uint64_t st_ino;
+    uint32_t st_mode;
+    uint32_t st_nlink;
+    uint32_t st_uid;
+    uint32_t st_gid;
+    uint64_t st_rdev;
+    uint64_t pad1;
+    int64_t st_size;
+    int32_t st_blksize;
+    int32_t pad2;
+    int64_t st_blocks;
+    struct timespec times[3];
+    uint32_t unused[2];
+} kernel_stat_t;
+
+static inline int64_t syscall6(int64_t number, int64_t a, int64_t b, int64_t c, int64_t d,
+                               int64_t e, int64_t f) {
+    register int64_t x8 __asm__("x8") = number;
+    register int64_t x0 __asm__("x0") = a;
+    register int64_t x1 __asm__("x1") = b;
+    register int64_t x2 __asm__("x2") = c;
+    register int64_t x3 __asm__("x3") = d;
+    register int64_t x4 __asm__("x4") = e;
+    register int64_t x5 __asm__("x5") = f;
+    __asm__ volatile("svc 0"
+                     : "+r"(x0)
+                     : "r"(x8), "r"(x1), "r"(x2), "r"(x3), "r"(x4), "r"(x5)
+                     : "memory", "cc");
+    return x0;
+}
+
+/* asm/fcntl.h: DIRECTORY 0x4000, NOFOLLOW 0x8000, DIRECT 0x10000, LARGEFILE 0x20000: the guest's
+ * four bits 14..17 with the pairs exchanged. */
+#define SWAP_OPEN_FLAGS(flags)                                                                     \
+    (((flags) & ~(uint64_t)0x3c000) | (((flags) & 0xc000) << 2) | (((flags) & 0x30000) >> 2))
+#define HOST_OPEN_FLAGS(flags) SWAP_OPEN_FLAGS((uint64_t)(flags))
+#define GUEST_OPEN_FLAGS(flags) SWAP_OPEN_FLAGS((uint64_t)(flags))
+
+#else
+#error "Linux on x86-64 and aarch64 only"
+#endif
+
+#define SYS(number, a, b, c, d, e, f)                                                              \
+    syscall6(number, (int64_t)(a), (int64_t)(b), (int64_t)(c), (int64_t)(d), (int64_t)(e),         \
+             (int64_t)(f))
+
+#endif

@@ -1,0 +1,194 @@
+/* Waiting in a blocking store: the only places where a guest's thread sleeps.
+ *
+ * Every wait is one ppoll on the guest's descriptors and its wake-up eventfd, until its deadline at
+ * the latest.  The eventfd stays readable once it was written, so a wake-up between the check and
+ * the system call is not lost.  A signal of the host's ends the ppoll with EINTR; who cares about it
+ * writes the eventfd, and we only look again.
+ */
+#include "core.h"
+
+enum { NSEC = 1000000000, EFD_CLOEXEC_NONBLOCK = 0x80800 };
+
+static int64_t nanoseconds(const struct timespec *t) {
+    const int64_t most = INT64_MAX / NSEC - 1;
+    return t->tv_sec > most ? INT64_MAX : t->tv_sec * NSEC + t->tv_nsec;
+}
+
+static int64_t now(int32_t clock) {
+    struct timespec t = {0, 0};
+    wasmtime.clock_gettime(clock, &t);
+    return nanoseconds(&t);
+}
+
+int64_t monotonic_now(void) {
+    return now(CLOCK_MONOTONIC);
+}
+
+/* The number of ready descriptors, 0 when `until` (CLOCK_MONOTONIC, ns) has come, STOPPED, or
+ * -errno.  fds has room for one more than count. */
+int64_t wait_for(struct context *c, struct pollfd *fds, uint32_t count, int64_t until) {
+    c->waits++;
+    if (c->wake < 0) {
+        int64_t wake = SYS(NR_eventfd2, 0, EFD_CLOEXEC_NONBLOCK, 0, 0, 0, 0);
+        if (wake < 0)
+            return wake;
+        __atomic_store_n(&c->wake, (int32_t)wake, __ATOMIC_SEQ_CST);
+    }
+    fds[count] = (struct pollfd){.fd = c->wake, .events = POLLIN};
+    for (;;) {
+        if (__atomic_load_n(&c->stop, __ATOMIC_SEQ_CST))
+            return STOPPED;
+        int64_t at = monotonic_now();
+        int64_t first = until < c->deadline ? until : c->deadline;
+        int64_t left = first > at ? first - at : 0;
+        struct timespec timeout = {left / NSEC, left % NSEC};
+        int64_t r = SYS(NR_ppoll, fds, count + 1, first == INT64_MAX ? NULL : &timeout, 0, 8, 0);
+        if (r > 0 && fds[count].revents) { /* woken: stop says why; an old one must not come again */
+            uint64_t value;
+            if (!__atomic_load_n(&c->stop, __ATOMIC_SEQ_CST))
+                SYS(NR_read, c->wake, &value, sizeof value, 0, 0, 0);
+            r--;
+        }
+        if (r > 0 || (r < 0 && r != -EINTR))
+            return r;
+        at = monotonic_now();
+        if (at >= c->deadline) {
+            c->stop = STOP_TIMEOUT;
+            return STOPPED;
+        }
+        if (at >= until)
+            return 0;
+    }
+}
+
+static int64_t until_after(const struct timespec *t) {
+    int64_t at = monotonic_now(), length = nanoseconds(t);
+    return length > INT64_MAX - at ? INT64_MAX : at + length;
+}
+
+static int valid(const struct timespec *t) {
+    return t->tv_sec >= 0 && t->tv_nsec >= 0 && t->tv_nsec < NSEC;
+}
+
+/* -EFAULT, -EINVAL or 0 */
+static int64_t copy_timespec(struct context *c, struct space *s, uint32_t address,
+                             struct timespec *to) {
+    uint8_t *at = space_buffer(c, s, address, sizeof *to);
+    if (at == NULL || at == WALI_BAD || wali_copy(to, at, sizeof *to))
+        return -EFAULT;
+    return valid(to) ? 0 : -EINVAL;
+}
+
+static int64_t sleep_until(struct context *c, int64_t until) {
+    struct pollfd fds[1];
+    int64_t r = wait_for(c, fds, 0, until);
+    return r > 0 ? 0 : r;
+}
+
+/* clock_nanosleep(2).  An absolute time on a clock that can be set is looked at again every second:
+ * ppoll knows only how long. */
+BODY(body_clock_nanosleep) {
+    (void)capable;
+    int32_t clock = a[0].i32, flags = a[1].i32;
+    struct timespec t;
+    if (clock != CLOCK_REALTIME && clock != CLOCK_MONOTONIC)
+        return -EINVAL;
+    int64_t r = copy_timespec(c, s, a[2].u32, &t);
+    if (r < 0)
+        return r;
+    if (!(flags & TIMER_ABSTIME))
+        return sleep_until(c, until_after(&t));
+    if (clock == CLOCK_MONOTONIC)
+        return sleep_until(c, nanoseconds(&t));
+    for (int64_t target = nanoseconds(&t), left; (left = target - now(clock)) > 0;) {
+        r = sleep_until(c, monotonic_now() + (left < NSEC ? left : NSEC));
+        if (r < 0)
+            return r;
+    }
+    return 0;
+}
+
+BODY(body_nanosleep) {
+    (void)capable;
+    struct timespec t;
+    int64_t r = copy_timespec(c, s, a[0].u32, &t);
+    return r < 0 ? r : sleep_until(c, until_after(&t));
+}
+
+/* The guest's pollfd array, copied once, in the host's numbers; what is not open is POLLNVAL. */
+static int64_t poll_until(struct context *c, struct space *s, uint32_t address, uint64_t count,
+                          int64_t until) {
+    if (count > c->limit)
+        return -EINVAL;
+    struct pollfd fds[count + 1];
+    int32_t numbers[count + 1];
+    uint8_t *at = space_buffer(c, s, address, count * sizeof *fds);
+    if (count && (at == NULL || at == WALI_BAD || wali_copy(fds, at, count * sizeof *fds)))
+        return -EFAULT;
+    int64_t invalid = 0;
+    for (uint32_t i = 0; i < count; i++) {
+        numbers[i] = fds[i].fd;
+        fds[i].fd = host_of(c, numbers[i]);
+        invalid += fds[i].fd < 0 && numbers[i] >= 0;
+    }
+    int64_t ready = wait_for(c, fds, (uint32_t)count, invalid ? 0 : until);
+    if (ready < 0)
+        return ready;
+    for (uint32_t i = 0; i < count; i++) {
+        if (fds[i].fd < 0)
+            fds[i].revents = numbers[i] >= 0 ? POLLNVAL : 0;
+        fds[i].fd = numbers[i];
+    }
+    /* Growing is all that can have happened to the memory meanwhile; the pages may be gone. */
+    return count && wali_copy(at, fds, count * sizeof *fds) ? -EFAULT : ready + invalid;
+}
+
+BODY(body_poll) {
+    (void)capable;
+    int32_t ms = a[2].i32;
+    int64_t until = ms < 0 ? INT64_MAX : monotonic_now() + (int64_t)ms * 1000000;
+    return poll_until(c, s, a[0].u32, a[1].u64, until);
+}
+
+/* ppoll(2) without a signal mask: masks come with signals. */
+BODY(body_ppoll) {
+    (void)capable;
+    int64_t until = INT64_MAX;
+    if (a[3].u32)
+        return -ENOSYS;
+    if (a[2].u32) {
+        struct timespec t;
+        int64_t r = copy_timespec(c, s, a[2].u32, &t);
+        if (r < 0)
+            return r;
+        until = until_after(&t);
+    }
+    return poll_until(c, s, a[0].u32, a[1].u64, until);
+}
+
+/* wasmtime calls this when the engine's epoch has moved: a deadline has come, or somebody wants this
+ * or another guest of the engine to stop. */
+EXPORT wasmtime_error_t *wali_on_epoch(wasmtime_context_t *store, void *data, uint64_t *delta,
+                                       wasmtime_update_deadline_kind_t *kind) {
+    (void)store;
+    struct context *c = data;
+    if (!c->stop && monotonic_now() >= c->deadline)
+        c->stop = STOP_TIMEOUT;
+    if (c->stop)
+        return wasmtime.error_new("the guest was stopped");
+    *delta = 1;
+    *kind = 0;
+    return NULL;
+}
+
+/* For Python, from any thread: end the guest at its next safepoint, in a wait or in a loop (the
+ * caller then increments the engine's epoch). */
+EXPORT void wali_interrupt(struct context *c) {
+    uint32_t none = STOP_NONE;
+    __atomic_compare_exchange_n(&c->stop, &none, STOP_INTERRUPT, 0, __ATOMIC_SEQ_CST,
+                                __ATOMIC_SEQ_CST);
+    int32_t wake = __atomic_load_n(&c->wake, __ATOMIC_SEQ_CST);
+    uint64_t one = 1;
+    if (wake >= 0)
+        SYS(NR_write, wake, &one, sizeof one, 0, 0, 0);
+}

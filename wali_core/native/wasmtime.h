@@ -1,0 +1,53 @@
+/* The part of wasmtime's C API that the core uses, declared by us: the Python package of wasmtime
+ * ships the library without its headers.  tests/wali_core/test_bridge.py compares every size and
+ * offset with wasmtime's own bindings, for each major that we support.
+ *
+ * Nothing here is an undefined symbol of ours: wasmtime's library is loaded RTLD_LOCAL and this one
+ * is linked BIND_NOW, so the addresses are handed over once, in struct wasmtime_api.
+ */
+#ifndef WALI_WASMTIME_H
+#define WALI_WASMTIME_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+typedef struct wasm_trap wasm_trap_t;
+typedef struct wasmtime_error wasmtime_error_t;
+typedef struct wasmtime_caller wasmtime_caller_t;
+typedef struct wasmtime_context wasmtime_context_t;
+
+typedef union wasmtime_val_raw {
+    int32_t i32;
+    int64_t i64;
+    uint32_t u32;
+    uint64_t u64;
+    void *funcref;
+    uint8_t v128[16];
+} wasmtime_val_raw_t;
+
+typedef struct wasmtime_memory {
+    struct {
+        uint64_t store_id;
+        uint32_t private1;
+    } handle;
+    uint32_t private2;
+} wasmtime_memory_t;
+
+typedef uint8_t wasmtime_update_deadline_kind_t; /* 0: go on */
+
+typedef wasm_trap_t *wasmtime_unchecked_callback_t(void *env, wasmtime_caller_t *caller,
+                                                   wasmtime_val_raw_t *args_and_results,
+                                                   size_t count);
+
+struct wasmtime_api {
+    wasmtime_context_t *(*caller_context)(const wasmtime_caller_t *);
+    void *(*context_get_data)(const wasmtime_context_t *);
+    uint8_t *(*memory_data)(const wasmtime_context_t *, const wasmtime_memory_t *);
+    size_t (*memory_data_size)(const wasmtime_context_t *, const wasmtime_memory_t *);
+    wasm_trap_t *(*trap_new)(const char *message, size_t length);
+    wasmtime_error_t *(*error_new)(const char *message);
+    /* libc's, for the vDSO behind it: int clock_gettime(clockid_t, struct timespec *) */
+    int (*clock_gettime)(int32_t, void *);
+};
+
+#endif
