@@ -10,8 +10,11 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from typing import TypeVar
+
     from capabilities import Policy
 
+    _Number = TypeVar("_Number", int, float)
     Dirs = Mapping[str, str | os.PathLike[str] | tuple[str | os.PathLike[str], str]]
 
 
@@ -117,15 +120,20 @@ class Grants:
                 raise PolicyError(f"environment variable {name!r}: a name has no '=', and neither has a NUL")
             self.env[name] = value
 
-    def limit_time(self, seconds: float) -> None:
-        """Narrow the time; the policy's own limit stays where it is shorter."""
-        self.wall_time = seconds if self.wall_time is None else min(self.wall_time, seconds)
+    def narrow(self, wall_time: float | None, memory: int | None) -> None:
+        """Limits of the caller's, where they are tighter than the policy's."""
+        self.wall_time = _least(self.wall_time, wall_time)
+        self.memory = _least(self.memory, memory)
 
     def add_everything(self) -> None:
         """``--allow-all``: the whole file system, the working directory, the whole environment."""
         self._add("/", "/", read_only=False)
         self._add(".", ".", read_only=False)
         self.env = dict(os.environ)
+
+
+def _least(first: _Number | None, second: _Number | None) -> _Number | None:
+    return second if first is None else first if second is None else min(first, second)
 
 
 def encoded(words: Iterable[str | bytes], what: str) -> list[bytes]:

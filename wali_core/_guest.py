@@ -235,6 +235,11 @@ class Guest:
         with guard:
             return self._invoke(function, args)
 
+    @property
+    def write_refused(self) -> bool:
+        """Has it tried to write through a grant that is read-only?"""
+        return self._context.refused_write != 0
+
     def close(self) -> None:
         """End the guest: its memory and every descriptor that it holds.  Again does nothing."""
         if self._store is not None:

@@ -33,6 +33,14 @@ OUTPUT_LIMIT: Final = 64 << 20
 _LOADED: Final = 64  # modules that a runtime keeps at hand
 
 
+class Ending:
+    """How a program ended."""
+
+    def __init__(self, status: int, *, write_refused: bool) -> None:
+        self.status = status
+        self.write_refused = write_refused
+
+
 class Runtime:
     """What guests have in common.  May be shared between threads; guests may not.
 
@@ -127,7 +135,7 @@ class Runtime:
         Raises ``ModuleError``, ``PolicyError``, and what the module's start function raises.
         """
         loaded = self.load(module)
-        return self._instantiate(loaded, self._grants(env, dirs), args, argv0, stdio)
+        return self._instantiate(loaded, self.grants(env, dirs), args, argv0, stdio)
 
     def _instantiate(
         self,
@@ -159,7 +167,15 @@ class Runtime:
         guest.limit_time(grants.wall_time)
         return guest
 
-    def _grants(self, env: Mapping[str, str] | None, dirs: Dirs | None) -> Grants:
+    def grants(
+        self,
+        env: Mapping[str, str] | None = None,
+        dirs: Dirs | None = None,
+        *,
+        wall_time: float | None = None,
+        memory: int | None = None,
+    ) -> Grants:
+        """The policy's grants with the caller's on top; limits only narrow."""
         grants = Grants()
         if self._allow_all:
             grants.add_everything()
@@ -167,6 +183,7 @@ class Runtime:
             grants.add_policy(self._policy)
         grants.add_dirs(dirs or {})
         grants.add_env(env or {})
+        grants.narrow(wall_time, memory)
         return grants
 
     # --- whole programs ----------------------------------------------------------------------------
@@ -185,13 +202,15 @@ class Runtime:
         capture_output: bool = False,
         output_limit: int = OUTPUT_LIMIT,
         timeout: float | None = None,
+        memory: int | None = None,
     ) -> CompletedGuest:
         """Run a program (a module with ``_start``) to its end in this thread.
 
         ``stdin`` is bytes, a descriptor, an open file, ``subprocess.DEVNULL`` or None, which inherits;
         ``stdout`` and ``stderr`` likewise without bytes.  ``capture_output`` collects both, each up to
         ``output_limit`` bytes; a guest that writes more is ended (``GuestError``).  ``timeout`` is in
-        seconds, from now on, also for a guest that waits in a call.
+        seconds, from now on, also for a guest that waits in a call; ``memory`` is in bytes.  Both
+        only narrow what the policy says.
 
         An exit status is a result, not an exception.  Raises ``ModuleError``, ``PolicyError``,
         ``GuestTrap``, ``GuestTimeout`` and, at Ctrl-C, ``KeyboardInterrupt``; a ``GuestError`` carries
@@ -201,18 +220,19 @@ class Runtime:
 
         deadline = None if timeout is None else time.monotonic() + timeout
         loaded = self.load(module)
-        grants = self._grants(env, dirs)
-        if deadline is not None and timeout is not None:
-            grants.limit_time(timeout)
+        grants = self.grants(env, dirs, wall_time=timeout, memory=memory)
         streams = Streams(stdin, stdout, stderr, capture=capture_output, limit=output_limit)
         try:
             return completed(
-                lambda: self._run(loaded, grants, args, argv0, streams, deadline), loaded.origin, args, streams
+                lambda: self.execute(loaded, grants, args, argv0, streams, deadline).status,
+                loaded.origin,
+                args,
+                streams,
             )
         finally:
             streams.close()
 
-    def _run(
+    def execute(
         self,
         module: Module,
         grants: Grants,
@@ -220,20 +240,21 @@ class Runtime:
         argv0: str | bytes | None,
         streams: Streams,
         deadline: float | None,
-    ) -> int:
-        """The exit status of a program."""
-        try:
-            with self._instantiate(module, grants, args, argv0, streams.host) as guest:
-                guest.watch_output(streams.captures)
-                if not guest.exports("_start"):
-                    raise ModuleError(f"{module.origin}: no _start: a library, not a program; use instantiate and call")
-                left = None if deadline is None else deadline - time.monotonic()
-                if left is not None and left <= 0:
-                    raise GuestTimeout(grants.wall_time or 0.0)
+    ) -> Ending:
+        """Run a program; for the command line, which has its own way to say how it went."""
+        with self._instantiate(module, grants, args, argv0, streams.host) as guest:
+            guest.watch_output(streams.captures)
+            if not guest.exports("_start"):
+                raise ModuleError(f"{module.origin}: no _start: a library, not a program; use instantiate and call")
+            left = None if deadline is None else deadline - time.monotonic()
+            if left is not None and left <= 0:
+                raise GuestTimeout(grants.wall_time or 0.0)
+            status = 0
+            try:
                 guest.call("_start", timeout=left)
-        except GuestExit as end:
-            return end.status
-        return 0
+            except GuestExit as end:
+                status = end.status
+            return Ending(status, write_refused=guest.write_refused)
 
     # --- its end -----------------------------------------------------------------------------------
 

@@ -1,0 +1,234 @@
+"""The command ``wali``."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+
+from wali_core._options import SWITCH, VALUE, VALUES, OptionError, parse
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from typing import Final
+
+    from wali_core._options import Options
+
+USAGE: Final = """\
+usage: wali run [OPTIONS] FILE [ARGS...]     run a program
+       wali inspect FILE                     say which interface a module imports, and what from it
+       wali --version
+
+Options of run, before FILE (everything after it is the program's):
+  --dir HOST[::GUEST][:ro|:rw]  grant a directory, under its own name or as GUEST; read-only unless :rw
+  --env NAME[=VALUE]            set a variable, or pass on this process's
+  --policy FILE                 grant what a policy file (TOML) says
+  --allow-all                   grant every file, the working directory and the environment
+  --timeout TIME                end the program after 2s, 500ms, 1.5m; with status 124
+  --memory SIZE                 the most memory that it may have: 64M, 1G
+  --argv0 NAME                  what the program sees as its own name
+  --no-cache                    neither read nor write compiled modules
+
+The status is the program's own; 124: time-out; 126: refused, or not runnable; 127: not found;
+128+N: ended by signal N (134: it trapped).
+"""
+
+TIMED_OUT: Final = 124
+REFUSED: Final = 126
+NOT_FOUND: Final = 127
+TRAPPED: Final = 128 + 6  # SIGABRT, as natively
+USAGE_ERROR: Final = 2
+
+_RUN_OPTIONS: Final = {
+    "dir": VALUES,
+    "env": VALUES,
+    "policy": VALUE,
+    "allow-all": SWITCH,
+    "timeout": VALUE,
+    "memory": VALUE,
+    "argv0": VALUE,
+    "no-cache": SWITCH,
+    "help": SWITCH,
+}
+
+# A compilation below this size takes no time that anybody would notice.
+_SLOW_TO_COMPILE: Final = 300_000
+
+
+class _Refusal(Exception):
+    """One line for the user, and a status."""
+
+    def __init__(self, message: str, status: int) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; its exit status.  Without ``argv``, the process's own arguments."""
+    words = sys.argv[1:] if argv is None else list(argv)
+    commands: dict[str, Callable[[Sequence[str]], int]] = {"run": _run, "inspect": _inspect}
+    if words and words[0] in commands:
+        return _reporting(lambda: commands[words[0]](words[1:]))
+    if words == ["--version"]:
+        return _version()
+    if words in (["--help"], ["-h"], ["help"]):
+        sys.stdout.write(USAGE)
+        return 0
+    hint = f"unknown command {words[0]!r}: " if words else ""
+    sys.stderr.write(f"wali: {hint}try 'wali --help'\n")
+    return USAGE_ERROR
+
+
+def _reporting(command: Callable[[], int]) -> int:
+    from wali_core._errors import GuestError, GuestTimeout, GuestTrap, WaliError
+
+    try:
+        return command()
+    except _Refusal as refusal:
+        return _say(str(refusal), refusal.status)
+    except OptionError as error:
+        return _say(f"{error} (try 'wali --help')", USAGE_ERROR)
+    except GuestTimeout as error:
+        return _say(str(error), TIMED_OUT)
+    except GuestTrap as error:
+        where = "".join(f"\n    in {name}" for name in error.frames[:_FRAMES_SHOWN])
+        return _say(f"the program trapped: {error}{where}", TRAPPED)
+    except GuestError as error:
+        return _say(str(error), TRAPPED)
+    except WaliError as error:
+        return _say(str(error), REFUSED)
+    except KeyboardInterrupt:
+        return _die_of_interrupt()
+
+
+_FRAMES_SHOWN: Final = 12
+
+
+def _say(message: str, status: int) -> int:
+    sys.stderr.write(f"wali: {message}\n")
+    return status
+
+
+def _die_of_interrupt() -> int:
+    """End as a native program does, so that a shell sees what happened."""
+    _default_interrupt()
+    os.kill(os.getpid(), 2)
+    return 130
+
+
+def _default_interrupt() -> None:
+    # Not the module signal: it makes enums of every number, which takes as long as loading a guest.
+    import _signal
+
+    _signal.signal(_signal.SIGINT, _signal.SIG_DFL)
+
+
+# --- wali run ------------------------------------------------------------------------------------------
+
+
+def _run(words: Sequence[str]) -> int:
+    options = parse(words, _RUN_OPTIONS)
+    if "help" in options:
+        sys.stdout.write(USAGE)
+        return 0
+    if not options.rest:
+        raise OptionError("run needs the FILE of a program")
+    path, *args = options.rest
+    _require_file(path)
+    timeout = _amount("timeout", options["timeout"])
+    memory = _amount("memory", options["memory"])
+    dirs = dict(_directory(text) for text in options.all("dir"))
+    env = dict(pair for text in options.all("env") for pair in _variable(text))
+    deadline = None if timeout is None else time.monotonic() + timeout
+
+    from wali_core._runtime import Runtime
+    from wali_core._stdio import Streams
+
+    # Nothing is freed piece by piece: the process is the guest's, and ends with it.
+    runtime = Runtime(
+        policy=options["policy"],
+        allow_all="allow-all" in options,
+        cache="no-cache" not in options,
+        on_compile=_tell_compiling if sys.stderr.isatty() else None,
+    )
+    module = runtime.load(path)
+    grants = runtime.grants(env, dirs, wall_time=timeout, memory=memory and int(memory))
+    streams = Streams(None, None, None, capture=False, limit=0)
+    _default_interrupt()
+    ending = runtime.execute(module, grants, args, options["argv0"], streams, deadline)
+    if ending.write_refused and sys.stderr.isatty():
+        _say("hint: a write was refused by a read-only directory; --dir HOST::GUEST:rw grants it", 0)
+    return ending.status & 0xFF
+
+
+def _require_file(path: str) -> None:
+    if not os.path.exists(path):
+        raise _Refusal(f"{path}: no such file", NOT_FOUND)
+    if os.path.isdir(path):
+        raise _Refusal(f"{path}: a directory, not a WebAssembly module", REFUSED)
+    if not os.access(path, os.R_OK):
+        raise _Refusal(f"{path}: not readable", REFUSED)
+
+
+def _directory(text: str) -> tuple[str, tuple[str, str]]:
+    """``HOST[::GUEST][:ro|:rw]`` as (guest, (host, mode))."""
+    mode = "ro"
+    if text.endswith((":ro", ":rw")):
+        text, mode = text[:-3], text[-2:]
+    host, separator, guest = text.partition("::")
+    if not host or (separator and not guest):
+        raise OptionError(f"--dir {text}: it must be HOST or HOST::GUEST")
+    return guest or host, (host, mode)
+
+
+def _variable(text: str) -> list[tuple[str, str]]:
+    """``NAME=VALUE``, or ``NAME`` for the process's own value; nothing where it has none."""
+    name, equals, value = text.partition("=")
+    if not name:
+        raise OptionError(f"--env {text}: a variable needs a name")
+    if equals:
+        return [(name, value)]
+    return [(name, os.environ[name])] if name in os.environ else []
+
+
+def _amount(option: str, text: str | None) -> float | None:
+    """A duration in seconds, or a size in bytes, as policy files write them."""
+    if text is None:
+        return None
+    from capabilities import parse_duration, parse_size
+
+    try:
+        return parse_duration(text) if option == "timeout" else parse_size(text)
+    except ValueError as error:
+        raise OptionError(f"--{option}: {error}") from None
+
+
+def _tell_compiling(origin: str, size: int) -> None:
+    if size > _SLOW_TO_COMPILE:
+        sys.stderr.write(f"wali: compiling {origin} ({size / 1e6:.1f} MB), once\n")
+        sys.stderr.flush()
+
+
+# --- the rest ------------------------------------------------------------------------------------------
+
+
+def _inspect(words: Sequence[str]) -> int:
+    if len(words) != 1:
+        raise OptionError("inspect needs one FILE")
+    _require_file(words[0])
+    from wali_core import _abi
+    from wali_core._runtime import Runtime
+
+    module = Runtime().load(words[0])
+    sys.stdout.write(f"{words[0]}: {_abi.interface_of(module) or 'imports nothing'}\n")
+    for item in module.imports:
+        sys.stdout.write(f"  {item.module}.{item.name} ({item.parameters}) -> ({item.results})\n")
+    return 0
+
+
+def _version() -> int:
+    from importlib.metadata import version
+
+    sys.stdout.write(f"wali {version('wasi-on-wali')} (wasmtime {version('wasmtime')})\n")
+    return 0
