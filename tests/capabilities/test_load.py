@@ -1,0 +1,388 @@
+"""Tests of capabilities._load and _document: every mistake, by the text that its author reads."""
+
+from __future__ import annotations
+
+import datetime as dt
+import tomllib
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from capabilities import Filesystem, Grant, Limits, Policy, PolicyError, Problem
+from capabilities._document import NOT_ENFORCED
+from capabilities._load import LARGEST_FILE
+from capabilities._units import DURATION_FORM, SIZE_FORM
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+NOT_ENFORCED_TEXT = (
+    "known key, not enforced by this version: remove it, since a policy is accepted only where "
+    "it is enforced"
+)
+NO_NAME = 'is no name of a variable: it is empty or holds "=" or NUL'
+
+
+def problems(text: str) -> list[str]:
+    """Return the lines of what is wrong with a policy that lies in `/base`, without the file."""
+    with pytest.raises(PolicyError) as caught:
+        Policy.from_dict(tomllib.loads(text), "/base", source="FILE")
+    return [line.removeprefix("FILE: ") for line in str(caught.value).splitlines()]
+
+
+def filesystem(text: str) -> Filesystem:
+    """Return what a policy in `/base` grants, given the lines of its table."""
+    data = tomllib.loads(f"version = 1\n[filesystem]\n{text}")
+    return Policy.from_dict(data, "/base").filesystem
+
+
+@pytest.mark.parametrize(
+    ("entry", "host", "guest"),
+    [
+        ("/usr/share", "/usr/share", "/usr/share"),
+        ("./models::/models", "/base/models", "/models"),
+        ("models", "/base/models", "/base/models"),
+        (".::/", "/base", "/"),
+        ("../up::/up", "/up", "/up"),
+        ("/::/host", "/", "/host"),
+        ("//srv//x/::///d//e/./", "/srv/x", "/d/e"),
+        ("~/data::/data", "/home/somebody/data", "/data"),
+        ("~::/home", "/home/somebody", "/home"),
+        ("./~::/tilde", "/base/~", "/tilde"),
+        ("a:b::/c:d", "/base/a:b", "/c:d"),
+        ("/é ü::/é", "/é ü", "/é"),
+    ],
+)
+def test_entry(entry: str, host: str, guest: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An entry is HOST or HOST::GUEST: host paths start where the policy lies, `~` is a home."""
+    monkeypatch.setenv("HOME", "/home/somebody")
+
+    assert filesystem(f"read_only = ['{entry}']").grants == (Grant(host, guest),)
+    assert filesystem(f"read_write = ['{entry}']").grants == (Grant(host, guest, read_write=True),)
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        ("''", """'' must be "HOST" or "HOST::GUEST", with one "::" at most"""),
+        ("'::/a'", """'::/a' must be "HOST" or "HOST::GUEST", with one "::" at most"""),
+        ("'/a::'", """'/a::' must be "HOST" or "HOST::GUEST", with one "::" at most"""),
+        ("'a::/b::ro'", """'a::/b::ro' must be "HOST" or "HOST::GUEST", with one "::" at most"""),
+        (
+            '"a\\u0000b"',
+            """'a\\x00b' must be "HOST" or "HOST::GUEST", with one "::" at most""",
+        ),
+        ("3", 'must be a string, "HOST" or "HOST::GUEST", not a number'),
+        ("{}", 'must be a string, "HOST" or "HOST::GUEST", not a table'),
+        ("'a::b'", """'b' must be absolute for the guest, as in "/data", without "..\""""),
+        (
+            "'a::/b/../c'",
+            """'/b/../c' must be absolute for the guest, as in "/data", without "..\"""",
+        ),
+        ("'${D}/a'", "'${D}/a': variables are not expanded by this version"),
+        ("'~~/a'", "'~~/a': there is no such home directory; write the whole path"),
+    ],
+)
+def test_wrong_entry(entry: str, message: str) -> None:
+    """A wrong entry is named by its place in the list."""
+    text = f"version = 1\n[filesystem]\nread_only = ['/ok', {entry}]"
+
+    assert problems(text) == [f"filesystem.read_only[1]: {message}"]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "version: is missing: write version = 1"),
+        ("version = 2", "version: 2 is not known here: write version = 1"),
+        ("version = '1'", "version: '1' is not known here: write version = 1"),
+        ("version = true", "version: True is not known here: write version = 1"),
+        ("version = 1.0", "version: 1.0 is not known here: write version = 1"),
+        ("version = 1\nname = 3", "name: must be a string, not a number"),
+        ("version = 1\nname = true", "name: must be a string, not true or false"),
+        ("version = 1\nname = 2026-01-01", "name: must be a string, not a date"),
+        ("version = 1\nname = 'x'\nfilesystem = 3", "filesystem: must be a table, not a number"),
+        ("version = 1\n[[limits]]", "limits: must be a table, not a list"),
+        (
+            "version = 1\nfilesystem.read_only = '/a'",
+            "filesystem.read_only: must be a list of strings, not a string",
+        ),
+        (
+            "version = 1\nfilesystem.read_write = { a = 1 }",
+            "filesystem.read_write: must be a list of strings, not a table",
+        ),
+        (
+            "version = 1\nenvironment.inherit = 'PATH'",
+            "environment.inherit: must be a list of strings, not a string",
+        ),
+        (
+            "version = 1\nenvironment.inherit = ['A', 3]",
+            "environment.inherit[1]: must be the name of a variable, a string, not a number",
+        ),
+        (
+            "version = 1\nenvironment.inherit = ['A=B']",
+            f"environment.inherit[0]: 'A=B' {NO_NAME}",
+        ),
+        (
+            "version = 1\nenvironment.set = ['A=B']",
+            "environment.set: must be a table of strings, not a list",
+        ),
+        (
+            "version = 1\nenvironment.set = { A = 3 }",
+            "environment.set.A: must be a string, not a number",
+        ),
+        (
+            "version = 1\nenvironment.set = { 'A.B' = true }",
+            "environment.set.'A.B': must be a string, not true or false",
+        ),
+        (
+            'version = 1\nenvironment.set = { A = "x\\u0000" }',
+            "environment.set.A: 'x\\x00' must not hold a NUL character",
+        ),
+        (
+            "version = 1\nenvironment.set = { '' = 'x' }",
+            f"environment.set.'': '' {NO_NAME}",
+        ),
+        (
+            "version = 1\nlimits.wall_time = '0s'",
+            f"limits.wall_time: '0s' is shorter than a millisecond: {DURATION_FORM}",
+        ),
+        (
+            "version = 1\nlimits.wall_time = -1",
+            f"limits.wall_time: -1 is shorter than a millisecond: {DURATION_FORM}",
+        ),
+        (
+            "version = 1\nlimits.wall_time = nan",
+            f"limits.wall_time: nan is not a duration: {DURATION_FORM}",
+        ),
+        (
+            "version = 1\nlimits.wall_time = '9999h'",
+            "limits.wall_time: '9999h' is longer than 366 days",
+        ),
+        ("version = 1\nlimits.memory = '1MB'", f"limits.memory: '1MB' is not a size: {SIZE_FORM}"),
+        ("version = 1\nlimits.memory = '63K'", "limits.memory: '63K' is less than 64K, one page"),
+        ("version = 1\nlimits.memory = '99T'", "limits.memory: '99T' is more than 16T"),
+    ],
+)
+def test_wrong_value(text: str, message: str) -> None:
+    """A wrong value is named by its key, with what is allowed."""
+    assert problems(text) == [message]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("nam = 'x'", 'nam: unknown key; did you mean "name"?'),
+        ("filesystem.readonly = []", 'filesystem.readonly: unknown key; did you mean "read_only"?'),
+        ("[limit]", 'limit: unknown key; did you mean "limits"?'),
+        ("[netwrok]", 'netwrok: unknown key; did you mean "network"?'),
+        ("read_only = []", "read_only: unknown key here; it belongs to [filesystem]"),
+        ("limits.name = 'x'", "limits.name: unknown key here; it belongs to the top"),
+        ("'' = 3", "'': unknown key; allowed here: version, name, filesystem, environment, limits"),
+        (
+            "filesystem.'x y' = 3",
+            "filesystem.'x y': unknown key; allowed here: read_only, read_write",
+        ),
+        ("environment.qq = 3", "environment.qq: unknown key; allowed here: inherit, set"),
+        ("limits.qq = 3", "limits.qq: unknown key; allowed here: wall_time, memory"),
+    ],
+)
+def test_unknown_key(text: str, message: str) -> None:
+    """An unknown key is refused, with the nearest that is known."""
+    assert problems(f"version = 1\n{text}") == [message]
+
+
+@pytest.mark.parametrize(
+    "key",
+    [f"{table}.{key}" if table else key for table, keys in NOT_ENFORCED.items() for key in keys],
+)
+def test_keys_that_nothing_enforces(key: str) -> None:
+    """A key of the full schema that is not enforced yet is refused: it is never a mere wish."""
+    assert problems(f"version = 1\n{key} = []") == [f"{key}: {NOT_ENFORCED_TEXT}"]
+
+
+def test_one_guest_path_has_one_grant() -> None:
+    """The same guest path twice is refused, in one list or over both."""
+    text = """
+    version = 1
+    [filesystem]
+    read_only = ["/a::/x", "/b::/x/"]
+    read_write = ["/c::/y/./", "/d::/x"]
+    """
+
+    message = "'/x' is granted to the guest by filesystem.read_only[0] already: grant it once"
+
+    assert problems(text) == [
+        f"filesystem.read_only[1]: {message}",
+        f"filesystem.read_write[1]: {message}",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("inner", "outer"), [("/a/b", "/a"), ("/a", "/a"), ("/a", "/"), ("/base/x", ".")]
+)
+def test_narrowing_is_refused(inner: str, outer: str) -> None:
+    """A tree to read inside a tree to write is refused, with the reason."""
+    text = f"""
+    version = 1
+    [filesystem]
+    read_only = ["{inner}::/inner"]
+    read_write = ["/elsewhere", "{outer}::/outer"]
+    """
+    whole = "/base" if outer == "." else outer
+
+    message = (
+        f"'{inner}' lies in '{whole}', which filesystem.read_write[1] makes writable: a policy "
+        "can widen inside a tree but not narrow, since the kernel adds up what is granted along "
+        "a path"
+    )
+
+    assert problems(text) == [f"filesystem.read_only[0]: {message}"]
+
+
+def test_widening_is_fine() -> None:
+    """A tree to write inside a tree to read is what policies are for."""
+    granted = filesystem('read_only = ["/a"]\nread_write = ["/a/b", "/ab"]')
+
+    assert granted.grants == (
+        Grant("/a", "/a"),
+        Grant("/a/b", "/a/b", read_write=True),
+        Grant("/ab", "/ab", read_write=True),
+    )
+
+
+def test_every_mistake_is_reported_at_once() -> None:
+    """Mistakes of every kind come together, table by table, unknown tables last."""
+    text = """
+    nam = "x"
+    [network]
+    connect = []
+    [limits]
+    memory = "3K"
+    wall_time = "0s"
+    cpu_time = "1s"
+    [environment]
+    set = { A = 1, B = 2 }
+    [filesystem]
+    read_only = [1, "/srv/x::/d", "b::c"]
+    read_write = ["/srv::/d"]
+    exec = []
+    """
+
+    assert [line.partition(": ")[0] for line in problems(text)] == [
+        "version",
+        "filesystem.read_only[0]",
+        "filesystem.read_only[2]",
+        "filesystem.exec",
+        "filesystem.read_write[0]",
+        "filesystem.read_only[1]",
+        "environment.set.A",
+        "environment.set.B",
+        "limits.wall_time",
+        "limits.memory",
+        "limits.cpu_time",
+        "nam",
+        "network",
+    ]
+
+
+def test_values_in_their_natural_types() -> None:
+    """Limits may be numbers: seconds and bytes."""
+    data = {"version": 1, "limits": {"wall_time": 2, "memory": 1 << 20}}
+
+    assert Policy.from_dict(data, "/").limits == Limits(wall_time=2.0, memory=1 << 20)
+
+
+def test_relative_base(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A base folder that is relative is so to the working directory."""
+    monkeypatch.chdir(tmp_path)
+    data = {"version": 1, "filesystem": {"read_only": ["x::/x"]}}
+
+    (grant,) = Policy.from_dict(data, "sub").filesystem.grants
+
+    assert grant.host == f"{tmp_path}/sub/x"
+
+
+def test_host_paths_start_in_the_folder_of_the_file(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Relative host paths of a file start where it really lies, so that `..` means what it says."""
+    (tmp_path / "real" / "policies").mkdir(parents=True)
+    (tmp_path / "link").symlink_to("real/policies")
+    (tmp_path / "real" / "policies" / "p.toml").write_text(
+        'version = 1\n[filesystem]\nread_only = ["../data::/data"]\n'
+    )
+    monkeypatch.chdir(tmp_path)
+
+    (grant,) = Policy.load("link/p.toml").filesystem.grants
+
+    assert grant.host == f"{tmp_path.resolve()}/real/data"
+
+
+def unreadable(path: Path) -> str:
+    """Return the one problem that loading finds in a file."""
+    with pytest.raises(PolicyError) as caught:
+        Policy.load(path)
+    (problem,) = caught.value.problems
+    assert (problem.file, problem.key) == (str(path), "")
+    return problem.message
+
+
+def test_missing_file(tmp_path: Path) -> None:
+    """A file that is not there is an error like any other, which its cause explains."""
+    assert unreadable(tmp_path / "none.toml") == "cannot be read: No such file or directory"
+    assert unreadable(tmp_path) == "cannot be read: Is a directory"
+
+
+def test_not_toml(tmp_path: Path) -> None:
+    """What is not TOML is refused, with the line and column."""
+    file = tmp_path / "p.toml"
+
+    file.write_text("version = 1\nversion = 1\n")
+    assert unreadable(file) == "is not TOML: Cannot overwrite a value (at line 2, column 12)"
+    file.write_bytes(b"name = '\xff'")
+    assert unreadable(file).startswith("is not TOML: 'utf-8' codec can't decode byte 0xff")
+    file.write_text("a = " + 100_000 * "[")
+    assert unreadable(file).startswith("is not TOML: ")
+
+
+def test_endless_file() -> None:
+    """Reading stops where no policy goes on."""
+    with pytest.raises(PolicyError) as caught:
+        Policy.load("/dev/zero")
+
+    assert caught.value.problems == (Problem("/dev/zero", "", "is larger than 1M: not a policy"),)
+    assert LARGEST_FILE == 1 << 20
+
+
+TABLES = ["version", "name", "filesystem", "environment", "limits", "network"]
+FIELDS = ["read_only", "read_write", "exec", "inherit", "set", "wall_time", "memory", "x"]
+KEYS = st.sampled_from(TABLES + FIELDS)
+TOML_VALUES = st.recursive(
+    st.one_of(
+        st.text(max_size=5),
+        st.sampled_from(["/a", "/a/b::/x", "../c::/", "10s", "64K", "PATH"]),
+        st.integers(),
+        st.floats(),
+        st.booleans(),
+        st.just(dt.date(2026, 1, 1)),
+    ),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS, inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@given(data=st.dictionaries(KEYS, TOML_VALUES, max_size=5), versioned=st.booleans())
+def test_any_data_is_a_policy_or_an_error(data: dict[str, object], *, versioned: bool) -> None:
+    """Whatever TOML holds becomes a policy that loads again, or problems of one line each."""
+    if versioned:
+        data["version"] = 1
+    try:
+        policy = Policy.from_dict(data, "/base", source="FILE")
+    except PolicyError as error:
+        assert error.problems  # noqa: PT017 (either outcome is right)
+        assert len(str(error).splitlines()) == len(error.problems)  # noqa: PT017
+    else:
+        assert Policy.from_dict(tomllib.loads(policy.show()), "/").limits == policy.limits

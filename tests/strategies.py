@@ -1,0 +1,42 @@
+"""Hypothesis strategies for the project's values; each new kind of value adds its own here."""
+
+from __future__ import annotations
+
+from hypothesis import strategies as st
+
+from capabilities import Environment, Filesystem, Grant, Limits, Policy
+
+# Few short names: trees that nest and paths that collide are what goes wrong.
+_PARTS = st.lists(st.sampled_from(["a", "b", "ab"]), max_size=3)
+
+paths = _PARTS.map(lambda parts: "/" + "/".join(parts))
+grants = st.builds(Grant, paths, paths, st.booleans())
+filesystems = st.lists(grants, max_size=4).map(Filesystem.of)
+
+_names = st.sampled_from(["PATH", "LANG", "TZ"])
+environments = st.builds(
+    Environment,
+    inherit=st.lists(_names, max_size=3),
+    set=st.dictionaries(_names, st.sampled_from(["", "x", 'é"\\\n\x7f']), max_size=3),
+)
+
+durations = st.one_of(
+    st.integers(1, 10_000_000).map(lambda ms: ms / 1000),
+    st.floats(0.001, 366 * 86400, allow_nan=False),
+)
+sizes = st.one_of(
+    st.builds(lambda n, shift: n << shift, st.integers(1, 16), st.sampled_from([0, 10, 20, 30])),
+    st.integers(1, 16 << 40),
+)
+limits = st.builds(
+    Limits,
+    wall_time=st.none() | durations,
+    memory=st.none() | sizes.filter(lambda size: size >= 64 << 10),
+)
+policies = st.builds(
+    Policy,
+    name=st.sampled_from(["", "one", "two"]),
+    filesystem=filesystems,
+    environment=environments,
+    limits=limits,
+)
