@@ -91,7 +91,7 @@ class Document:
     limits: _LimitsTable = attrs.field(factory=_LimitsTable)
 
 
-_TABLES: dict[str, type] = {
+TABLES: dict[str, type] = {
     "": Document,
     "filesystem": _FilesystemTable,
     "environment": _EnvironmentTable,
@@ -168,16 +168,16 @@ def _unknown(table: str, name: str) -> str:
             "known key, not enforced by this version: remove it, since a policy is accepted "
             "only where it is enforced"
         )
-    for other in _TABLES:
+    for other in TABLES:
         if name in _known(other):
             return f"unknown key here; it belongs to {f'[{other}]' if other else 'the top'}"
     if near := difflib.get_close_matches(name, known, 1):
         return f'unknown key; did you mean "{near[0]}"?'
-    return f"unknown key; allowed here: {', '.join(attrs.fields_dict(_TABLES[table]))}"
+    return f"unknown key; allowed here: {', '.join(attrs.fields_dict(TABLES[table]))}"
 
 
 def _known(table: str) -> tuple[str, ...]:
-    return (*attrs.fields_dict(_TABLES[table]), *NOT_ENFORCED[table])
+    return (*attrs.fields_dict(TABLES[table]), *NOT_ENFORCED[table])
 
 
 def _guest_path(text: str) -> str:

@@ -1,0 +1,88 @@
+"""capabilities/schema.json, which editors use, says the same as the loader."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import attrs
+import pytest
+
+import capabilities
+from capabilities import parse_duration, parse_size
+from capabilities._document import SMALLEST_MEMORY, TABLES, VERSION, parse_place
+from capabilities._units import LARGEST_SIZE, LONGEST_DURATION, SHORTEST_DURATION
+
+SCHEMA: dict[str, Any] = json.loads(
+    (Path(capabilities.__file__).parent / "schema.json").read_text()
+)
+LIMITS = SCHEMA["properties"]["limits"]["properties"]
+
+
+def table_schema(table: str) -> dict[str, Any]:
+    """Return the part of the schema that describes a table."""
+    part: dict[str, Any] = SCHEMA["properties"][table] if table else SCHEMA
+    return part
+
+
+@pytest.mark.parametrize("table", TABLES, ids=lambda table: table or "top")
+def test_keys(table: str) -> None:
+    """Each table has the same keys, in the same order, and no others are allowed."""
+    part = table_schema(table)
+
+    assert list(part["properties"]) == list(attrs.fields_dict(TABLES[table]))
+    assert part["additionalProperties"] is False
+
+
+def test_version() -> None:
+    """The version is the one that the loader takes, and the only key that must be there."""
+    assert SCHEMA["properties"]["version"]["const"] == VERSION
+    assert SCHEMA["required"] == ["version"]
+
+
+def test_bounds() -> None:
+    """Numbers have the same bounds."""
+    number, _ = LIMITS["wall_time"]["anyOf"]
+    assert (number["minimum"], number["maximum"]) == (SHORTEST_DURATION, LONGEST_DURATION)
+    number, _ = LIMITS["memory"]["anyOf"]
+    assert (number["minimum"], number["maximum"]) == (SMALLEST_MEMORY, LARGEST_SIZE)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "parse", "texts"),
+    [
+        pytest.param(
+            LIMITS["wall_time"]["anyOf"][1]["pattern"],
+            parse_duration,
+            ["1", "1s", "1.5m", "20ms", "1h", "", "s", "1.", ".5", "1x", "1 s", "-1s"],
+            id="duration",
+        ),
+        pytest.param(
+            LIMITS["memory"]["anyOf"][1]["pattern"],
+            parse_size,
+            ["1", "1K", "1M", "1G", "1T", "", "K", "1.5K", "1k", "1KB", "-1"],
+            id="size",
+        ),
+        pytest.param(
+            SCHEMA["$defs"]["tree"]["pattern"],
+            parse_place,
+            ["a", "/a", "a::/", "a::/b", "a:b::/c:d", "", "::/a", "a::", "a::b", "a::/b::/c"],
+            id="tree",
+        ),
+    ],
+)
+def test_patterns(pattern: str, parse: Any, texts: list[str]) -> None:
+    """A text matches a pattern exactly if the loader takes it."""
+
+    def is_taken(text: str) -> bool:
+        try:
+            parse(text)
+        except ValueError:
+            return False
+        return True
+
+    assert {text: bool(re.search(pattern, text)) for text in texts} == {
+        text: is_taken(text) for text in texts
+    }
