@@ -64,7 +64,7 @@ class Runtime:
         self._policy = _policy(policy)
         self._allow_all = allow_all
         self._cache = None if cache is False else Cache(None if cache is True else os.fspath(cache))
-        self._engine = Engine(core or _bridge.core)
+        self.engine = Engine(core or _bridge.core)
         self._on_compile = on_compile
         self._lock = allocate_lock()
         self._modules: dict[str, Module] = {}
@@ -80,12 +80,12 @@ class Runtime:
         and other ``OSError`` for a file that cannot be read.
         """
         if isinstance(module, Module):
-            if module.engine is not self._engine:
+            if module.engine is not self.engine:
                 raise UseError("the module was loaded by another runtime: load it with this one")
             return module
         self._usable()
         data, origin = _read(module)
-        key = self._engine.key(data)
+        key = self.engine.key(data)
         with self._lock:
             loaded = self._modules.get(key)
         if loaded is None:
@@ -98,7 +98,7 @@ class Runtime:
 
     def _compile(self, data: bytes, origin: str) -> Module:
         tell = self._on_compile
-        return self._engine.compile(data, origin, self._cache, None if tell is None else lambda size: tell(origin, size))
+        return self.engine.compile(data, origin, self._cache, None if tell is None else lambda size: tell(origin, size))
 
     def _shim(self, interface: str) -> tuple[_abi.Shim, ShimLink]:
         with self._lock:
@@ -150,7 +150,7 @@ class Runtime:
             raise ModuleError(f"{module.origin}: a WALI program: this version runs WASI programs only")
         argv = encoded((argv0 if argv0 is not None else module.origin, *args), "argument")
         environ = encoded((f"{name}={value}" for name, value in grants.env.items()), "environment variable")
-        guest = Guest(self._engine, module)
+        guest = Guest(self.engine, module)
         try:
             guest.open_store()
             shim = None

@@ -61,11 +61,7 @@ SHIM_FLAGS = (
 )
 GUEST_FLAGS = {
     "wasm32-wasi": (),
-    "wasm32-freestanding": (
-        *FREESTANDING_FLAGS,
-        "-Wl,--no-entry",
-        "-Wl,--export-if-defined=_start",
-    ),
+    "wasm32-freestanding": (*FREESTANDING_FLAGS, "-Wl,--no-entry"),
 }
 
 
@@ -145,6 +141,20 @@ def build_core(
     return out
 
 
+def build_baseline(source: Path, out: Path) -> Path:
+    """Compile one C file for this machine, with the core's headers: what a benchmark compares with.
+
+    Raises:
+        BuildError: with the compiler's own words.
+    """
+    arch = host_arch()
+    with tempfile.TemporaryDirectory(prefix="wali-baseline-") as name:
+        _load(NATIVE / "generate.py").generate(TABLE, Path(name), arch)
+        target = ("-target", f"{arch}-linux-none", f"-mcpu={ARCHITECTURES[arch]}")
+        _compile([source], out, [*target, *CORE_FLAGS, f"-I{NATIVE}", f"-I{name}"])
+    return out
+
+
 def build_shim(out: Path) -> Path:
     """Compile the WASI shim, `wasi_shim/src/*.c`, to the Wasm module `out`, and return `out`.
 
@@ -164,8 +174,8 @@ def compile_guest(
         source: the C file.
         out: the Wasm file to write.
         target: `"wasm32-wasi"`, with wasi-libc (zig builds that library when it is first asked
-            for: about a minute), or `"wasm32-freestanding"`, with no library at all; `_start` is
-            exported if it is there.
+            for: about a minute), or `"wasm32-freestanding"`, with no library at all: what it exports
+            carries an `export_name` attribute.
         flags: more compiler arguments, after all others.
 
     Returns:

@@ -1,0 +1,1 @@
+"""Performance, measured side by side: never as a test."""

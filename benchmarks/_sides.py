@@ -1,0 +1,138 @@
+"""The sides that are compared: the same loops in C, on this library and on wasmtime's own WASI."""
+
+from __future__ import annotations
+
+import ctypes
+import importlib.util
+import os
+import sys
+import tempfile
+from pathlib import Path
+from types import ModuleType
+from typing import Protocol
+
+import wasmtime
+
+import wali_core
+from wali_core._guest import Guest
+from wali_core._link import ProgramLink
+
+HERE = Path(__file__).parent
+FILE_SIZE = 1 << 20
+
+
+def _build_tools() -> ModuleType:
+    path = HERE.parent / "wali_core" / "native" / "compile.py"
+    spec = importlib.util.spec_from_file_location("_bench_compile", path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+class Side(Protocol):
+    """Something that can run a loop by its name."""
+
+    def run(self, loop: str, count: int) -> None:
+        """Run the loop ``count`` times."""
+
+
+class Native:
+    """The loops in C, on the same file."""
+
+    def __init__(self, library: Path, folder: Path) -> None:
+        self._library = ctypes.CDLL(str(library))
+        address = ctypes.cast(ctypes.CDLL(None).clock_gettime, ctypes.c_void_p)
+        self._library.set_clock(address)
+        self._dir = os.open(folder, os.O_DIRECTORY)
+        self._file = os.open(folder / "file", os.O_RDWR | os.O_CREAT, 0o600)
+        os.write(self._file, bytes(FILE_SIZE))
+
+    def run(self, loop: str, count: int) -> None:
+        getattr(self._library, loop)(*map(ctypes.c_int64, (self._file, self._dir, count)))
+
+
+class Ours:
+    """The guest on this library."""
+
+    def __init__(self, guest: Path, folder: Path) -> None:
+        self._runtime = wali_core.Runtime()
+        self._guest = self._runtime.instantiate(guest, dirs={"/": (folder, "rw")})
+        self._guest.call("setup")
+
+    def run(self, loop: str, count: int) -> None:
+        self._guest.call(loop, count)
+
+
+class WasmtimePy:
+    """The guest on wasmtime-py's own WASI."""
+
+    def __init__(self, guest: Path, folder: Path) -> None:
+        engine = wasmtime.Engine()
+        linker = wasmtime.Linker(engine)
+        linker.define_wasi()
+        self._store = wasmtime.Store(engine)
+        config = wasmtime.WasiConfig()
+        config.preopen_dir(str(folder), "/")
+        self._store.set_wasi(config)
+        module = wasmtime.Module.from_file(engine, str(guest))
+        self._exports = linker.instantiate(self._store, module).exports(self._store)
+        self._call("setup")
+
+    def _call(self, name: str, *values: int) -> None:
+        function = self._exports[name]
+        assert isinstance(function, wasmtime.Func)
+        function(self._store, *values)
+
+    def run(self, loop: str, count: int) -> None:
+        self._call(loop, count)
+
+
+_PROGRAM = """
+(module
+  (import "wali" "SYS_getppid" (func $call (result i64)))
+  (func (export "getppid") (param $n i32)
+    loop $again
+      (drop (call $call))
+      (br_if $again (local.tee $n (i32.sub (local.get $n) (i32.const 1))))
+    end))
+"""
+
+
+class Thunk:
+    """A WALI program's loop over one thunk without pointers."""
+
+    def __init__(self) -> None:
+        self._runtime = wali_core.Runtime(cache=False)
+        module = self._runtime.load(bytes(wasmtime.wat2wasm(_PROGRAM)))
+        self._link = ProgramLink(module)
+        self._guest = Guest(self._runtime.engine, module)
+        self._guest.open_store()
+        self._guest.start_program(self._link)
+
+    def run(self, loop: str, count: int) -> None:
+        self._guest.call(loop, count)
+
+
+class Sides:
+    """All of them, in a folder of their own that is removed at the end."""
+
+    def __init__(self, parent: str | None = None) -> None:
+        self._temporary = tempfile.TemporaryDirectory(prefix="wali-bench-", dir=parent)
+        folder = Path(self._temporary.name)
+        tools = _build_tools()
+        library = tools.build_baseline(HERE / "native.c", folder / "native.so")
+        guest = tools.compile_guest(
+            HERE / "guest.c", folder / "guest.wasm", target="wasm32-freestanding"
+        )
+        for name in ("native", "ours", "wasmtime"):
+            (folder / name).mkdir()
+        self.native = Native(library, folder / "native")
+        self.ours = Ours(guest, folder / "ours")
+        self.wasmtime = WasmtimePy(guest, folder / "wasmtime")
+        self.thunk = Thunk()
+
+    def close(self) -> None:
+        """Remove the files."""
+        self._temporary.cleanup()

@@ -1,0 +1,30 @@
+"""All benchmarks: ``python -m benchmarks.report``.
+
+The files lie in memory (``/dev/shm``), so that a disk's own time does not hide ours, and then where
+temporary files usually lie.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import tempfile
+
+from benchmarks import bench_start, bench_wasi
+
+
+def main() -> None:
+    """Run them one after the other."""
+    print(
+        f"{platform.machine()}, {os.cpu_count()} processors, Linux {platform.release()}, Python {platform.python_version()}"
+    )
+    for folder in ("/dev/shm", tempfile.gettempdir()):  # noqa: S108
+        if os.access(folder, os.W_OK):
+            print(f"\nWASI calls, files in {folder}")
+            bench_wasi.main(folder)
+    print("\nStart-up")
+    bench_start.main()
+
+
+if __name__ == "__main__":
+    main()
