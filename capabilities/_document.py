@@ -127,7 +127,7 @@ def parse_place(text: object) -> Place:
         raise ValueError(f'{quote(text)} must be "HOST" or "HOST::GUEST", with one "::" at most')
     if "${" in host:
         raise ValueError(f"{quote(text)}: variables are not expanded by this version")
-    expanded = os.path.expanduser(host)  # noqa: PTH111 (a Path would drop a last "/.")
+    expanded = os.path.expanduser(host)
     if host.startswith("~") and not expanded.startswith("/"):
         raise ValueError(f"{quote(text)}: there is no such home directory; write the whole path")
     return Place(expanded, _guest_path(guests[0]) if guests else None)

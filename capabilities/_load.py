@@ -42,7 +42,7 @@ def load(path: str | os.PathLike[str]) -> Parts:
         PolicyError: the file cannot be read, is not TOML, or is not a policy.
     """
     source = os.fspath(path)
-    base = os.path.realpath(os.path.dirname(os.path.abspath(source)))  # noqa: PTH100, PTH120
+    base = os.path.realpath(os.path.dirname(os.path.abspath(source)))
     return from_dict(_read(source), base, source)
 
 
@@ -77,7 +77,7 @@ def from_dict(data: Mapping[str, object], base_dir: str, source: str) -> Parts:
 
 def _read(source: str) -> Mapping[str, object]:
     try:
-        with open(source, "rb") as file:  # noqa: PTH123 (the path stays as it was named)
+        with open(source, "rb") as file:
             content = file.read(LARGEST_FILE + 1)
     except OSError as error:
         raise _unreadable(source, f"cannot be read: {error.strerror}") from error

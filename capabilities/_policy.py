@@ -63,7 +63,7 @@ class Policy(Parts):
         Raises:
             PolicyError: with every problem of the data.
         """
-        return cls._of(_load.from_dict(data, os.path.abspath(base_dir), source))  # noqa: PTH100
+        return cls._of(_load.from_dict(data, os.path.abspath(base_dir), source))
 
     def intersect(self, other: Policy) -> Policy:
         """Return the policy that grants what both do, within the tighter limits.
