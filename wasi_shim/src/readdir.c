@@ -50,7 +50,7 @@ static uint8_t type_of(const struct listing *listing, const struct kernel_dirent
 /* A directory's descriptor is its own root: `..` leads nowhere from it, and to show the inode of
  * what is above would tell something about the outside. */
 static uint64_t inode_of(const struct listing *listing, const struct kernel_dirent *entry) {
-    if (entry->name[0] != '.' || entry->name[1] != '.' || entry->name[2])
+    if (!name_is_dot_dot(entry->name))
         return entry->ino;
     struct kernel_stat stat;
     return sys_fstat(listing->fd, &stat) < 0 ? 0 : stat.st_ino;

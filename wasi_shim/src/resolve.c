@@ -19,17 +19,11 @@ errno_t path_copy_in(char path[PATH_MAX], guest_address address, uint32_t length
     return path[0] == '/' ? ERRNO_PERM : ERRNO_SUCCESS;
 }
 
-static bool is_dot(const char *name) { return name[0] == '.' && name[1] == '\0'; }
-
-static bool is_dot_dot(const char *name) {
-    return name[0] == '.' && name[1] == '.' && name[2] == '\0';
-}
-
 bool path_is_component(const char *path) {
     for (const char *c = path; *c; c++)
         if (*c == '/')
             return false;
-    return !is_dot_dot(path);
+    return !name_is_dot_dot(path);
 }
 
 /* --- openat2 -------------------------------------------------------------------------------- */
@@ -108,13 +102,13 @@ static char *last_component(char *path, bool *slash) {
 static int64_t resolve_parent(struct parent *parent) {
     char *path = parent->path;
     parent->name = last_component(path, &parent->slash);
-    parent->is_dot = is_dot(parent->name) || is_dot_dot(parent->name);
+    parent->is_dot = name_is_dot(parent->name) || name_is_dot_dot(parent->name);
     if (parent->is_dot)
         return resolve_open(parent->fd, path, OPEN_PARENT, 0);
     if (parent->name == path)
         return parent->fd;
     parent->name[-1] = '\0';
-    return is_dot(path) ? parent->fd : resolve_open(parent->fd, path, OPEN_PARENT, 0);
+    return name_is_dot(path) ? parent->fd : resolve_open(parent->fd, path, OPEN_PARENT, 0);
 }
 
 errno_t parent_open(struct parent *parent, fd_t fd, rights_t needed, guest_address path,

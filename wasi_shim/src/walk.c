@@ -28,8 +28,6 @@ struct component {
     bool last;
 };
 
-static struct walk *the_walk; /* most guests never need one */
-
 static bool prepend(struct walk *walk, const char *text, uint32_t size) {
     if (size > walk->text)
         return false;
@@ -38,17 +36,18 @@ static bool prepend(struct walk *walk, const char *text, uint32_t size) {
     return true;
 }
 
-static int64_t begin(fd_t dirfd, const char *path) {
-    if (!the_walk)
-        the_walk = memory_allocate(sizeof *the_walk);
-    if (!the_walk)
-        return -ENOMEM;
-    the_walk->stack[0] = dirfd;
-    the_walk->depth = 1;
-    the_walk->links = 0;
-    the_walk->text = TEXT_SIZE;
-    prepend(the_walk, path, strlen(path) + 1);
-    return 0;
+static struct walk *begin(fd_t dirfd, const char *path) {
+    static struct walk *walk; /* kept; most guests never need one */
+    if (!walk)
+        walk = memory_allocate(sizeof *walk);
+    if (!walk)
+        return NULL;
+    walk->stack[0] = dirfd;
+    walk->depth = 1;
+    walk->links = 0;
+    walk->text = TEXT_SIZE;
+    prepend(walk, path, strlen(path) + 1);
+    return walk;
 }
 
 static int64_t end(struct walk *walk, int64_t result) {
@@ -64,19 +63,19 @@ static int64_t next(struct walk *walk, struct component *out) {
     const char *rest = walk->buffer + walk->text;
     while (*rest == '/')
         rest++;
-    const char *end = rest;
-    while (*end && *end != '/')
-        end++;
-    uint32_t length = end - rest;
+    const char *stop = rest;
+    while (*stop && *stop != '/')
+        stop++;
+    uint32_t length = stop - rest;
     if (length > NAME_MAX)
         return -ENAMETOOLONG;
     memcpy(out->name, rest, length);
     out->name[length] = '\0';
-    out->slash = *end == '/';
-    while (*end == '/')
-        end++;
-    out->last = !*end;
-    walk->text = end - walk->buffer;
+    out->slash = *stop == '/';
+    while (*stop == '/')
+        stop++;
+    out->last = !*stop;
+    walk->text = stop - walk->buffer;
     return length > 0;
 }
 
@@ -99,13 +98,38 @@ static int64_t expand(struct walk *walk, const struct component *component) {
     return prepend(walk, target, length) ? 0 : -ENAMETOOLONG;
 }
 
-static int64_t enter(struct walk *walk, const struct component *component) {
-    int64_t fd = sys_openat(current(walk), component->name, OPEN_PARENT | O_NOFOLLOW, 0);
-    if (fd == -ENOTDIR) {
-        int64_t expanded = expand(walk, component);
-        return expanded == -EINVAL ? -ENOTDIR : expanded;
+/* O_PATH opens a link itself rather than refuse it. */
+static int64_t open_unless_link(const struct walk *walk, const char *name, int32_t flags,
+                                uint32_t mode) {
+    if ((flags & (O_PATH | O_DIRECTORY)) == O_PATH) {
+        struct kernel_stat stat;
+        int64_t result = sys_newfstatat(current(walk), name, &stat, AT_SYMLINK_NOFOLLOW);
+        if (result < 0)
+            return result;
+        if ((stat.st_mode & S_IFMT) == S_IFLNK)
+            return -ELOOP;
     }
-    if (fd < 0)
+    return sys_openat(current(walk), name, flags | O_NOFOLLOW, mode);
+}
+
+/* The component opened; or its target put before the rest, when it is a link. */
+static int64_t open_or_expand(struct walk *walk, const struct component *component, int32_t flags,
+                              uint32_t mode, bool *expanded) {
+    *expanded = false;
+    int64_t fd = open_unless_link(walk, component->name, flags, mode);
+    if (fd != -ELOOP && fd != -ENOTDIR) /* what links answer to O_NOFOLLOW, and to O_DIRECTORY */
+        return fd;
+    int64_t result = expand(walk, component);
+    if (result == -EINVAL)
+        return fd;
+    *expanded = result == 0;
+    return result;
+}
+
+static int64_t enter(struct walk *walk, const struct component *component) {
+    bool expanded;
+    int64_t fd = open_or_expand(walk, component, OPEN_PARENT, 0, &expanded);
+    if (fd < 0 || expanded)
         return fd;
     if (walk->depth == DEPTH_MAX) {
         sys_close(fd);
@@ -122,38 +146,37 @@ static int64_t leave(struct walk *walk) {
     return 0;
 }
 
-static bool is_name(const char *name, const char *other) {
-    return memcmp(name, other, strlen(other) + 1) == 0;
-}
-
 static int64_t step(struct walk *walk, const struct component *component) {
-    if (is_name(component->name, "."))
+    if (name_is_dot(component->name))
         return 0;
-    if (is_name(component->name, ".."))
-        return leave(walk);
-    return enter(walk, component);
+    return name_is_dot_dot(component->name) ? leave(walk) : enter(walk, component);
 }
 
-static bool is_dots(const char *name) { return is_name(name, ".") || is_name(name, ".."); }
+static bool is_final(const struct component *component) {
+    return component->last && !component->slash && !name_is_dot(component->name) &&
+           !name_is_dot_dot(component->name);
+}
 
 int64_t walk_open(fd_t dirfd, const char *path, int32_t flags, uint32_t mode) {
-    bool follow = !(flags & O_NOFOLLOW) && (flags & (O_CREAT | O_EXCL)) != (O_CREAT | O_EXCL);
-    struct component component;
-    int64_t result = begin(dirfd, path);
-    while (result >= 0) {
-        struct walk *walk = the_walk;
-        result = next(walk, &component);
-        if (result < 0)
-            break;
+    const int32_t exclusive = O_CREAT | O_EXCL;
+    bool follow = !(flags & O_NOFOLLOW) && (flags & exclusive) != exclusive;
+    struct walk *walk = begin(dirfd, path);
+    if (!walk)
+        return -ENOMEM;
+    for (;;) {
+        struct component component;
+        int64_t result = next(walk, &component);
         if (result == 0) /* the path named the directory we are in */
             return end(walk, sys_openat(current(walk), ".", flags | O_NOFOLLOW, mode));
-        if (!component.last || component.slash || is_dots(component.name)) {
+        bool expanded = false;
+        bool final = result > 0 && is_final(&component);
+        if (final && follow)
+            result = open_or_expand(walk, &component, flags, mode, &expanded);
+        else if (final)
+            result = sys_openat(current(walk), component.name, flags | O_NOFOLLOW, mode);
+        else if (result > 0)
             result = step(walk, &component);
-            continue;
-        }
-        result = follow ? expand(walk, &component) : -EINVAL;
-        if (result == -EINVAL || result == -ENOENT) /* no link, or nothing: to be made, perhaps */
-            return end(walk, sys_openat(current(walk), component.name, flags | O_NOFOLLOW, mode));
+        if (result < 0 || (final && !expanded))
+            return end(walk, result);
     }
-    return the_walk ? end(the_walk, result) : result;
 }
