@@ -52,8 +52,8 @@ int32_t capability_no_follow(int32_t flags) {
     return flags | AT_SYMLINK_NOFOLLOW;
 }
 
-/* A procfs that happens to be mounted beneath a granted directory holds /proc/self/mem: the engine's
- * own memory, writable.  What was opened decides, not its name. */
+/* A procfs that happens to be mounted beneath a granted directory holds /proc/self/mem: the
+ * engine's own memory, writable.  What was opened decides, not its name. */
 int64_t capability_opened(const struct descriptor *dir, int64_t host) {
     if (host < 0 || LIKELY(!(dir->flags & DESCRIPTOR_MAY_REACH_PROC)))
         return host;

@@ -14,7 +14,7 @@
 /* A linear memory, as the thunks of one import module see it. */
 struct space {
     uint8_t *base;
-    uint64_t size;          /* a lower bound of the true size: memories never shrink */
+    uint64_t size; /* a lower bound of the true size: memories never shrink */
     wasmtime_context_t *store;
     wasmtime_memory_t memory;
     uint32_t zero_is_valid; /* WASI: address 0 is an address; WALI: it is NULL */
@@ -31,9 +31,9 @@ struct descriptor {
 
 enum descriptor_flags {
     DESCRIPTOR_CLOEXEC = 1,
-    DESCRIPTOR_BORROWED = 2,   /* the embedder's: never closed by us */
-    DESCRIPTOR_SHARED = 4,     /* its open file description is the embedder's: F_SETFL stays here */
-    DESCRIPTOR_READ_ONLY = 8,  /* granted read-only; everything opened beneath inherits it */
+    DESCRIPTOR_BORROWED = 2,  /* the embedder's: never closed by us */
+    DESCRIPTOR_SHARED = 4,    /* its open file description is the embedder's: F_SETFL stays here */
+    DESCRIPTOR_READ_ONLY = 8, /* granted read-only; everything opened beneath inherits it */
     DESCRIPTOR_MAY_REACH_PROC = 16, /* a procfs is mounted beneath: look at what was opened */
 };
 #define DESCRIPTOR_INHERITED (DESCRIPTOR_READ_ONLY | DESCRIPTOR_MAY_REACH_PROC)
@@ -76,7 +76,8 @@ int64_t copy_string(struct context *, struct space *, uint32_t address, char *to
 int64_t copy_iovec(struct context *, struct space *, uint32_t address, uint32_t count,
                    struct iovec *to);
 
-/* The host address of a guest's [address, address + size), or NULL.  64-bit: the sum cannot wrap. */
+/* The host address of a guest's [address, address + size), or NULL.  64-bit: the sum cannot wrap.
+ */
 ALWAYS_INLINE uint8_t *space_at(struct context *c, struct space *s, uint32_t address,
                                 uint64_t size) {
     if (LIKELY((uint64_t)address + size <= s->size))
@@ -149,11 +150,11 @@ ALWAYS_INLINE struct context *context_of(void *env, wasmtime_caller_t *caller) {
 
 /* A row of the generated list from which Python links. */
 struct call {
-    const char *module;     /* "wali", "guest" */
-    const char *name;       /* "SYS_read" */
-    const char *parameters; /* i, I: i32, i64 */
-    const char *result;     /* the same, or "" */
-    const char *group;      /* "@basic-io" */
+    const char *module;                           /* "wali", "guest" */
+    const char *name;                             /* "SYS_read" */
+    const char *parameters;                       /* i, I: i32, i64 */
+    const char *result;                           /* the same, or "" */
+    const char *group;                            /* "@basic-io" */
     wasmtime_unchecked_callback_t *native;        /* for a WALI guest, or NULL */
     wasmtime_unchecked_callback_t *capable;       /* in capability mode, or NULL */
     wasmtime_unchecked_callback_t *capable_guest; /* wali_guest.*, or NULL */

@@ -9,8 +9,8 @@ struct descriptor *descriptor_at(struct context *c, int32_t number) {
     return LIKELY(d->host >= 0) ? d : NULL;
 }
 
-/* Few guests open more than a handful of files, so the table starts inside the context; the full one
- * is address space that costs nothing until it is touched. */
+/* Few guests open more than a handful of files, so the table starts inside the context; the full
+ * one is address space that costs nothing until it is touched. */
 static int64_t grow(struct context *c) {
     enum { PROT_READ_WRITE = 3, MAP_PRIVATE_ANONYMOUS = 0x22 };
     if (c->capacity >= c->limit)

@@ -97,8 +97,8 @@ static int64_t stat_into(struct context *c, struct space *s, uint32_t address, i
     uint8_t *out = space_buffer(c, s, address, sizeof(struct guest_stat));
     if (out == WALI_BAD || out == NULL)
         return -EFAULT;
-    int64_t r = path ? SYS(NR_newfstatat, dir, path, &k, flags, 0, 0)
-                     : SYS(NR_fstat, dir, &k, 0, 0, 0, 0);
+    int64_t r =
+        path ? SYS(NR_newfstatat, dir, path, &k, flags, 0, 0) : SYS(NR_fstat, dir, &k, 0, 0, 0, 0);
     if (r < 0)
         return r;
     struct guest_stat g = {

@@ -145,7 +145,8 @@ BODY(body_pwritev) {
     return transfer_at(c, s, NR_pwritev, a, 0);
 }
 
-/* With RWF_APPEND on a descriptor that can wait it is a plain write: there is no end to append to. */
+/* With RWF_APPEND on a descriptor that can wait it is a plain write: there is no end to append to.
+ */
 BODY(body_pwritev2) {
     (void)capable;
     int32_t flags = a[4].i32;
@@ -237,9 +238,9 @@ BODY(body_sendto) {
     }
 }
 
-/* The new socket is non-blocking for us, and for the guest what it asked for.  An inherited listener
- * may be a blocking one, so it is polled first: only if another process takes the connection in
- * between does this accept wait for the next. */
+/* The new socket is non-blocking for us, and for the guest what it asked for.  An inherited
+ * listener may be a blocking one, so it is polled first: only if another process takes the
+ * connection in between does this accept wait for the next. */
 BODY(body_accept4) {
     (void)capable;
     enum { SOCK_NONBLOCK = 0x800, SOCK_CLOEXEC = 0x80000 };

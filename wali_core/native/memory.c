@@ -109,7 +109,8 @@ static void on_fault(int signal, void *info, void *ucontext) {
     }
     /* Not ours: wasmtime's own handler (a trap of the guest), or whoever was there before. */
     struct kernel_sigaction *before = &previous[signal == SIGBUS];
-    if ((uintptr_t)before->handler <= 1) { /* SIG_DFL, SIG_IGN: returning faults again, and ends it */
+    if ((uintptr_t)before->handler <=
+        1) { /* SIG_DFL, SIG_IGN: returning faults again, and ends it */
         struct kernel_sigaction fatal = {.flags = SA_RESTORER, .restorer = wali_restorer};
         SYS(NR_rt_sigaction, signal, &fatal, 0, 8, 0, 0);
     } else if (before->flags & SA_SIGINFO) {
@@ -119,14 +120,15 @@ static void on_fault(int signal, void *info, void *ucontext) {
     }
 }
 
-/* Called after wasmtime has put up its handlers, which then stand behind ours.  Again is harmless. */
+/* Called after wasmtime has put up its handlers, which then stand behind ours.  Again is harmless.
+ */
 EXPORT int64_t wali_install_fault_handler(void) {
     const int signals[2] = {SIGSEGV, SIGBUS};
     for (int i = 0; i < 2; i++) {
-        struct kernel_sigaction now, ours = {.handler = (void *)on_fault,
-                                             .flags = SA_SIGINFO | SA_ONSTACK | SA_NODEFER |
-                                                      SA_RESTORER,
-                                             .restorer = wali_restorer};
+        struct kernel_sigaction now,
+            ours = {.handler = (void *)on_fault,
+                    .flags = SA_SIGINFO | SA_ONSTACK | SA_NODEFER | SA_RESTORER,
+                    .restorer = wali_restorer};
         int64_t r = SYS(NR_rt_sigaction, signals[i], 0, &now, 8, 0, 0);
         if (r < 0 || now.handler == (void *)on_fault)
             return r;
@@ -150,8 +152,7 @@ uint8_t *space_refresh(struct context *c, struct space *s, uint64_t address, uin
 }
 
 /* A NUL-terminated string into `to`.  Its length, -EFAULT, or -ENAMETOOLONG where room is short. */
-int64_t copy_string(struct context *c, struct space *s, uint32_t address, char *to,
-                    uint32_t room) {
+int64_t copy_string(struct context *c, struct space *s, uint32_t address, char *to, uint32_t room) {
     if (address == 0)
         return -EFAULT;
     uint32_t done = 0;

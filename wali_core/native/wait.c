@@ -2,8 +2,8 @@
  *
  * Every wait is one ppoll on the guest's descriptors and its wake-up eventfd, until its deadline at
  * the latest.  The eventfd stays readable once it was written, so a wake-up between the check and
- * the system call is not lost.  A signal of the host's ends the ppoll with EINTR; who cares about it
- * writes the eventfd, and we only look again.
+ * the system call is not lost.  A signal of the host's ends the ppoll with EINTR; who cares about
+ * it writes the eventfd, and we only look again.
  */
 #include "core.h"
 
@@ -43,7 +43,8 @@ int64_t wait_for(struct context *c, struct pollfd *fds, uint32_t count, int64_t 
         int64_t left = first > at ? first - at : 0;
         struct timespec timeout = {left / NSEC, left % NSEC};
         int64_t r = SYS(NR_ppoll, fds, count + 1, first == INT64_MAX ? NULL : &timeout, 0, 8, 0);
-        if (r > 0 && fds[count].revents) { /* woken: stop says why; an old one must not come again */
+        if (r > 0 &&
+            fds[count].revents) { /* woken: stop says why; an old one must not come again */
             uint64_t value;
             if (!__atomic_load_n(&c->stop, __ATOMIC_SEQ_CST))
                 SYS(NR_read, c->wake, &value, sizeof value, 0, 0, 0);
@@ -166,8 +167,8 @@ BODY(body_ppoll) {
     return poll_until(c, s, a[0].u32, a[1].u64, until);
 }
 
-/* wasmtime calls this when the engine's epoch has moved: a deadline has come, or somebody wants this
- * or another guest of the engine to stop. */
+/* wasmtime calls this when the engine's epoch has moved: a deadline has come, or somebody wants
+ * this or another guest of the engine to stop. */
 EXPORT wasmtime_error_t *wali_on_epoch(wasmtime_context_t *store, void *data, uint64_t *delta,
                                        wasmtime_update_deadline_kind_t *kind) {
     (void)store;
