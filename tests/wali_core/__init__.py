@@ -1,0 +1,1 @@
+"""Tests of wali_core, a file for each of its modules."""

@@ -1,0 +1,48 @@
+"""Guests, and a runtime to run them in."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+import wasmtime
+
+from wali_core import Runtime
+from wali_core.native import compile as compiler
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+
+@pytest.fixture(scope="session")
+def cache_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder for compiled modules, so that the shim is compiled once."""
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="session")
+def program(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the compiled `guest.c`, which does what its arguments say."""
+    out = tmp_path_factory.mktemp("guests") / "guest.wasm"
+    source = request.path.with_name("guest.c")
+    return compiler.compile_guest(source, out, target="wasm32-freestanding")
+
+
+@pytest.fixture
+def runtime(cache_folder: Path) -> Iterator[Runtime]:
+    """Return a runtime that grants nothing."""
+    with Runtime(cache=cache_folder) as made:
+        yield made
+
+
+@pytest.fixture
+def guest_from_wat(tmp_path: Path) -> Callable[[str], Path]:
+    """Return a function that assembles a module, and gives its path."""
+
+    def assemble(text: str, name: str = "guest.wasm") -> Path:
+        path = tmp_path / name
+        path.write_bytes(wasmtime.wat2wasm(text))
+        return path
+
+    return assemble

@@ -1,0 +1,64 @@
+/* Where the C compiler finds what is in wasmtime's structs and the core's: for test_bridge.py. */
+#include "core.h"
+
+struct row {
+    const char *type;
+    const char *field; /* NULL: the whole type */
+    uint64_t offset;
+    uint64_t size;
+};
+
+#define TYPE(type) {#type, NULL, 0, sizeof(type)}
+#define FIELD(type, field) {#type, #field, offsetof(type, field), sizeof(((type *)0)->field)}
+
+EXPORT const struct row layout[] = {
+    TYPE(wasmtime_val_raw_t),
+    FIELD(wasmtime_val_raw_t, i32),
+    FIELD(wasmtime_val_raw_t, i64),
+    FIELD(wasmtime_val_raw_t, v128),
+    FIELD(wasmtime_val_raw_t, funcref),
+    TYPE(wasmtime_memory_t),
+    FIELD(wasmtime_memory_t, handle.store_id),
+    FIELD(wasmtime_memory_t, handle.private1),
+    FIELD(wasmtime_memory_t, private2),
+    TYPE(wasmtime_update_deadline_kind_t),
+    FIELD(struct context, stop),
+    FIELD(struct context, status),
+    FIELD(struct context, deadline),
+    FIELD(struct context, calls),
+    FIELD(struct context, waits),
+    FIELD(struct context, wake),
+    FIELD(struct context, refused_write),
+    FIELD(struct context, own),
+    TYPE(struct call),
+    FIELD(struct call, module),
+    FIELD(struct call, name),
+    FIELD(struct call, parameters),
+    FIELD(struct call, result),
+    FIELD(struct call, group),
+    FIELD(struct call, native),
+    FIELD(struct call, capable),
+    FIELD(struct call, capable_guest),
+    TYPE(struct wasmtime_api),
+};
+EXPORT const uint64_t layout_count = sizeof layout / sizeof *layout;
+
+struct constant {
+    const char *name;
+    int64_t value;
+};
+
+#define CONSTANT(name) {#name, name}
+
+EXPORT const struct constant constants[] = {
+    CONSTANT(STOP_NONE),
+    CONSTANT(STOP_EXIT),
+    CONSTANT(STOP_TIMEOUT),
+    CONSTANT(STOP_INTERRUPT),
+    CONSTANT(DESCRIPTOR_CLOEXEC),
+    CONSTANT(DESCRIPTOR_BORROWED),
+    CONSTANT(DESCRIPTOR_SHARED),
+    CONSTANT(DESCRIPTOR_READ_ONLY),
+    CONSTANT(DESCRIPTOR_MAY_REACH_PROC),
+};
+EXPORT const uint64_t constants_count = sizeof constants / sizeof *constants;
