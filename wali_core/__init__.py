@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from wali_core._errors import WaliError as WaliError
     from wali_core._guest import Guest as Guest
     from wali_core._guest import Memory as Memory
-    from wali_core._run import CompletedGuest as CompletedGuest
-    from wali_core._run import GuestFailed as GuestFailed
+    from wali_core._result import CompletedGuest as CompletedGuest
+    from wali_core._result import GuestFailed as GuestFailed
     from wali_core._run import run_sync as run_sync
     from wali_core._runtime import Runtime as Runtime
 
@@ -52,11 +52,28 @@ _HOMES = {
         "_errors",
     ),
     **dict.fromkeys(("Guest", "Memory"), "_guest"),
-    **dict.fromkeys(("CompletedGuest", "GuestFailed", "run_sync"), "_run"),
+    **dict.fromkeys(("CompletedGuest", "GuestFailed"), "_result"),
+    "run_sync": "_run",
     "Runtime": "_runtime",
 }
 
-__all__ = sorted(_HOMES)
+__all__ = [
+    "CompletedGuest",
+    "Guest",
+    "GuestError",
+    "GuestExit",
+    "GuestFailed",
+    "GuestTimeout",
+    "GuestTrap",
+    "Memory",
+    "ModuleError",
+    "PolicyError",
+    "Runtime",
+    "UnsupportedPlatform",
+    "UseError",
+    "WaliError",
+    "run_sync",
+]
 
 
 def _require_platform() -> None:
@@ -67,7 +84,9 @@ def _require_platform() -> None:
     if sys.platform != "linux" or machine not in ("x86_64", "aarch64"):
         from wali_core._errors import UnsupportedPlatform
 
-        raise UnsupportedPlatform(f"wali_core runs on Linux on x86-64 and aarch64 only, not on {sys.platform} {machine}")
+        raise UnsupportedPlatform(
+            f"wali_core runs on Linux on x86-64 and aarch64 only, not on {sys.platform} {machine}"
+        )
 
 
 _require_platform()

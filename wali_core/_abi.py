@@ -1,8 +1,8 @@
 """Which interface a module was made for, and who serves it.
 
-A shim is a Wasm module that offers an interface on top of ``wali`` and ``wali_guest``.  The core knows
-shims by the import modules that they serve and never imports one by name in its code: the usual one
-is looked up here, others by the entry point group ``wali.abi``.
+A shim is a Wasm module that offers an interface on top of ``wali`` and ``wali_guest``.  The core
+knows shims by the import modules that they serve and never imports one by name in its code: the
+usual one is looked up here, others by the entry point group ``wali.abi``.
 """
 
 from __future__ import annotations
@@ -26,9 +26,12 @@ if TYPE_CHECKING:
             """The path of the compiled shim."""
 
         def configuration(
-            self, args: Sequence[bytes], env: Sequence[bytes], preopens: Sequence[tuple[int, bytes, bool]]
+            self,
+            args: Sequence[bytes],
+            env: Sequence[bytes],
+            preopens: Sequence[tuple[int, bytes, bool]],
         ) -> bytes:
-            """What the shim is told through its exports ``wasi_allocate`` and ``wasi_configure``."""
+            """What the shim is told through ``wasi_allocate`` and ``wasi_configure``."""
 
 
 WALI = "wali"
@@ -39,18 +42,26 @@ _KNOWN = dict.fromkeys(_WASI, "wasi_shim")  # found without reading every distri
 def interface_of(module: Module) -> str | None:
     """The one interface that a module imports: ``"wali"``, a WASI module's name, or None.
 
-    Raises ``ModuleError`` where it imports anything else, or two interfaces: a WASI guest that could
-    also name raw system calls would not be confined by the shim.
+    Raises ``ModuleError`` where it imports anything else, or two interfaces: a WASI guest that
+    could also name raw system calls would not be confined by the shim.
     """
     names = module.import_modules
-    unknown = sorted(name for name in names if name != WALI and name not in _KNOWN and not _provider(name))
+    unknown = sorted(
+        name for name in names if name != WALI and name not in _KNOWN and not _provider(name)
+    )
     if unknown:
-        example = next(f"{item.module}.{item.name}" for item in module.imports if item.module == unknown[0])
+        example = next(
+            f"{item.module}.{item.name}" for item in module.imports if item.module == unknown[0]
+        )
         raise ModuleError(
-            f"{module.origin}: imports {example}: wali serves only the modules {', '.join(_WASI)} and {WALI}"
+            f"{module.origin}: imports {example}: wali serves only the modules "
+            f"{', '.join(_WASI)} and {WALI}"
         )
     if WALI in names and len(names) > 1:
-        raise ModuleError(f"{module.origin}: imports both wali and {min(names - {WALI})}: a module may use one of them only")
+        raise ModuleError(
+            f"{module.origin}: imports both wali and {min(names - {WALI})}: "
+            "a module may use one of them only"
+        )
     return min(names) if names else None
 
 
@@ -71,5 +82,7 @@ def shim_for(name: str) -> Shim:
     try:
         shim: Shim = import_module(provider or "").abi
     except (ImportError, ValueError) as error:
-        raise ModuleError(f"nothing installed serves {name}: the package {provider} is missing ({error})") from error
+        raise ModuleError(
+            f"nothing installed serves {name}: the package {provider} is missing ({error})"
+        ) from error
     return shim

@@ -5,8 +5,8 @@ Python package of wasmtime is found, but none of its code runs, which saves most
 time.  Every symbol is looked up here, at import; a wasmtime that lacks one is refused at once.
 ``tests/wali_core/test_bridge.py`` compares the structs with wasmtime's own declarations.
 
-Pointers to wasmtime's objects are plain integers (``c_void_p``).  What owns them, and frees them, is
-said where they are stored.
+Pointers to wasmtime's objects are plain integers (``c_void_p``).  What owns them, and frees them,
+is said where they are stored.
 """
 
 from __future__ import annotations
@@ -14,21 +14,32 @@ from __future__ import annotations
 import ctypes
 import os
 import sys
-from ctypes import POINTER, byref, c_bool, c_char_p, c_int32, c_int64, c_size_t, c_uint8, c_uint32, c_uint64, c_void_p
+from ctypes import (
+    POINTER,
+    byref,
+    c_bool,
+    c_char_p,
+    c_int32,
+    c_int64,
+    c_size_t,
+    c_uint8,
+    c_uint32,
+    c_uint64,
+    c_void_p,
+)
 from importlib.machinery import PathFinder
 
 from wali_core._errors import ModuleError, UnsupportedPlatform
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
     from typing import Any, Final
 
 OLDEST_WASMTIME: Final = 48
 """The oldest major that the tests run on."""
 
 
-# --- structs of wasmtime's C API ---------------------------------------------------------------------
+# --- structs of wasmtime's C API ------------------------------------------------------------------
 
 
 class ByteVec(ctypes.Structure):
@@ -40,13 +51,13 @@ class ByteVec(ctypes.Structure):
 
 
 class Func(ctypes.Structure):
-    """``wasmtime_func_t``"""
+    """The C API's ``wasmtime_func_t``."""
 
     _fields_ = (("store_id", c_uint64), ("private", c_void_p))
 
 
 class Instance(ctypes.Structure):
-    """``wasmtime_instance_t``"""
+    """The C API's ``wasmtime_instance_t``."""
 
     _fields_ = (("store_id", c_uint64), ("private", c_size_t))
 
@@ -56,7 +67,7 @@ class _MemoryHandle(ctypes.Structure):
 
 
 class Memory(ctypes.Structure):
-    """``wasmtime_memory_t``"""
+    """The C API's ``wasmtime_memory_t``."""
 
     _fields_ = (("handle", _MemoryHandle), ("private2", c_uint32))
 
@@ -70,7 +81,7 @@ class ExternUnion(ctypes.Union):
 
 
 class Extern(ctypes.Structure):
-    """``wasmtime_extern_t``"""
+    """The C API's ``wasmtime_extern_t``."""
 
     _fields_ = (("kind", c_uint8), ("of", ExternUnion))
     kind: int
@@ -97,7 +108,7 @@ EXTERN_FUNC, EXTERN_GLOBAL, EXTERN_TABLE, EXTERN_MEMORY = 0, 1, 2, 3
 VALUE_KINDS: Final = {0: "i32", 1: "i64", 2: "f32", 3: "f64"}
 
 
-# --- structs of the core (core.h) --------------------------------------------------------------------
+# --- structs of the core (core.h) -----------------------------------------------------------------
 
 
 class Context(ctypes.Structure):
@@ -148,7 +159,7 @@ class Denial(ctypes.Structure):
     count: int
 
 
-# --- wasmtime's library ------------------------------------------------------------------------------
+# --- wasmtime's library ---------------------------------------------------------------------------
 
 P = c_void_p
 
@@ -185,12 +196,18 @@ _WASMTIME: Final[dict[str, tuple[Any, tuple[Any, ...]]]] = {
     "wasm_valtype_kind": (c_uint8, (P,)),
     "wasmtime_linker_new": (P, (P,)),
     "wasmtime_linker_delete": (None, (P,)),
-    "wasmtime_linker_define_func_unchecked": (P, (P, c_char_p, c_size_t, c_char_p, c_size_t, P, P, P, P)),
+    "wasmtime_linker_define_func_unchecked": (
+        P,
+        (P, c_char_p, c_size_t, c_char_p, c_size_t, P, P, P, P),
+    ),
     "wasmtime_linker_instantiate_pre": (P, (P, P, POINTER(P))),
     "wasmtime_instance_pre_instantiate": (P, (P, P, POINTER(Instance), POINTER(P))),
     "wasmtime_instance_pre_delete": (None, (P,)),
     "wasmtime_instance_new": (P, (P, P, P, c_size_t, POINTER(Instance), POINTER(P))),
-    "wasmtime_instance_export_get": (c_bool, (P, POINTER(Instance), c_char_p, c_size_t, POINTER(Extern))),
+    "wasmtime_instance_export_get": (
+        c_bool,
+        (P, POINTER(Instance), c_char_p, c_size_t, POINTER(Extern)),
+    ),
     "wasmtime_store_new": (P, (P, P, P)),
     "wasmtime_store_context": (P, (P,)),
     "wasmtime_store_delete": (None, (P,)),
@@ -237,17 +254,22 @@ _CORE: Final[dict[str, tuple[Any, tuple[Any, ...]]]] = {
 def _machine() -> str:
     machine = os.uname().machine
     if sys.platform != "linux" or machine not in ("x86_64", "aarch64"):
-        raise UnsupportedPlatform(f"wali_core runs on Linux on x86-64 and aarch64 only, not on {sys.platform} {machine}")
+        raise UnsupportedPlatform(
+            f"wali_core runs on Linux on x86-64 and aarch64 only, not on {sys.platform} {machine}"
+        )
     return machine
 
 
-def _declare(library: ctypes.CDLL, symbols: dict[str, tuple[Any, tuple[Any, ...]]], origin: str) -> dict[str, Any]:
+def _declare(
+    library: ctypes.CDLL, symbols: dict[str, tuple[Any, tuple[Any, ...]]], origin: str
+) -> dict[str, Any]:
     functions = {}
     for name, (result, arguments) in symbols.items():
         function = getattr(library, name, None)
         if function is None:
             raise UnsupportedPlatform(
-                f"{origin} has no {name}: wali_core needs wasmtime {OLDEST_WASMTIME} or newer, of a major it knows"
+                f"{origin} has no {name}: wali_core needs wasmtime {OLDEST_WASMTIME} or newer, "
+                "of a major it knows"
             )
         function.restype, function.argtypes = result, arguments
         functions[name] = function
@@ -261,7 +283,9 @@ def _find_wasmtime() -> str:
         path = f"{folder}/linux-{MACHINE}/_libwasmtime.so"
         if os.path.exists(path):
             return path
-    raise UnsupportedPlatform("the package wasmtime is not installed for this machine: pip install wasmtime")
+    raise UnsupportedPlatform(
+        "the package wasmtime is not installed for this machine: pip install wasmtime"
+    )
 
 
 def _address(function: Any) -> int:
@@ -292,7 +316,9 @@ class Core:
         try:
             self._library = ctypes.CDLL(path)
         except OSError as error:
-            raise UnsupportedPlatform(f"the native core {path} does not load ({error}): build it with pip install .") from error
+            raise UnsupportedPlatform(
+                f"the native core {path} does not load ({error}): build it with pip install ."
+            ) from error
         functions = _declare(self._library, _CORE, path)
         self.context_init = functions["wali_context_init"]
         self.context_bind = functions["wali_context_bind"]
@@ -317,11 +343,13 @@ class Core:
 core: Core = Core(CORE_PATH)
 
 
-# --- small things on top -----------------------------------------------------------------------------
+# --- small things on top --------------------------------------------------------------------------
 
 
 def text_of(vector: ByteVec) -> str:
-    return ctypes.string_at(vector.data, vector.size).decode("utf-8", "replace") if vector.data else ""
+    return (
+        ctypes.string_at(vector.data, vector.size).decode("utf-8", "replace") if vector.data else ""
+    )
 
 
 def _message(describe: Any, pointer: int) -> str:
@@ -347,7 +375,7 @@ def trap_message(trap: int) -> tuple[str, tuple[str, ...]]:
     try:
         message = _message(W["wasm_trap_message"], trap)
         W["wasm_trap_trace"](trap, byref(vector))
-        frames = (c_void_p * vector.size).from_address(vector.data) if vector.data else ()
+        frames: Any = (c_void_p * vector.size).from_address(vector.data) if vector.data else ()
         return message, tuple(_frame_name(frame) for frame in frames)
     finally:
         W["wasm_frame_vec_delete"](byref(vector))
@@ -357,6 +385,12 @@ def trap_message(trap: int) -> tuple[str, tuple[str, ...]]:
 def _frame_name(frame: int) -> str:
     name = W["wasmtime_frame_func_name"](frame)
     return text_of(name.contents) if name else f"function {W['wasm_frame_func_index'](frame)}"
+
+
+def last_line(text: str) -> str:
+    """The innermost cause: wasmtime's texts are chains of them."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return lines[-1] if lines else text
 
 
 def check(error: int | None) -> None:
@@ -385,11 +419,14 @@ _LETTERS: Final = {0: "i", 1: "I", 2: "f", 3: "F"}
 
 
 def types_of(vector: Any) -> str:
-    """The types of a ``wasm_valtype_vec_t``, a letter each: i I f F, ? for references and vectors."""
+    """The types of a ``wasm_valtype_vec_t``, a letter each: i I f F, ? for all others."""
     size = vector.contents.size
     if not size:
         return ""
-    return "".join(_LETTERS.get(W["wasm_valtype_kind"](t), "?") for t in (c_void_p * size).from_address(vector.contents.data))
+    return "".join(
+        _LETTERS.get(W["wasm_valtype_kind"](t), "?")
+        for t in (c_void_p * size).from_address(vector.contents.data)
+    )
 
 
 class TypeVector:
@@ -401,9 +438,17 @@ class TypeVector:
         kind = "import" if imports else "export"
         W[f"wasmtime_module_{kind}s"](module, byref(self._vector))
         name, externtype = W[f"wasm_{kind}type_name"], W[f"wasm_{kind}type_type"]
-        pointers = (c_void_p * self._vector.size).from_address(self._vector.data) if self._vector.data else ()
+        pointers = (
+            (c_void_p * self._vector.size).from_address(self._vector.data)
+            if self._vector.data
+            else ()
+        )
         self.items = tuple(
-            ImportType(text_of(W["wasm_importtype_module"](p).contents) if imports else "", text_of(name(p).contents), externtype(p))
+            ImportType(
+                text_of(W["wasm_importtype_module"](p).contents) if imports else "",
+                text_of(name(p).contents),
+                externtype(p),
+            )
             for p in pointers
         )
 

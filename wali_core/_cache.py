@@ -1,8 +1,9 @@
 """Compiled modules on disk.
 
-An entry is native code that will run with all of this process's rights, so nobody else may have been
-able to write it: the folder and every entry must belong to this user and be writable by no other,
-and what is checked is what is loaded (one descriptor).  Where that cannot be had, there is no cache.
+An entry is native code that will run with all of this process's rights, so nobody else may have
+been able to write it: the folder and every entry must belong to this user and be writable by no
+other, and what is checked is what is loaded (one descriptor).  Where that cannot be had, there is
+no cache.
 
 An entry's name is a digest of the module, of wasmtime's library and of the engine's settings;
 wasmtime itself checks its version and settings once more when it loads.
@@ -84,13 +85,17 @@ class Cache:
         return loaded
 
     def store(self, name: str, data: bytes | memoryview) -> None:
-        """Keep an entry.  A cache that cannot be written is no error: the next run compiles again."""
+        """Keep an entry.  That it cannot be written is no error: the next run compiles again."""
         if not self.usable:
             return
         path = os.path.join(self.folder, name)
         temporary = f"{path}.{os.getpid()}"
         try:
-            fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+            fd = os.open(
+                temporary,
+                os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC,
+                0o600,
+            )
             try:
                 with open(fd, "wb") as file:
                     file.write(data)

@@ -20,8 +20,8 @@ _MAGIC: Final = b"\0asm"
 _CORE_VERSION: Final = b"\1\0\0\0"
 _COMPONENT_VERSION: Final = b"\r\0\1\0"
 
-# What a guest's own recursion may use.  Threads with 1 MiB stacks (musl's) must have room for it, and
-# for the host's frames below.
+# What a guest's own recursion may use.  Threads with 1 MiB stacks (musl's) must have room for it,
+# and for the host's frames below.
 _STACK: Final = 512 * 1024
 
 # Part of every cache key: what is not in wasmtime's own check of an artefact.
@@ -31,14 +31,21 @@ _SETTINGS: Final = f"1;epochs;stack={_STACK};fixed memories"
 def sniff(data: bytes, origin: str) -> None:
     """Raise ``ModuleError`` where ``data`` is plainly not a core module."""
     if data[:4] != _MAGIC:
-        what = "an empty file" if not data else "not a WebAssembly module (its first bytes are not \\0asm)"
+        what = (
+            "an empty file"
+            if not data
+            else "not a WebAssembly module (its first bytes are not \\0asm)"
+        )
         if data[:2] == b"#!" or data[:4] == b"\x7fELF":
             what = "a native program, not a WebAssembly module"
         elif data.lstrip()[:7] == b"(module":
             what = "WebAssembly text; assemble it first (wat2wasm, or wasmtime.wat2wasm in Python)"
         raise ModuleError(f"{origin}: {what}")
     if data[4:8] == _COMPONENT_VERSION:
-        raise ModuleError(f"{origin}: a component (WASI preview 2 or later); wali runs core modules: build it for wasm32-wasip1")
+        raise ModuleError(
+            f"{origin}: a component (WASI preview 2 or later); wali runs core modules: "
+            "build it for wasm32-wasip1"
+        )
     if data[4:8] != _CORE_VERSION:
         raise ModuleError(f"{origin}: a truncated module, or one of an unknown version")
 
@@ -69,11 +76,17 @@ class Engine:
         """The cache key of a module."""
         if self._fingerprint is None:
             status = os.stat(bridge.WASMTIME_PATH)
-            self._fingerprint = f"{bridge.WASMTIME_PATH};{status.st_size};{status.st_mtime_ns};{bridge.MACHINE}"
+            self._fingerprint = (
+                f"{bridge.WASMTIME_PATH};{status.st_size};{status.st_mtime_ns};{bridge.MACHINE}"
+            )
         return digest(data, _SETTINGS, self._fingerprint)
 
     def compile(
-        self, data: bytes, origin: str, cache: Cache | None, on_compile: Callable[[int], None] | None = None
+        self,
+        data: bytes,
+        origin: str,
+        cache: Cache | None,
+        on_compile: Callable[[int], None] | None = None,
     ) -> Module:
         """The compiled module, from the cache where it holds it.
 
@@ -124,9 +137,12 @@ class Engine:
 
 
 def _first_line(text: str) -> str:
-    """wasmtime's errors are chains; the innermost cause says what is wrong with the file."""
+    """Errors of wasmtime are chains; the innermost cause says what is wrong with the file."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    causes = [line.split(":", 1)[1].strip() if line[:1].isdigit() and ":" in line else line for line in lines]
+    causes = [
+        line.split(":", 1)[1].strip() if line[:1].isdigit() and ":" in line else line
+        for line in lines
+    ]
     return causes[-1] if causes else "not a valid module"
 
 

@@ -10,7 +10,8 @@
     │   ├── GuestExit         it called exit: ``status`` says with what
     │   ├── GuestTrap         it did something undefined: ``frames`` says where
     │   └── GuestTimeout      its time was up (also a ``TimeoutError``)
-    └── UseError              the library was used in a way that it forbids (also a ``RuntimeError``)
+    └── UseError              the library was used in a way that it forbids (also a
+    ``RuntimeError``)
 
 An errno that a guest gets is a value and never appears here.
 """
@@ -54,7 +55,7 @@ class GuestExit(GuestError):
 
 
 class GuestTrap(GuestError):
-    """The guest trapped: unreachable code, an access outside its memory, a full stack …
+    """The guest trapped: unreachable code, an access outside its memory, a full stack.
 
     ``frames`` are the names of the functions it was in, innermost first.
     """

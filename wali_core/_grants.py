@@ -9,7 +9,6 @@ from wali_core._errors import PolicyError
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
-
     from typing import TypeVar
 
     from capabilities import Policy
@@ -40,7 +39,9 @@ class Preopen:
                 fd = os.open(self.host, flags | os.O_PATH)  # can be walked through, if not listed
         except (OSError, ValueError) as error:
             reason = error.strerror if isinstance(error, OSError) else str(error)
-            raise PolicyError(f"directory {self.guest!r}: cannot open {self.host} on the host: {reason}") from None
+            raise PolicyError(
+                f"directory {self.guest!r}: cannot open {self.host} on the host: {reason}"
+            ) from None
         try:
             return fd, self._reaches_proc(fd)
         except BaseException:
@@ -53,7 +54,10 @@ class Preopen:
             return True  # unknown: let the core look at everything that is opened
         path = os.path.realpath(f"/proc/self/fd/{fd}")
         if any(_beneath(path, mount) for mount in mounts):
-            raise PolicyError(f"directory {self.guest!r}: {self.host} lies on procfs, which is never granted: it holds the engine's own memory")
+            raise PolicyError(
+                f"directory {self.guest!r}: {self.host} lies on procfs, which is never granted: "
+                "it holds the engine's own memory"
+            )
         return any(_beneath(mount, path) for mount in mounts)
 
 
@@ -77,7 +81,7 @@ def _proc_mounts() -> list[str] | None:
 
 
 def _unescape(field: bytes) -> bytes:
-    """mountinfo writes space, tab, newline and backslash as three octal digits."""
+    """Undo what mountinfo does to white space and backslashes: three octal digits each."""
     parts = field.split(b"\\")
     return parts[0] + b"".join(bytes([int(p[:3], 8)]) + p[3:] for p in parts[1:])
 
@@ -93,7 +97,9 @@ class Grants:
 
     def add_policy(self, policy: Policy) -> None:
         for grant in (*policy.filesystem.read_only, *policy.filesystem.read_write):
-            self.preopens[grant.guest] = Preopen(grant.guest, grant.host, read_only=not grant.read_write)
+            self.preopens[grant.guest] = Preopen(
+                grant.guest, grant.host, read_only=not grant.read_write
+            )
         for name in policy.environment.inherit:
             if name in os.environ:
                 self.env[name] = os.environ[name]
@@ -102,7 +108,7 @@ class Grants:
         self.memory = policy.limits.memory
 
     def add_dirs(self, dirs: Dirs) -> None:
-        """``{guest: host}`` or ``{guest: (host, "ro" | "rw")}``; read-only where nothing is said."""
+        """``{guest: host}`` or ``{guest: (host, "ro" | "rw")}``; read-only if nothing is said."""
         for guest, value in dirs.items():
             host, mode = value if isinstance(value, tuple) else (value, "ro")
             if mode not in ("ro", "rw"):
@@ -117,7 +123,9 @@ class Grants:
     def add_env(self, env: Mapping[str, str]) -> None:
         for name, value in env.items():
             if not name or "=" in name or "\0" in name or "\0" in value:
-                raise PolicyError(f"environment variable {name!r}: a name has no '=', and neither has a NUL")
+                raise PolicyError(
+                    f"environment variable {name!r}: a name has no '=', and neither has a NUL"
+                )
             self.env[name] = value
 
     def narrow(self, wall_time: float | None, memory: int | None) -> None:

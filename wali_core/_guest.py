@@ -16,7 +16,7 @@ from wali_core._monitor import Guard
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from typing import Any, Final
+    from typing import Any, Final, Self
 
     from wali_core._abi import Shim
     from wali_core._engine import Engine, Module
@@ -40,7 +40,9 @@ class Memory:
         store = self._guest.usable_store()
         limit = W["wasmtime_memory_data_size"](store, byref(self._memory))
         if address < 0 or size < 0 or address + size > limit:
-            raise IndexError(f"[{address}, {address + size}) is outside the guest's memory of {limit} bytes")
+            raise IndexError(
+                f"[{address}, {address + size}) is outside the guest's memory of {limit} bytes"
+            )
         base: int = W["wasmtime_memory_data"](store, byref(self._memory))
         return base + address
 
@@ -54,7 +56,7 @@ class Memory:
         return ctypes.string_at(self._at(address, size), size)
 
     def write(self, address: int, data: bytes) -> None:
-        """Put ``data`` at ``address``.  Raises ``IndexError`` outside the memory, and writes nothing."""
+        """Put ``data`` at ``address``.  Raises ``IndexError`` where it does not fit."""
         ctypes.memmove(self._at(address, len(data)), data, len(data))
 
 
@@ -74,9 +76,10 @@ class _Function:
 
 
 class Guest:
-    """One instance of a module.  It belongs to the thread that made it; other use raises ``UseError``.
+    """One instance of a module.
 
-    Made by ``Runtime.instantiate``.  A context manager: leaving it closes the guest.
+    It belongs to the thread that made it; use by another raises ``UseError``.  Made by
+    ``Runtime.instantiate``.  A context manager: leaving it closes the guest.
     """
 
     def __init__(self, engine: Engine, module: Module) -> None:
@@ -95,12 +98,14 @@ class Guest:
         self._address = ctypes.addressof(self._buffer)
         engine.core.context_init(self._address, OPEN_FILES)
 
-    # --- making, step by step: Runtime.instantiate calls these in order -------------------------------
+    # --- making, step by step: Runtime.instantiate calls these in order ---------------------------
 
     def open_store(self) -> None:
         self._store_owner = W["wasmtime_store_new"](self._engine.pointer, self._address, None)
         self._store = W["wasmtime_store_context"](self._store_owner)
-        W["wasmtime_store_epoch_deadline_callback"](self._store_owner, self._engine.core.on_epoch, self._address, None)
+        W["wasmtime_store_epoch_deadline_callback"](
+            self._store_owner, self._engine.core.on_epoch, self._address, None
+        )
         W["wasmtime_context_set_epoch_deadline"](self._store, 1)
 
     def place_stdio(self, stdio: Sequence[int]) -> None:
@@ -111,7 +116,9 @@ class Guest:
 
     def _place(self, number: int, host: int, flags: int) -> None:
         if self._engine.core.descriptor_set(self._address, number, host, flags) < 0:
-            raise UseError(f"descriptor {number} of the guest cannot be set: there may be at most {OPEN_FILES}")
+            raise UseError(
+                f"descriptor {number} of the guest cannot be set: there may be at most {OPEN_FILES}"
+            )
 
     def place_preopens(self, preopens: Sequence[Preopen]) -> list[tuple[int, bytes, bool]]:
         """Open the directories, from 3 on.  What a shim is told of them."""
@@ -131,7 +138,9 @@ class Guest:
     def start_shim(self, link: ShimLink, configuration: bytes) -> None:
         """Instantiate the shim in this guest's store and hand it its configuration."""
         instance, trap = bridge.Instance(), c_void_p()
-        error = W["wasmtime_instance_pre_instantiate"](link.pre, self._store, byref(instance), byref(trap))
+        error = W["wasmtime_instance_pre_instantiate"](
+            link.pre, self._store, byref(instance), byref(trap)
+        )
         self._finish_call(error, trap.value)
         self._shim_instance = instance
         memory = self._export(instance, "memory")
@@ -142,7 +151,9 @@ class Guest:
         address = pointer & 0xFFFFFFFF
         Memory(self, memory.of.memory).write(address, configuration)
         if status := self._call_shim("wasi_configure", address, len(configuration)):
-            raise ModuleError(f"{link.module.origin}: the shim refused its configuration: {os.strerror(status)}")
+            raise ModuleError(
+                f"{link.module.origin}: the shim refused its configuration: {os.strerror(status)}"
+            )
 
     def _call_shim(self, name: str, *values: int) -> int:
         assert self._shim_instance is not None
@@ -157,12 +168,16 @@ class Guest:
     def start_program(self, link: ProgramLink) -> None:
         """Instantiate a WALI program: its imports are thunks, on its own memory."""
         instance, trap = bridge.Instance(), c_void_p()
-        error = W["wasmtime_instance_pre_instantiate"](link.pre, self._store, byref(instance), byref(trap))
+        error = W["wasmtime_instance_pre_instantiate"](
+            link.pre, self._store, byref(instance), byref(trap)
+        )
         self._finish_call(error, trap.value)
         self._instance = instance
         memory = self._export(instance, "memory")
         if memory is not None and memory.kind == bridge.EXTERN_MEMORY:
-            self._engine.core.context_bind(self._address, 0, self._store, byref(memory.of.memory), 0)
+            self._engine.core.context_bind(
+                self._address, 0, self._store, byref(memory.of.memory), 0
+            )
 
     def limit_memory(self, size: int | None) -> None:
         """From here on no memory of the store grows beyond ``size`` bytes, nor starts larger."""
@@ -188,22 +203,33 @@ class Guest:
             self._store, self._module.pointer, imports, len(imports), byref(instance), byref(trap)
         )
         if error and not self._context.stop:
-            raise ModuleError(f"{self._module.origin}: {bridge.error_message(error).strip().splitlines()[-1].strip()}")
+            raise ModuleError(
+                f"{self._module.origin}: {bridge.last_line(bridge.error_message(error))}"
+            )
         self._finish_call(error, trap.value)
         self._instance = instance
         memory = self._export(instance, "memory")
         if memory is not None and memory.kind == bridge.EXTERN_MEMORY:
-            self._engine.core.context_bind(self._address, 1, self._store, byref(memory.of.memory), 1)
+            self._engine.core.context_bind(
+                self._address, 1, self._store, byref(memory.of.memory), 1
+            )
 
     def _resolve(self, item: bridge.ImportType, prefix: str) -> bridge.Extern:
         assert self._shim_instance is not None
         for name in (prefix + item.name, item.name) if prefix else (item.name,):
             found = self._export(self._shim_instance, name)
-            if found is not None and found.kind == bridge.EXTERN_FUNC and not name.startswith("wasi_"):
+            if (
+                found is not None
+                and found.kind == bridge.EXTERN_FUNC
+                and not name.startswith("wasi_")
+            ):
                 return found
-        raise ModuleError(f"{self._module.origin}: imports {item.module}.{item.name}, which does not exist in that interface")
+        raise ModuleError(
+            f"{self._module.origin}: imports {item.module}.{item.name}, "
+            "which does not exist in that interface"
+        )
 
-    # --- the public part -------------------------------------------------------------------------------
+    # --- the public part --------------------------------------------------------------------------
 
     @property
     def memory(self) -> Memory:
@@ -259,7 +285,7 @@ class Guest:
         self._engine.core.context_close(self._address)
         self._ended = self._ended or "it was closed"
 
-    def __enter__(self) -> Guest:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -270,11 +296,13 @@ class Guest:
             self._thread = get_ident()  # whoever collects the garbage
             self.close()
 
-    # --- inside ----------------------------------------------------------------------------------------
+    # --- inside -----------------------------------------------------------------------------------
 
     def _own(self) -> None:
         if get_ident() != self._thread:
-            raise UseError("a guest belongs to the thread that made it; make one guest for each thread")
+            raise UseError(
+                "a guest belongs to the thread that made it; make one guest for each thread"
+            )
 
     def usable_store(self) -> int:
         """The store's context.  Raises ``UseError`` for the wrong thread, or after the end."""
@@ -289,13 +317,17 @@ class Guest:
 
     def _export(self, instance: bridge.Instance, name: str) -> bridge.Extern | None:
         found, encoded = bridge.Extern(), name.encode()
-        present = W["wasmtime_instance_export_get"](self._store, byref(instance), encoded, len(encoded), byref(found))
+        present = W["wasmtime_instance_export_get"](
+            self._store, byref(instance), encoded, len(encoded), byref(found)
+        )
         return found if present else None
 
     def _invoke(self, function: _Function, args: Sequence[float]) -> Any:
         values = _raw_values(function, args)
         trap = c_void_p()
-        error = W["wasmtime_func_call_unchecked"](self._store, byref(function.func), values, len(values), byref(trap))
+        error = W["wasmtime_func_call_unchecked"](
+            self._store, byref(function.func), values, len(values), byref(trap)
+        )
         self._finish_call(error, trap.value)
         results = tuple(_result(values[i], kind) for i, kind in enumerate(function.results))
         return results if len(results) > 1 else results[0] if results else None
@@ -366,5 +398,3 @@ def _trap_text(message: str) -> str:
     """The cause without the backtrace, which is in ``frames``."""
     lines = [line.strip() for line in message.splitlines() if line.strip()]
     return lines[-1].removeprefix("wasm trap: ") if lines else "the guest trapped"
-
-

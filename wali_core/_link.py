@@ -37,7 +37,9 @@ class Link:
             for item in module.imports:
                 self._define(item)
             pre = c_void_p()
-            bridge.check(W["wasmtime_linker_instantiate_pre"](self.linker, module.pointer, byref(pre)))
+            bridge.check(
+                W["wasmtime_linker_instantiate_pre"](self.linker, module.pointer, byref(pre))
+            )
             self.pre = pre.value
         except BaseException:
             self.close()
@@ -75,7 +77,7 @@ class Link:
     refusal = ""
     """Why an import is refused that is not offered."""
 
-    def _offered(self, item: bridge.ImportType) -> tuple[Any, int | None]:
+    def _offered(self, item: bridge.ImportType) -> tuple[Any, Any]:
         """The table's row for an import, and the thunk that this kind of module may have."""
         raise NotImplementedError
 
@@ -95,7 +97,7 @@ class ShimLink(Link):
 
     refusal = "which a shim may not have"
 
-    def _offered(self, item: bridge.ImportType) -> tuple[Any, int | None]:
+    def _offered(self, item: bridge.ImportType) -> tuple[Any, Any]:
         on_guest = item.module == "wali_guest"
         row = self.module.engine.core.calls.get(("wali" if on_guest else item.module, item.name))
         return row, row and (row.capable_guest if on_guest else row.capable)
@@ -106,6 +108,6 @@ class ProgramLink(Link):
 
     refusal = "which is not a call of this version"
 
-    def _offered(self, item: bridge.ImportType) -> tuple[Any, int | None]:
+    def _offered(self, item: bridge.ImportType) -> tuple[Any, Any]:
         row = self.module.engine.core.calls.get((item.module, item.name))
         return row, row and row.native

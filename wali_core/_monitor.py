@@ -2,8 +2,8 @@
 
 A guest that waits in a call sees its deadline by itself.  One that computes must be brought to a
 safepoint from outside, by the engine's epoch; and Python's own signal handlers cannot run while the
-main thread is inside a guest.  Both is done here.  The thread starts with the first guest that needs
-it, sleeps in poll(2), and never touches a guest's store.
+main thread is inside a guest.  Both is done here.  The thread starts with the first guest that
+needs it, sleeps in poll(2), and never touches a guest's store.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from _thread import allocate_lock, get_ident, start_new_thread
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from types import TracebackType
+    from typing import Self
 
     from wali_core._engine import Engine
 
@@ -61,7 +62,13 @@ class Capture:
 class Guard:
     """Around a call into a guest: brings it to an end at its deadline, or at Ctrl-C."""
 
-    def __init__(self, engine: Engine, context: int, deadline: float | None, captures: tuple[Capture, ...] = ()) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        context: int,
+        deadline: float | None,
+        captures: tuple[Capture, ...] = (),
+    ) -> None:
         self.engine = engine
         self.context = context
         self.deadline = deadline
@@ -75,7 +82,7 @@ class Guard:
         self.engine.core.interrupt(self.context)
         self.engine.increment_epoch()
 
-    def __enter__(self) -> Guard:
+    def __enter__(self) -> Self:
         for capture in self.captures:
             capture.on_exceeded = self
         self._takes_signals = _default_sigint()
@@ -85,7 +92,12 @@ class Guard:
                 _monitor.take_signals(self)
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         if self._takes_signals:
             _monitor.release_signals(self)
         _monitor.remove(self)
@@ -96,9 +108,13 @@ def _default_sigint() -> bool:
 
     Any other handler is its owner's: it runs when the guest has ended, as with every C function.
     """
-    import _signal  # what the module signal wraps in enums, which take a while to make
+    # What the module signal wraps in enums, which take a while to make.
+    import _signal  # type: ignore[import-not-found]
 
-    return get_ident() == _main_thread() and _signal.getsignal(_signal.SIGINT) is _signal.default_int_handler
+    return (
+        get_ident() == _main_thread()
+        and _signal.getsignal(_signal.SIGINT) is _signal.default_int_handler
+    )
 
 
 def _main_thread() -> int:

@@ -18,11 +18,11 @@ from wali_core._stdio import Streams
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
-    from typing import Final
+    from typing import Final, Self
 
     from capabilities import Policy
     from wali_core._grants import Dirs
-    from wali_core._run import CompletedGuest
+    from wali_core._result import CompletedGuest
     from wali_core._stdio import Input, Output
 
     ModuleSource = str | os.PathLike[str] | bytes | Module
@@ -46,8 +46,8 @@ class Runtime:
 
     ``policy`` is a ``capabilities.Policy`` or the path of a policy file; without one nothing is
     granted but what each guest is given by its caller.  ``allow_all`` grants the whole file system,
-    the working directory and the environment.  ``cache`` is the folder for compiled modules, True for
-    the user's own, False for none.
+    the working directory and the environment.  ``cache`` is the folder for compiled modules, True
+    for the user's own, False for none.
 
     A context manager.  Close its guests first.
     """
@@ -71,13 +71,13 @@ class Runtime:
         self._links: dict[str, tuple[_abi.Shim, ShimLink]] = {}
         self._closed = False
 
-    # --- modules -----------------------------------------------------------------------------------
+    # --- modules ----------------------------------------------------------------------------------
 
     def load(self, module: ModuleSource) -> Module:
         """Compile a module, or take it from the cache: a path, or the bytes of a ``.wasm`` file.
 
-        Raises ``ModuleError`` for what is not a module that this library runs, ``FileNotFoundError``
-        and other ``OSError`` for a file that cannot be read.
+        Raises ``ModuleError`` for what is not a module that this library runs,
+        ``FileNotFoundError`` and other ``OSError`` for a file that cannot be read.
         """
         if isinstance(module, Module):
             if module.engine is not self.engine:
@@ -98,7 +98,9 @@ class Runtime:
 
     def _compile(self, data: bytes, origin: str) -> Module:
         tell = self._on_compile
-        return self.engine.compile(data, origin, self._cache, None if tell is None else lambda size: tell(origin, size))
+        return self.engine.compile(
+            data, origin, self._cache, None if tell is None else lambda size: tell(origin, size)
+        )
 
     def _shim(self, interface: str) -> tuple[_abi.Shim, ShimLink]:
         with self._lock:
@@ -113,7 +115,7 @@ class Runtime:
                 self._links.update(dict.fromkeys(shim.modules, found))
         return found
 
-    # --- guests ------------------------------------------------------------------------------------
+    # --- guests -----------------------------------------------------------------------------------
 
     def instantiate(
         self,
@@ -127,10 +129,10 @@ class Runtime:
     ) -> Guest:
         """A guest of this runtime, ready to be called.
 
-        ``args`` follow ``argv0`` (the module's name, if not given).  ``env`` and ``dirs`` are granted
-        on top of the policy; ``dirs`` is ``{guest: host}``, read-only, or ``{guest: (host, "ro" |
-        "rw")}``.  ``stdio`` are three descriptors of this process, -1 for none; they stay the
-        caller's.
+        ``args`` follow ``argv0`` (the module's name, if not given).  ``env`` and ``dirs`` are
+        granted on top of the policy; ``dirs`` is ``{guest: host}``, read-only, or ``{guest: (host,
+        "ro" | "rw")}``.  ``stdio`` are three descriptors of this process, -1 for none; they stay
+        the caller's.
 
         Raises ``ModuleError``, ``PolicyError``, and what the module's start function raises.
         """
@@ -147,9 +149,13 @@ class Runtime:
     ) -> Guest:
         interface = _abi.interface_of(module)
         if interface == _abi.WALI:
-            raise ModuleError(f"{module.origin}: a WALI program: this version runs WASI programs only")
+            raise ModuleError(
+                f"{module.origin}: a WALI program: this version runs WASI programs only"
+            )
         argv = encoded((argv0 if argv0 is not None else module.origin, *args), "argument")
-        environ = encoded((f"{name}={value}" for name, value in grants.env.items()), "environment variable")
+        environ = encoded(
+            (f"{name}={value}" for name, value in grants.env.items()), "environment variable"
+        )
         guest = Guest(self.engine, module)
         try:
             guest.open_store()
@@ -186,7 +192,7 @@ class Runtime:
         grants.narrow(wall_time, memory)
         return grants
 
-    # --- whole programs ----------------------------------------------------------------------------
+    # --- whole programs ---------------------------------------------------------------------------
 
     def run_sync(
         self,
@@ -206,17 +212,18 @@ class Runtime:
     ) -> CompletedGuest:
         """Run a program (a module with ``_start``) to its end in this thread.
 
-        ``stdin`` is bytes, a descriptor, an open file, ``subprocess.DEVNULL`` or None, which inherits;
-        ``stdout`` and ``stderr`` likewise without bytes.  ``capture_output`` collects both, each up to
-        ``output_limit`` bytes; a guest that writes more is ended (``GuestError``).  ``timeout`` is in
-        seconds, from now on, also for a guest that waits in a call; ``memory`` is in bytes.  Both
+        ``stdin`` is bytes, a descriptor, an open file, ``subprocess.DEVNULL`` or None, which
+        inherits; ``stdout`` and ``stderr`` likewise without bytes.  ``capture_output`` collects
+        both, each up to ``output_limit`` bytes; a guest that writes more is ended (``GuestError``).
+         ``timeout`` is in seconds, from now on, also for a guest that waits in a call; ``memory``
+         is in bytes.  Both
         only narrow what the policy says.
 
         An exit status is a result, not an exception.  Raises ``ModuleError``, ``PolicyError``,
-        ``GuestTrap``, ``GuestTimeout`` and, at Ctrl-C, ``KeyboardInterrupt``; a ``GuestError`` carries
-        what was captured until then.
+        ``GuestTrap``, ``GuestTimeout`` and, at Ctrl-C, ``KeyboardInterrupt``; a ``GuestError``
+        carries what was captured until then.
         """
-        from wali_core._run import completed
+        from wali_core._result import completed
 
         deadline = None if timeout is None else time.monotonic() + timeout
         loaded = self.load(module)
@@ -245,7 +252,10 @@ class Runtime:
         with self._instantiate(module, grants, args, argv0, streams.host) as guest:
             guest.watch_output(streams.captures)
             if not guest.exports("_start"):
-                raise ModuleError(f"{module.origin}: no _start: a library, not a program; use instantiate and call")
+                raise ModuleError(
+                    f"{module.origin}: no _start: a library, not a program; "
+                    "use instantiate and call"
+                )
             left = None if deadline is None else deadline - time.monotonic()
             if left is not None and left <= 0:
                 raise GuestTimeout(grants.wall_time or 0.0)
@@ -256,7 +266,7 @@ class Runtime:
                 status = end.status
             return Ending(status, write_refused=guest.write_refused)
 
-    # --- its end -----------------------------------------------------------------------------------
+    # --- its end ----------------------------------------------------------------------------------
 
     def _usable(self) -> None:
         if self._closed:
@@ -271,7 +281,7 @@ class Runtime:
             self._links.clear()
             self._modules.clear()
 
-    def __enter__(self) -> Runtime:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -28,16 +28,20 @@ _SEALS: Final = 1 | 2 | 4 | 8  # no more seals, no shrinking, no growing, no wri
 class Streams:
     """Three host descriptors, and what must be closed with them.
 
-    ``None`` inherits the process's own stream.  Bytes become a sealed file in memory, which the guest
-    reads as it would read a redirected file.
+    ``None`` inherits the process's own stream.  Bytes become a sealed file in memory, which the
+    guest reads as it would read a redirected file.
     """
 
-    def __init__(self, stdin: Input, stdout: Output, stderr: Output, *, capture: bool, limit: int) -> None:
+    def __init__(
+        self, stdin: Input, stdout: Output, stderr: Output, *, capture: bool, limit: int
+    ) -> None:
         self._owned: list[int] = []
         self.captures: tuple[Capture, ...] = ()
         if capture:
             if stdout is not None or stderr is not None:
-                raise UseError("capture_output takes stdout and stderr: they cannot be given as well")
+                raise UseError(
+                    "capture_output takes stdout and stderr: they cannot be given as well"
+                )
             self.captures = (Capture(limit), Capture(limit))
         try:
             self.host = [self._input(stdin), self._output(stdout, 1), self._output(stderr, 2)]

@@ -37,7 +37,9 @@ if TYPE_CHECKING:
 
 from collections import namedtuple
 
-Call = namedtuple("Call", "name x86_64 aarch64 arguments group served shim note ours", defaults=("", "", False))
+Call = namedtuple(
+    "Call", "name x86_64 aarch64 arguments group served shim note ours", defaults=("", "", False)
+)
 Call.__doc__ = """One call.
 
 ``served``: ``"plain"``, the thunk is generated whole; ``"body"``, its body is written by hand

@@ -13,16 +13,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import Final
 
-    from wali_core._options import Options
-
 USAGE: Final = """\
 usage: wali run [OPTIONS] FILE [ARGS...]     run a program
        wali inspect FILE                     say which interface a module imports, and what from it
        wali --version
 
 Options of run, before FILE (everything after it is the program's):
-  --dir HOST[::GUEST][:ro|:rw]  grant a directory, under its own name or as GUEST; read-only unless :rw
-  --env NAME[=VALUE]            set a variable, or pass on this process's
+  --dir HOST[::GUEST][:ro|:rw]  grant a directory, under its own name or as GUEST; read-only unless
+  :rw --env NAME[=VALUE]            set a variable, or pass on this process's
   --policy FILE                 grant what a policy file (TOML) says
   --allow-all                   grant every file, the working directory and the environment
   --timeout TIME                end the program after 2s, 500ms, 1.5m; with status 124
@@ -119,12 +117,12 @@ def _die_of_interrupt() -> int:
 
 def _default_interrupt() -> None:
     # Not the module signal: it makes enums of every number, which takes as long as loading a guest.
-    import _signal
+    import _signal  # type: ignore[import-not-found]
 
     _signal.signal(_signal.SIGINT, _signal.SIG_DFL)
 
 
-# --- wali run ------------------------------------------------------------------------------------------
+# --- wali run -------------------------------------------------------------------------------------
 
 
 def _run(words: Sequence[str]) -> int:
@@ -153,12 +151,16 @@ def _run(words: Sequence[str]) -> int:
         on_compile=_tell_compiling if sys.stderr.isatty() else None,
     )
     module = runtime.load(path)
-    grants = runtime.grants(env, dirs, wall_time=timeout, memory=memory and int(memory))
+    grants = runtime.grants(
+        env, dirs, wall_time=timeout, memory=None if memory is None else int(memory)
+    )
     streams = Streams(None, None, None, capture=False, limit=0)
     _default_interrupt()
     ending = runtime.execute(module, grants, args, options["argv0"], streams, deadline)
     if ending.write_refused and sys.stderr.isatty():
-        _say("hint: a write was refused by a read-only directory; --dir HOST::GUEST:rw grants it", 0)
+        _say(
+            "hint: a write was refused by a read-only directory; --dir HOST::GUEST:rw grants it", 0
+        )
     return ending.status & 0xFF
 
 
@@ -210,7 +212,7 @@ def _tell_compiling(origin: str, size: int) -> None:
         sys.stderr.flush()
 
 
-# --- the rest ------------------------------------------------------------------------------------------
+# --- the rest -------------------------------------------------------------------------------------
 
 
 def _inspect(words: Sequence[str]) -> int:

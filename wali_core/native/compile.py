@@ -174,8 +174,8 @@ def compile_guest(
         source: the C file.
         out: the Wasm file to write.
         target: `"wasm32-wasi"`, with wasi-libc (zig builds that library when it is first asked
-            for: about a minute), or `"wasm32-freestanding"`, with no library at all: what it exports
-            carries an `export_name` attribute.
+            for: about a minute), or `"wasm32-freestanding"`, with no library at all: what it
+            exports carries an `export_name` attribute.
         flags: more compiler arguments, after all others.
 
     Returns:

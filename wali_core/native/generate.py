@@ -8,21 +8,23 @@ from __future__ import annotations
 
 import re
 import runpy
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 BANNER = "/* Made by generate.py from _table.py: change those. */\n"
 
 
 class Argument:
-    """What one argument of a plain thunk needs: statements before the call, and the value passed."""
+    """What one argument of a plain thunk needs: statements before the call, and a value."""
 
     def __init__(self, index: int, kind: str) -> None:
         self.before: list[str] = []
         value = f"a[{index}]"
         kind, modifies = kind.rstrip("!"), kind.endswith("!")
         if kind in ("fd", "dirfd"):
-            self._descriptor(index, kind, modifies)
+            self._descriptor(index, kind, modifies=modifies)
         elif kind in ("path", "target"):
             self._string(index, kind)
         elif kind.startswith("mem"):
@@ -41,8 +43,10 @@ class Argument:
         else:
             self.value = f"{value}.{ {'int': 'i32', 'uint': 'u32', 'long': 'i64'}[kind] }"
 
-    def _descriptor(self, index: int, kind: str, modifies: bool) -> None:
-        fallback = f"!capable && a[{index}].i32 == AT_FDCWD ? c->cwd : -1" if kind == "dirfd" else "-1"
+    def _descriptor(self, index: int, kind: str, *, modifies: bool) -> None:
+        fallback = (
+            f"!capable && a[{index}].i32 == AT_FDCWD ? c->cwd : -1" if kind == "dirfd" else "-1"
+        )
         self.before = [
             f"struct descriptor *d{index} = descriptor_at(c, a[{index}].i32);",
             f"int32_t h{index} = d{index} ? d{index}->host : {fallback};",
@@ -99,6 +103,7 @@ def forwarding_body(call: Any) -> str:
 
 
 def definition(name: str, lines: list[str]) -> str:
+    """A body from its lines."""
     return f"BODY(body_{name}) {{\n" + "".join(f"    {line}\n" for line in lines) + "}\n"
 
 
@@ -109,7 +114,9 @@ def thunks(table: dict[str, Any], arch: str) -> str:
     out += [f"BODY(body_{call.name});\n" for call in calls if call.served != "planned"]
     out += [f"BODY(body_{row[4]});\n" for row in table["AUXILIARY"] if row[4] != "exit_group"]
     out += ["BODY(body_planned);\n\n"]
-    out.append(definition("planned", ["(void)c, (void)s, (void)a, (void)capable;", "return -ENOSYS;"]))
+    out.append(
+        definition("planned", ["(void)c, (void)s, (void)a, (void)capable;", "return -ENOSYS;"])
+    )
     out.append("THUNK(native_planned, body_planned, own, 0)\n\n")
     rows = []
     for call in calls:
@@ -127,15 +134,18 @@ def thunks(table: dict[str, Any], arch: str) -> str:
 
 
 def thunk_lines(call: Any) -> list[str]:
+    """The thunks of a call: for WALI programs, and for each space that shims may use it on."""
     if call.served == "planned":
         return []
     lines = [f"THUNK(native_{call.name}, body_{call.name}, own, 0)\n"]
-    for space in call.shim.split():
-        lines.append(f"THUNK({space}_{call.name}, body_{call.name}, {space}, 1)\n")
+    lines += [
+        f"THUNK({space}_{call.name}, body_{call.name}, {space}, 1)\n" for space in call.shim.split()
+    ]
     return [*lines, "\n"]
 
 
 def row(call: Any, types: str) -> str:
+    """A call's line of the list from which Python links."""
     native = "native_planned" if call.served == "planned" else f"native_{call.name}"
     own = f"own_{call.name}" if "own" in call.shim.split() else "NULL"
     guest = f"guest_{call.name}" if "guest" in call.shim.split() else "NULL"
@@ -146,6 +156,7 @@ def row(call: Any, types: str) -> str:
 
 
 def auxiliary(table: dict[str, Any], signature: Any, rows: list[str]) -> list[str]:
+    """The thunks of the calls that are not Linux's; their lines go to ``rows``."""
     out = []
     for module, name, arguments, result, body, space in table["AUXILIARY"]:
         thunk = f"aux_{name}"
@@ -163,7 +174,11 @@ def numbers(table: dict[str, Any], arch: str) -> str:
     column = {"x86_64": 0, "aarch64": 1}[arch]
     known = {call.name: (call.x86_64, call.aarch64)[column] for call in table["CALLS"]}
     known |= {name: pair[column] for name, pair in table["INTERNAL"].items()}
-    lines = [f"#define NR_{name} {number}\n" for name, number in sorted(known.items()) if number is not None]
+    lines = [
+        f"#define NR_{name} {number}\n"
+        for name, number in sorted(known.items())
+        if number is not None
+    ]
     return BANNER + "".join(lines)
 
 

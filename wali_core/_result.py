@@ -1,0 +1,55 @@
+"""How a program ended, as ``subprocess`` would say it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import attrs
+
+from wali_core._errors import GuestError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from wali_core._stdio import Streams
+
+
+class GuestFailed(GuestError):
+    """``CompletedGuest.check_returncode`` found a status other than 0."""
+
+    def __init__(self, result: CompletedGuest) -> None:
+        super().__init__(f"{result.module} exited with status {result.returncode}")
+        self.returncode = result.returncode
+        self.stdout, self.stderr = result.stdout, result.stderr
+
+
+@attrs.frozen
+class CompletedGuest:
+    """How a program ended: shaped like ``subprocess.CompletedProcess``.
+
+    ``stdout`` and ``stderr`` are bytes where they were captured, else None.
+    """
+
+    module: str
+    args: tuple[str | bytes, ...]
+    returncode: int
+    stdout: bytes | None = None
+    stderr: bytes | None = None
+
+    def check_returncode(self) -> None:
+        """Raise ``GuestFailed`` unless the status is 0."""
+        if self.returncode:
+            raise GuestFailed(self)
+
+
+def completed(
+    run: Callable[[], int], module: str, args: Sequence[str | bytes], streams: Streams
+) -> CompletedGuest:
+    """The result of ``run``, with what the streams captured; errors get that too."""
+    try:
+        status = run()
+    except GuestError as error:
+        error.stdout, error.stderr = streams.finish()
+        raise
+    stdout, stderr = streams.finish()
+    return CompletedGuest(module, tuple(args), status, stdout, stderr)
