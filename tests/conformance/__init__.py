@@ -1,0 +1,1 @@
+"""Whole programs that others wrote: public suites, and what is on PyPI."""
