@@ -105,7 +105,6 @@ class ValRaw(ctypes.Union):
 
 
 EXTERN_FUNC, EXTERN_GLOBAL, EXTERN_TABLE, EXTERN_MEMORY = 0, 1, 2, 3
-VALUE_KINDS: Final = {0: "i32", 1: "i64", 2: "f32", 3: "f64"}
 
 
 # --- structs of the core (core.h) -----------------------------------------------------------------
@@ -193,7 +192,8 @@ _WASMTIME: Final[dict[str, tuple[Any, tuple[Any, ...]]]] = {
     "wasm_functype_params": (POINTER(ByteVec), (P,)),
     "wasm_functype_results": (POINTER(ByteVec), (P,)),
     "wasm_functype_delete": (None, (P,)),
-    "wasm_valtype_kind": (c_uint8, (P,)),
+    "wasm_valtype_new": (P, (c_uint8,)),
+    "wasmtime_wasm_valtype_equal": (c_bool, (P, P)),
     "wasmtime_linker_new": (P, (P,)),
     "wasmtime_linker_delete": (None, (P,)),
     "wasmtime_linker_define_func_unchecked": (
@@ -415,7 +415,9 @@ class ImportType:
             self.results = types_of(W["wasm_functype_results"](self.functype))
 
 
-_LETTERS: Final = {0: "i", 1: "I", 2: "f", 3: "F"}
+# Compared with, and never freed.  Asking a type for its kind (wasm_valtype_kind) would end the whole
+# process where it is a vector, or a reference of the newer sorts.
+_NUMBERS: Final = tuple((letter, W["wasm_valtype_new"](kind)) for kind, letter in enumerate("iIfF"))
 
 
 def types_of(vector: Any) -> str:
@@ -423,10 +425,12 @@ def types_of(vector: Any) -> str:
     size = vector.contents.size
     if not size:
         return ""
-    return "".join(
-        _LETTERS.get(W["wasm_valtype_kind"](t), "?")
-        for t in (c_void_p * size).from_address(vector.contents.data)
-    )
+    return "".join(map(_letter, (c_void_p * size).from_address(vector.contents.data)))
+
+
+def _letter(valtype: int | None) -> str:
+    same = W["wasmtime_wasm_valtype_equal"]
+    return next((letter for letter, number in _NUMBERS if same(valtype, number)), "?")
 
 
 class TypeVector:

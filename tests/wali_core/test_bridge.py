@@ -200,7 +200,10 @@ def test_kinds_are_wasmtimes() -> None:
     values = ("I32", "I64", "F32", "F64")
 
     assert kinds == [getattr(ffi, f"WASMTIME_EXTERN_{name}").value for name in names]
-    assert list(bridge._LETTERS) == [getattr(ffi, f"WASMTIME_{name}").value for name in values]
+    assert [getattr(ffi, f"WASM_{name}").value for name in values] == [
+        theirs.wasm_valtype_kind(ctypes.cast(number, ctypes.POINTER(theirs.wasm_valtype_t)))
+        for _, number in bridge._NUMBERS
+    ]
 
 
 # --- what cannot be used --------------------------------------------------------------------------
