@@ -51,17 +51,18 @@ def sniff(data: bytes, origin: str) -> None:
 
 
 class Engine:
-    """One wasmtime engine.  May be shared between threads."""
+    """One wasmtime engine.  May be shared between threads; goes with the last who uses it."""
 
     def __init__(self, core: bridge.Core) -> None:
         self.core = core
+        self.pointer: int | None = None
         config = W["wasm_config_new"]()
         W["wasmtime_config_epoch_interruption_set"](config, True)
         # A memory that never moves is what lets the core keep its address.
         W["wasmtime_config_memory_may_move_set"](config, False)
         W["wasmtime_config_max_wasm_stack_set"](config, _STACK)
         W["wasmtime_config_shared_memory_set"](config, True)
-        self.pointer: int | None = W["wasm_engine_new_with_config"](config)
+        self.pointer = W["wasm_engine_new_with_config"](config)
         if not self.pointer:
             raise ModuleError("wasmtime could not make an engine on this processor")
         if core.install_fault_handler() < 0:
@@ -130,10 +131,10 @@ class Engine:
             return None
         return out.value
 
-    def close(self) -> None:
+    def __del__(self) -> None:
+        # Modules and guests hold the engine, so none is left that could use the pointer.
         if self.pointer:
             W["wasm_engine_delete"](self.pointer)
-            self.pointer = None
 
 
 def _first_line(text: str) -> str:

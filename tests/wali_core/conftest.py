@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,7 +13,6 @@ from wali_core.native import compile as compiler
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
 
 @pytest.fixture(scope="session")
@@ -22,10 +22,10 @@ def cache_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def program(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the compiled `guest.c`, which does what its arguments say."""
     out = tmp_path_factory.mktemp("guests") / "guest.wasm"
-    source = request.path.with_name("guest.c")
+    source = Path(__file__).with_name("guest.c")
     return compiler.compile_guest(source, out, target="wasm32-freestanding")
 
 
