@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from typing import Final
 
 ALLOCATE: Final = "wasi_allocate"
-"""Export ``(i32 size) -> i32 address``: memory of the shim for the configuration, 0 if there is none."""
+"""Export ``(i32 size) -> i32 address``: memory for the configuration, 0 if there is none."""
 
 CONFIGURE: Final = "wasi_configure"
 """Export ``(i32 address, i32 size) -> i32``: takes the configuration over. 0, or Linux's errno."""

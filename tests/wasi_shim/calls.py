@@ -64,7 +64,7 @@ SIGNATURES = {
     "sock_shutdown": "ii",
 }
 
-PAGES = 4
+PAGES = 8
 MEMORY_SIZE = PAGES * 65536
 BEYOND = MEMORY_SIZE - 3
 """An address at which not even a word fits."""
@@ -85,6 +85,7 @@ class Errno(enum.IntEnum):
     INVAL = 28
     ISDIR = 31
     LOOP = 32
+    MFILE = 33
     NAMETOOLONG = 37
     NOENT = 44
     NOSYS = 52

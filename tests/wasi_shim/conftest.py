@@ -117,7 +117,7 @@ def box(tmp_path: Path) -> Path:
 
 @pytest.fixture(params=["openat2", "walk"])
 def wasi(request: pytest.FixtureRequest, start: Start, box: Path) -> Wasi:
-    """Return a guest with the box, writable, as descriptor 3; once for each way to resolve paths."""
+    """Return a guest with the box, writable, as 3; once for each way to resolve paths."""
     return start({"/": (str(box), "rw")}, manual_walk=request.param == "walk")
 
 

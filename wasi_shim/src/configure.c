@@ -87,7 +87,9 @@ static void add_standard_streams(void) {
 }
 
 EXPORT(wasi_allocate)
-void *wasi_allocate(uint32_t size) { return memory_allocate(size); }
+void *wasi_allocate(uint32_t size) {
+    return memory_allocate(size);
+}
 
 /* Takes over the memory: names and strings are used where they lie.  0, or Linux's errno. */
 EXPORT(wasi_configure)

@@ -275,4 +275,6 @@ errno_t fd_sync(fd_t fd) {
 }
 
 EXPORT(fd_tell)
-errno_t fd_tell(fd_t fd, guest_address out) { return seek(fd, RIGHTS_FD_TELL, 0, SEEK_CUR, out); }
+errno_t fd_tell(fd_t fd, guest_address out) {
+    return seek(fd, RIGHTS_FD_TELL, 0, SEEK_CUR, out);
+}

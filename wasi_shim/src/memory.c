@@ -12,9 +12,13 @@ void *memcpy(void *restrict to, const void *restrict from, size_t size) {
     return __builtin_memcpy(to, from, size);
 }
 
-void *memmove(void *to, const void *from, size_t size) { return __builtin_memmove(to, from, size); }
+void *memmove(void *to, const void *from, size_t size) {
+    return __builtin_memmove(to, from, size);
+}
 
-void *memset(void *to, int byte, size_t size) { return __builtin_memset(to, byte, size); }
+void *memset(void *to, int byte, size_t size) {
+    return __builtin_memset(to, byte, size);
+}
 
 __attribute__((no_builtin("memcmp", "bcmp"))) int memcmp(const void *left, const void *right,
                                                          size_t size) {

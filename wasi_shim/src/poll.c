@@ -76,9 +76,10 @@ static errno_t read_unstable_subscription(struct waiting *out, guest_address fro
 
 /* A descriptor that is not there fails the whole call; one without the right is an event. */
 static errno_t watch(struct poll *poll, struct waiting *waiting) {
-    struct descriptor *descriptor = descriptor_lookup(waiting->fd);
-    if (!descriptor)
-        return ERRNO_BADF;
+    struct descriptor *descriptor;
+    errno_t error = descriptor_identify(waiting->fd, &descriptor);
+    if (error)
+        return error;
     bool reads = waiting->tag == EVENTTYPE_FD_READ;
     rights_t needed = RIGHTS_POLL_FD_READWRITE | (reads ? RIGHTS_FD_READ : RIGHTS_FD_WRITE);
     waiting->error = descriptor_require(waiting->fd, needed, &descriptor);

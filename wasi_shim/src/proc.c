@@ -2,7 +2,9 @@
 #include "wali.h"
 
 EXPORT(proc_exit)
-_Noreturn void proc_exit(uint32_t status) { sys_proc_exit(status); }
+_Noreturn void proc_exit(uint32_t status) {
+    sys_proc_exit(status);
+}
 
 /* Not to be had: preview1 has no way to install a handler, so any signal worth raising would end
  * the process, which in an embedder is not the guest's.  wasi-libc's raise() runs its handlers in

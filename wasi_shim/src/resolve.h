@@ -25,7 +25,9 @@ enum {
  * or with a NUL in it. */
 errno_t path_copy_in(char path[PATH_MAX], guest_address address, uint32_t length);
 
-static inline bool name_is_dot(const char *name) { return name[0] == '.' && !name[1]; }
+static inline bool name_is_dot(const char *name) {
+    return name[0] == '.' && !name[1];
+}
 
 static inline bool name_is_dot_dot(const char *name) {
     return name[0] == '.' && name[1] == '.' && !name[2];

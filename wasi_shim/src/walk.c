@@ -56,7 +56,9 @@ static int64_t end(struct walk *walk, int64_t result) {
     return result;
 }
 
-static int32_t current(const struct walk *walk) { return walk->stack[walk->depth - 1]; }
+static int32_t current(const struct walk *walk) {
+    return walk->stack[walk->depth - 1];
+}
 
 /* 1 and the next component, 0 at the end, or -errno. */
 static int64_t next(struct walk *walk, struct component *out) {
