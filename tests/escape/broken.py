@@ -1,0 +1,142 @@
+"""The core, broken on purpose, and every attack on it, in a process of its own.
+
+A core with holes could take the process that runs the tests with it.  Run as a module, this one
+prints what each attack got, as JSON.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tests.escape.attack import Breakage
+from tests.escape.evil import EvilHost, Worlds
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from tests.escape.attack import Attack
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parents[1]
+
+# What is taken out of the core besides capability.c: `file: [(text, what stands there instead)]`.
+HOLES: dict[str, list[tuple[str, str]]] = {
+    "descriptors.c": [
+        (
+            "struct descriptor *descriptor_at(struct context *c, int32_t number) {",
+            """struct descriptor *descriptor_at(struct context *c, int32_t number) {
+    static struct descriptor any; /* a number that nobody knows is the host's */
+    if (number == AT_FDCWD || number >= 200)
+        any = (struct descriptor){.host = number};
+    if (number == AT_FDCWD)
+        any.host = (int32_t)SYS(NR_openat, AT_FDCWD, ".", 0x200000, 0, 0, 0);
+    if (number == AT_FDCWD || (number >= 200 && ((uint32_t)number >= c->capacity ||
+                                                 c->descriptors[number].host < 0)))
+        return &any;""",
+        ),
+        (
+            """    if (capable)
+        return -EPERM;
+    uint8_t *lock;""",
+            """    if (capable)
+        return SYS(NR_fcntl, d->host, command, argument, 0, 0, 0);
+    uint8_t *lock;""",
+        ),
+        (
+            """    if (capable && request != TCGETS)
+        return -EPERM;""",
+            """    if (capable)
+        return SYS(NR_ioctl, d->host, request, s->base + a[2].u32, 0, 0, 0);""",
+        ),
+        ("if (d->flags & DESCRIPTOR_SHARED) {", "if (0) {"),
+    ],
+    "files.c": [("host_flags |= GUEST_O_NOFOLLOW;", "")],
+    "_table.py": [('"dirfd! path dirfd! path zero"', '"dirfd! path dirfd! path int"')],
+}
+
+
+def build(out: Path, breakage: Breakage) -> Path:
+    """Build a core whose capability.c permits everything, and with the other holes if asked for."""
+    from wali_core.native import compile as native
+
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        replaced = {"capability.c": HERE / "permissive_capability.c"}
+        if breakage is Breakage.LISTS:
+            replaced |= {file: _with_holes(file, folder) for file in HOLES}
+        table, native.TABLE = native.TABLE, replaced.pop("_table.py", native.TABLE)
+        try:
+            sources = [replaced.get(path.name, path) for path in sorted(native.NATIVE.glob("*.c"))]
+            return native.build_core(out, arch=native.host_arch(), sources=sources)
+        finally:
+            native.TABLE = table
+
+
+def _with_holes(file: str, folder: Path) -> Path:
+    original = ROOT / "wali_core" / ("" if file.endswith(".py") else "native") / file
+    text = original.read_text()
+    for old, new in HOLES[file]:
+        if text.count(old) != 1:
+            raise ValueError(f"{file} has changed: say anew how to break it, not at {old!r}")
+        text = text.replace(old, new)
+    broken = folder / file
+    broken.write_text(text)
+    return broken
+
+
+# --- attacking ------------------------------------------------------------------------------------
+
+
+def launch(host: EvilHost, attack: Attack, worlds: Worlds) -> tuple[int, bool, bool]:
+    """Launch an attack in a new world: its answer, if it gained, and if it got anything."""
+    with worlds.lend() as world, host.enter(world, grants_root=attack.grants_root) as evil:
+        evil.answer = attack.run(evil)
+        return evil.answer, attack.gain(evil), evil.has_anything
+
+
+def launch_elsewhere(core: Path, shim: Path) -> dict[str, tuple[int, bool]]:
+    """Launch every attack on the core at a path, in a process of its own."""
+    command = [sys.executable, "-m", "tests.escape.broken", str(core), str(shim)]
+    done = subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=120
+    )
+    if done.returncode:
+        raise RuntimeError(f"{core.name}: status {done.returncode}\n{done.stderr}")
+    return {name: (answer, gained) for name, answer, gained in json.loads(done.stdout)}
+
+
+def all_attacks() -> dict[str, Attack]:
+    """Every attack, by name."""
+    from tests.escape import descriptors, paths, read_only
+    from tests.escape.attack import named
+
+    collections = (paths.paths, read_only.read_only, descriptors.descriptors)
+    return named(attack for collection in collections for attack in collection.attacks)
+
+
+def main(words: Iterable[str] | None = None) -> None:
+    """Launch them all and print what came of it."""
+    from wali_core._bridge import Core
+
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("core", type=Path)
+    parser.add_argument("shim", type=Path)
+    arguments = parser.parse_args(words if words is None else list(words))
+    host = EvilHost(arguments.shim, Core(str(arguments.core)))
+    results = []
+    with tempfile.TemporaryDirectory() as folder:
+        worlds = Worlds(Path(folder))
+        for name, attack in all_attacks().items():
+            answer, gained, _ = launch(host, attack, worlds)
+            results.append((name, answer, gained))
+    json.dump(results, sys.stdout)
+
+
+if __name__ == "__main__":
+    main()
