@@ -102,6 +102,15 @@ def test_listing_needs_a_directory_and_room(wasi: Wasi) -> None:
             wasi.call("fd_readdir", *values)
 
 
+def test_a_directory_that_is_only_a_path(wasi: Wasi, box: Path) -> None:
+    """A preopen that the host could not open for reading is opened again when it is listed."""
+    (box / "file").touch()
+    wasi.guest._place(9, os.open(box, os.O_PATH | os.O_DIRECTORY), 0)
+
+    assert {b".", b"..", b"file"} == {entry.name for entry in wasi.listdir(9)}
+    assert wasi.stat("file").ino == wasi.filestat(wasi.path_open("file", fd=9)).ino
+
+
 def test_a_subdirectory_shows_nothing_above(wasi: Wasi, box: Path) -> None:
     """Its `..` has its own inode: it is the root of what can be named from it."""
     (box / "dir").mkdir()

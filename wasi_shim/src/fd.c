@@ -107,9 +107,11 @@ static errno_t fd_stat(fd_t fd, struct kernel_stat *out) {
     if (error)
         return error;
     int64_t result = sys_fstat(fd, out);
+    if (result < 0)
+        return errno_of(result);
     if (descriptor->state & DESCRIPTOR_STDIO)
         blank_stream(out);
-    return errno_of(result);
+    return ERRNO_SUCCESS;
 }
 
 EXPORT(fd_filestat_get)

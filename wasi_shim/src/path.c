@@ -143,6 +143,13 @@ static rights_t rights_to_open(const struct opening *opening) {
     return needed;
 }
 
+static bool is_valid_opening(const struct opening *opening) {
+    const uint32_t new_directory = OFLAGS_CREAT | OFLAGS_DIRECTORY;
+    /* Before 6.4 Linux made a file of that, and then said that it is no directory. */
+    return (opening->oflags & new_directory) != new_directory && !(opening->oflags & ~OFLAGS_ALL) &&
+           !(opening->fdflags & ~FDFLAGS_ALL);
+}
+
 static errno_t refuse_opening(const struct descriptor *directory, const struct opening *opening) {
     uint64_t asked = opening->base | opening->inheriting;
     if (asked & directory->dropped)
@@ -232,8 +239,7 @@ errno_t path_open(fd_t fd, uint32_t lookup_flags, guest_address path, uint32_t l
         error = path_copy_in(name, path, length);
     if (error)
         return error;
-    if (lookup_flags & ~LOOKUPFLAGS_SYMLINK_FOLLOW || oflags & ~OFLAGS_ALL ||
-        fdflags & ~FDFLAGS_ALL)
+    if (lookup_flags & ~LOOKUPFLAGS_SYMLINK_FOLLOW || !is_valid_opening(&opening))
         return ERRNO_INVAL;
     if (guest_check(out, sizeof(fd_t)))
         return ERRNO_FAULT;

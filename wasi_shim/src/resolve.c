@@ -58,7 +58,7 @@ static bool openat2_is_absent(fd_t dirfd, int64_t error) {
 }
 
 int64_t resolve_open(fd_t dirfd, const char *path, int32_t flags, uint32_t mode) {
-    /* The kernel gives up with EAGAIN when any rename on the machine raced with a `..`.  A guest
+    /* The kernel gives up with EAGAIN when any rename on the machine raced with a `..`.  Somebody
      * could see to that for ever; the walk needs no luck. */
     for (int attempt = 0; attempt < 4 && openat2_state != ABSENT; attempt++) {
         int64_t result = openat2_beneath(dirfd, path, flags, mode);
