@@ -59,21 +59,24 @@ def test_a_good_one_is_taken() -> None:
     assert Shim().configure(GOOD) == 0
 
 
-@pytest.mark.parametrize(
-    "blob",
-    [
-        *(GOOD[:size] for size in range(0, len(GOOD), 4)),
-        *(with_word(i, value) for i in range(5) for value in (99, 2**31, 2**32 - 1)),
-        *(with_word(5, value) for value in (3, 2**32 - 1)),
-        with_word(0, 0),
-        with_word(7, 1),
-        GOOD[:-8] + struct.pack("<I", 2**32 - 1) + GOOD[-4:],
-    ],
-    ids=lambda blob: blob[:32:4].hex() + f"+{len(blob)}",
-)
-def test_a_bad_one_is_refused(blob: bytes) -> None:
+BAD = {
+    **{f"cut to {size} bytes": GOOD[:size] for size in range(0, len(GOOD), 4)},
+    **{
+        f"word {index} is {value}": with_word(index, value)
+        for index in range(6)
+        for value in (99, 2**31, 2**32 - 1)
+    },
+    "version 0": with_word(0, 0),
+    "one preopen too many": with_word(5, 3),
+    "a reserved word": with_word(7, 1),
+    "an endless name": GOOD[:-8] + struct.pack("<I", 2**32 - 1) + GOOD[-4:],
+}
+
+
+@pytest.mark.parametrize("what", BAD)
+def test_a_bad_one_is_refused(what: str) -> None:
     """Another version, cut short, or counts that do not fit: EINVAL."""
-    assert Shim().configure(blob) == errno.EINVAL
+    assert Shim().configure(BAD[what]) == errno.EINVAL
 
 
 def test_a_descriptor_beyond_all_reason() -> None:
