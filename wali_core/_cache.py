@@ -17,30 +17,35 @@ from _blake2 import blake2b  # hashlib would load OpenSSL, for a fifth of the st
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from typing import Final
 
 MAXIMUM_BYTES: Final = 1 << 30
 """When the entries take more than this, the ones unused for longest go."""
 
 _DAY: Final = 86400
+_DIGEST_BYTES: Final = 20
 
 
 def default_folder() -> str:
-    """``$XDG_CACHE_HOME/wali``, or ``~/.cache/wali``."""
+    """``$XDG_CACHE_HOME/wali``, or ``~/.cache/wali``; empty for a user who has no home."""
     base = os.environ.get("XDG_CACHE_HOME", "")
     if not os.path.isabs(base):  # the XDG specification: relative ones are to be ignored
         base = os.path.join(os.path.expanduser("~"), ".cache")
-    return os.path.join(base, "wali")
+    return os.path.join(base, "wali") if os.path.isabs(base) else ""
 
 
 def digest(data: bytes, *context: str) -> str:
     """A name for what is compiled from ``data`` in this context."""
-    hasher = blake2b(digest_size=20)
+    hasher = blake2b(digest_size=_DIGEST_BYTES)
     for text in context:
-        hasher.update(text.encode() + b"\0")
+        hasher.update(os.fsencode(text) + b"\0")
     hasher.update(data)
     return hasher.hexdigest()
+
+
+def _is_name(text: str) -> bool:
+    return len(text) == 2 * _DIGEST_BYTES and not text.strip("0123456789abcdef")
 
 
 def _private(status: os.stat_result) -> bool:
@@ -68,7 +73,8 @@ class Cache:
             return None
         path = os.path.join(self.folder, name)
         try:
-            fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            # O_NONBLOCK: a FIFO in its place would be waited for.
+            fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         except OSError:
             return None
         try:
@@ -124,17 +130,27 @@ class Cache:
             pass  # somebody else did
 
     def _bound(self) -> None:
-        entries = []
-        with os.scandir(self.folder) as listing:
-            for entry in listing:
-                try:
-                    status = entry.stat(follow_symlinks=False)
-                except OSError:
-                    continue
-                entries.append((status.st_mtime, status.st_size, entry.path))
+        try:
+            entries = sorted(self._entries())
+        except OSError:
+            return  # the folder is gone, and the entries with it
         excess = sum(size for _, size, _ in entries) - MAXIMUM_BYTES
-        for _, size, path in sorted(entries):
+        for _, size, path in entries:
             if excess <= 0:
                 break
             self._forget(path)
             excess -= size
+
+    def _entries(self) -> Iterator[tuple[float, int, str]]:
+        """Time of last use, size and path of each, unfinished ones too.
+
+        Other files are not ours to count, or to remove: the folder may be any.
+        """
+        with os.scandir(self.folder) as listing:
+            for entry in listing:
+                if _is_name(entry.name.partition(".")[0]):
+                    try:
+                        status = entry.stat(follow_symlinks=False)
+                    except OSError:
+                        continue
+                    yield status.st_mtime, status.st_size, entry.path
