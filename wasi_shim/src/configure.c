@@ -67,23 +67,25 @@ static const struct preopen *take_preopen(struct reader *reader) {
 static errno_t add_preopen(const struct preopen *preopen) {
     bool read_only = preopen->flags & PREOPEN_READ_ONLY;
     rights_t denied = read_only ? RIGHTS_WRITING : 0;
-    return descriptor_add(preopen->fd, (struct descriptor){
-                                           .base = RIGHTS_DIRECTORY & ~denied,
-                                           .inheriting = RIGHTS_ALL & ~denied,
-                                           .preopen = preopen,
-                                           .filetype = FILETYPE_DIRECTORY,
-                                           .state = read_only ? DESCRIPTOR_READ_ONLY : 0,
-                                       });
+    struct descriptor directory = {
+        .base = RIGHTS_DIRECTORY & ~denied,
+        .inheriting = RIGHTS_ALL & ~denied,
+        .preopen = preopen,
+        .filetype = FILETYPE_DIRECTORY,
+        .state = read_only ? DESCRIPTOR_READ_ONLY : 0,
+    };
+    return descriptor_add(preopen->fd, directory);
 }
 
 /* Least authority: a terminal can be read and written through all three, and should not be. */
 static void add_standard_streams(void) {
-    for (fd_t fd = 0; fd <= 2; fd++)
-        descriptor_add(fd, (struct descriptor){
-                               .base = (RIGHTS_FILE | RIGHTS_SOCKET) &
-                                       ~(fd == 0 ? RIGHTS_FD_WRITE : RIGHTS_FD_READ),
-                               .state = DESCRIPTOR_STDIO | DESCRIPTOR_UNTYPED,
-                           });
+    for (fd_t fd = 0; fd <= 2; fd++) {
+        struct descriptor stream = {
+            .base = (RIGHTS_FILE | RIGHTS_SOCKET) & ~(fd == 0 ? RIGHTS_FD_WRITE : RIGHTS_FD_READ),
+            .state = DESCRIPTOR_STDIO | DESCRIPTOR_UNTYPED,
+        };
+        descriptor_add(fd, stream);
+    }
 }
 
 EXPORT(wasi_allocate)

@@ -192,31 +192,34 @@ static int64_t type_opened(fd_t fd, const struct opening *opening, uint8_t *out)
     return result;
 }
 
-static errno_t record_opened(fd_t fd, fd_t directory_fd, const struct opening *opening) {
-    const struct descriptor *directory = &descriptors.entries[directory_fd];
-    uint8_t filetype;
-    int64_t result = type_opened(fd, opening, &filetype);
+static void grant_rights(struct descriptor *opened, const struct descriptor *directory,
+                         const struct opening *opening) {
+    const rights_t access = RIGHTS_FD_READ | RIGHTS_FD_WRITE;
+    if (descriptors.strict_rights) {
+        opened->base = opening->base;
+        opened->inheriting = opening->inheriting;
+    } else {
+        opened->base = directory->inheriting & (opening->base | ~access);
+        opened->inheriting = directory->inheriting;
+    }
+    opened->dropped = directory->dropped;
+    opened->state = directory->state & DESCRIPTOR_READ_ONLY;
+}
+
+static errno_t record_opened(fd_t fd, fd_t directory, const struct opening *opening) {
+    struct descriptor opened = {.flags = opening->fdflags};
+    int64_t result = type_opened(fd, opening, &opened.filetype);
     if (result >= 0 && opening->fdflags & FDFLAGS_NONBLOCK)
         result = sys_fcntl(fd, F_SETFL, O_NONBLOCK);
     if (result < 0)
         return errno_of(result);
-    const rights_t access = RIGHTS_FD_READ | RIGHTS_FD_WRITE;
-    rights_t base = directory->inheriting & (opening->base | ~access);
-    rights_t inheriting = directory->inheriting;
-    if (descriptors.strict_rights) {
-        base = opening->base;
-        inheriting = opening->inheriting;
-    }
-    return descriptor_add(fd, (struct descriptor){
-                                  .base = base & rights_of_file(fd, filetype),
-                                  .inheriting = filetype == FILETYPE_DIRECTORY ? inheriting : 0,
-                                  .dropped = directory->dropped,
-                                  .filetype = filetype,
-                                  .flags = filetype == FILETYPE_DIRECTORY
-                                               ? opening->fdflags & FDFLAGS_NONBLOCK
-                                               : opening->fdflags,
-                                  .state = directory->state & DESCRIPTOR_READ_ONLY,
-                              });
+    grant_rights(&opened, &descriptors.entries[directory], opening);
+    opened.base &= rights_of_file(fd, opened.filetype);
+    if (opened.filetype == FILETYPE_DIRECTORY)
+        opened.flags &= FDFLAGS_NONBLOCK;
+    else
+        opened.inheriting = 0;
+    return descriptor_add(fd, opened);
 }
 
 EXPORT(path_open)

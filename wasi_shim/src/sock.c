@@ -27,11 +27,9 @@ errno_t sock_accept(fd_t fd, uint32_t flags, guest_address out) {
     int64_t accepted = sys_accept4(fd, NULL, NULL, SOCK_CLOEXEC | (flags ? SOCK_NONBLOCK : 0));
     if (accepted < 0)
         return errno_of(accepted);
-    error = descriptor_add(accepted, (struct descriptor){
-                                         .base = RIGHTS_SOCKET,
-                                         .filetype = FILETYPE_SOCKET_STREAM,
-                                         .flags = flags,
-                                     });
+    struct descriptor connection = {
+        .base = RIGHTS_SOCKET, .filetype = FILETYPE_SOCKET_STREAM, .flags = flags};
+    error = descriptor_add(accepted, connection);
     if (error) {
         sys_close(accepted);
         return error;
