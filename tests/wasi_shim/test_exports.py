@@ -48,8 +48,8 @@ def test_only_the_contract_is_imported(shim: wasmtime.Module) -> None:
         assert isinstance(item.type, wasmtime.FuncType)
 
 
-def test_memory_starts_with_one_page(shim: wasmtime.Module) -> None:
-    """Thousands of guests have a shim each: stack and data share 64 KiB."""
-    memories = [item.type for item in shim.exports if isinstance(item.type, wasmtime.MemoryType)]
+def test_memory_starts_small(shim: wasmtime.Module) -> None:
+    """Thousands of guests have a shim each: stack and data share two pages at most."""
+    (memory,) = (item.type for item in shim.exports if isinstance(item.type, wasmtime.MemoryType))
 
-    assert [memory.limits.min for memory in memories] == [1]
+    assert memory.limits.min <= 2
