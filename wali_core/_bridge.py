@@ -78,6 +78,7 @@ class ExternUnion(ctypes.Union):
     _fields_ = (("func", Func), ("memory", Memory), ("sharedmemory", c_void_p))
     func: Func
     memory: Memory
+    sharedmemory: int | None
 
 
 class Extern(ctypes.Structure):
@@ -104,7 +105,7 @@ class ValRaw(ctypes.Union):
     f64: float
 
 
-EXTERN_FUNC, EXTERN_GLOBAL, EXTERN_TABLE, EXTERN_MEMORY = 0, 1, 2, 3
+EXTERN_FUNC, EXTERN_GLOBAL, EXTERN_TABLE, EXTERN_MEMORY, EXTERN_SHAREDMEMORY = range(5)
 
 
 # --- structs of the core (core.h) -----------------------------------------------------------------
@@ -218,6 +219,24 @@ _WASMTIME: Final[dict[str, tuple[Any, tuple[Any, ...]]]] = {
     "wasmtime_func_call_unchecked": (P, (P, POINTER(Func), P, c_size_t, POINTER(P))),
     "wasmtime_memory_data": (P, (P, POINTER(Memory))),
     "wasmtime_memory_data_size": (c_size_t, (P, POINTER(Memory))),
+    "wasmtime_memory_new": (P, (P, P, POINTER(Memory))),
+    "wasmtime_memory_grow": (P, (P, POINTER(Memory), c_uint64, POINTER(c_uint64))),
+    "wasm_externtype_as_memorytype_const": (P, (P,)),
+    "wasmtime_memorytype_new": (
+        P,
+        (c_uint64, c_bool, c_uint64, c_bool, c_bool, c_uint8, POINTER(P)),
+    ),
+    "wasmtime_memorytype_minimum": (c_uint64, (P,)),
+    "wasmtime_memorytype_maximum": (c_bool, (P, POINTER(c_uint64))),
+    "wasmtime_memorytype_isshared": (c_bool, (P,)),
+    "wasm_memorytype_delete": (None, (P,)),
+    "wasmtime_sharedmemory_new": (P, (P, P, POINTER(P))),
+    "wasmtime_sharedmemory_delete": (None, (P,)),
+    "wasmtime_sharedmemory_data": (P, (P,)),
+    "wasmtime_sharedmemory_data_size": (c_size_t, (P,)),
+    "wasmtime_sharedmemory_grow": (P, (P, c_uint64, POINTER(c_uint64))),
+    "wasmtime_linker_define": (P, (P, P, c_char_p, c_size_t, c_char_p, c_size_t, POINTER(Extern))),
+    "wasmtime_trap_new": (P, (c_char_p, c_size_t)),
     "wasmtime_error_message": (None, (P, POINTER(ByteVec))),
     "wasmtime_error_delete": (None, (P,)),
     "wasm_trap_message": (None, (P, POINTER(ByteVec))),
@@ -234,6 +253,8 @@ _CORE_NEEDS: Final = (
     "wasmtime_context_get_data",
     "wasmtime_memory_data",
     "wasmtime_memory_data_size",
+    "wasmtime_sharedmemory_data",
+    "wasmtime_sharedmemory_data_size",
     "wasmtime_trap_new",
     "wasmtime_error_new",
 )
@@ -244,7 +265,10 @@ _CORE: Final[dict[str, tuple[Any, tuple[Any, ...]]]] = {
     "wali_context_size": (c_uint64, ()),
     "wali_context_init": (None, (P, c_uint32)),
     "wali_context_bind": (None, (P, c_uint32, P, POINTER(Memory), c_uint32)),
+    "wali_context_bind_shared": (None, (P, P)),
     "wali_context_close": (None, (P,)),
+    "wali_program_set": (None, (P, P, P, c_uint32, c_int32, c_uint32)),
+    "wali_program_environment": (None, (P, c_char_p)),
     "wali_descriptor_set": (c_int64, (P, c_int32, c_int32, c_uint32)),
     "wali_descriptor_host": (c_int32, (P, c_int32)),
     "wali_interrupt": (None, (P,)),
@@ -322,13 +346,17 @@ class Core:
         functions = _declare(self._library, _CORE, path)
         self.context_init = functions["wali_context_init"]
         self.context_bind = functions["wali_context_bind"]
+        self.context_bind_shared = functions["wali_context_bind_shared"]
         self.context_close = functions["wali_context_close"]
+        self.program_set = functions["wali_program_set"]
+        self.program_environment = functions["wali_program_environment"]
         self.descriptor_set = functions["wali_descriptor_set"]
         self.descriptor_host = functions["wali_descriptor_host"]
         self.interrupt = functions["wali_interrupt"]
         self.install_fault_handler = functions["wali_install_fault_handler"]
         self.context_size: int = functions["wali_context_size"]()
         self.denied = _address(self._library.wali_denied)
+        self.unserved = c_void_p.in_dll(self._library, "wali_unserved").value or 0
         self.on_epoch = _address(self._library.wali_on_epoch)
         self._api = (c_void_p * (len(_CORE_NEEDS) + 1))()
         for i, name in enumerate(_CORE_NEEDS):
@@ -402,17 +430,28 @@ def check(error: int | None) -> None:
 class ImportType:
     """One import or export of a module.  ``functype`` is borrowed from the vector it came in."""
 
-    __slots__ = ("functype", "kind", "module", "name", "parameters", "results")
+    __slots__ = ("functype", "kind", "memory", "module", "name", "parameters", "results")
 
     def __init__(self, module: str, name: str, externtype: int) -> None:
         self.module, self.name = module, name
         self.kind: int = W["wasm_externtype_kind"](externtype)
         self.functype: int | None = None
         self.parameters = self.results = ""
+        self.memory: tuple[int, int | None, bool] | None = None
+        """Of a memory: least and most pages, and whether it is shared."""
         if self.kind == EXTERN_FUNC:
             self.functype = W["wasm_externtype_as_functype_const"](externtype)
             self.parameters = types_of(W["wasm_functype_params"](self.functype))
             self.results = types_of(W["wasm_functype_results"](self.functype))
+        elif self.kind == EXTERN_MEMORY:
+            self.memory = _memory_type(W["wasm_externtype_as_memorytype_const"](externtype))
+
+
+def _memory_type(memorytype: int) -> tuple[int, int | None, bool]:
+    most = c_uint64()
+    bounded = W["wasmtime_memorytype_maximum"](memorytype, byref(most))
+    least: int = W["wasmtime_memorytype_minimum"](memorytype)
+    return least, most.value if bounded else None, W["wasmtime_memorytype_isshared"](memorytype)
 
 
 # Compared with, and never freed.  Asking a type for its kind (wasm_valtype_kind) would end the whole

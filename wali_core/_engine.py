@@ -22,10 +22,10 @@ _COMPONENT_VERSION: Final = b"\r\0\1\0"
 
 # What a guest's own recursion may use.  Threads with 1 MiB stacks (musl's) must have room for it,
 # and for the host's frames below.
-_STACK: Final = 512 * 1024
+DEFAULT_STACK: Final = 512 * 1024
 
 # Part of every cache key: what is not in wasmtime's own check of an artefact.
-_SETTINGS: Final = f"1;epochs;stack={_STACK};fixed memories"
+_SETTINGS: Final = "1;epochs;fixed memories"
 
 
 def sniff(data: bytes, origin: str) -> None:
@@ -51,16 +51,19 @@ def sniff(data: bytes, origin: str) -> None:
 
 
 class Engine:
-    """One wasmtime engine.  May be shared between threads; goes with the last who uses it."""
+    """One wasmtime engine.  May be shared between threads; goes with the last who uses it.
 
-    def __init__(self, core: bridge.Core) -> None:
+    ``stack`` is how much of its thread's stack a guest may use, in bytes.
+    """
+
+    def __init__(self, core: bridge.Core, stack: int = DEFAULT_STACK) -> None:
         self.core = core
         self.pointer: int | None = None
         config = W["wasm_config_new"]()
         W["wasmtime_config_epoch_interruption_set"](config, True)
         # A memory that never moves is what lets the core keep its address.
         W["wasmtime_config_memory_may_move_set"](config, False)
-        W["wasmtime_config_max_wasm_stack_set"](config, _STACK)
+        W["wasmtime_config_max_wasm_stack_set"](config, stack)
         W["wasmtime_config_shared_memory_set"](config, True)
         self.pointer = W["wasm_engine_new_with_config"](config)
         if not self.pointer:
@@ -73,34 +76,38 @@ class Engine:
         """Bring every guest of this engine to its safepoint soon.  From any thread."""
         W["wasmtime_engine_increment_epoch"](self.pointer)
 
-    def key(self, data: bytes) -> str:
-        """The cache key of a module."""
+    def key(self, data: bytes, preparation: str = "") -> str:
+        """The cache key of a module, as a preparation leaves it."""
         if self._fingerprint is None:
             status = os.stat(bridge.WASMTIME_PATH)
             self._fingerprint = (
                 f"{bridge.WASMTIME_PATH};{status.st_size};{status.st_mtime_ns};{bridge.MACHINE}"
             )
-        return digest(data, _SETTINGS, self._fingerprint)
+        return digest(data, _SETTINGS, self._fingerprint, preparation)
 
     def compile(
         self,
         data: bytes,
         origin: str,
         cache: Cache | None,
+        *,
+        preparation: str = "",
+        prepare: Callable[[bytes], bytes] | None = None,
         on_compile: Callable[[int], None] | None = None,
     ) -> Module:
         """The compiled module, from the cache where it holds it.
 
-        ``origin`` names the module in errors; ``on_compile`` is told its size in bytes before a
-        compilation that may take long.  Raises ``ModuleError``.
+        ``origin`` names the module in errors; ``prepare`` rewrites it before it is compiled,
+        and ``preparation`` is a name for how; ``on_compile`` is told its size in bytes before a compilation that may take long.  Raises
+        ``ModuleError``.
         """
         sniff(data, origin)
-        key = self.key(data)
+        key = self.key(data, preparation)
         pointer = cache.load(key, self._deserialize) if cache else None
         if pointer is None:
             if on_compile:
                 on_compile(len(data))
-            pointer = self._compile(data, origin)
+            pointer = self._compile(prepare(data) if prepare else data, origin)
             if cache and cache.usable:
                 self._serialize(pointer, cache, key)
         return Module(self, pointer, origin)

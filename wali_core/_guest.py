@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from wali_core._abi import Shim
     from wali_core._engine import Engine, Module
     from wali_core._grants import Preopen
-    from wali_core._link import ProgramLink, ShimLink
+    from wali_core._link import ShimLink
     from wali_core._monitor import Capture
 
 _STDIO_FLAGS: Final = bridge.DESCRIPTOR_BORROWED | bridge.DESCRIPTOR_SHARED
@@ -164,20 +164,6 @@ class Guest:
         result = self._invoke(_Function(self._store, found.of.func), values)
         assert isinstance(result, int)
         return result
-
-    def start_program(self, link: ProgramLink) -> None:
-        """Instantiate a WALI program: its imports are thunks, on its own memory."""
-        instance, trap = bridge.Instance(), c_void_p()
-        error = W["wasmtime_instance_pre_instantiate"](
-            link.pre, self._store, byref(instance), byref(trap)
-        )
-        self._finish_call(error, trap.value)
-        self._instance = instance
-        memory = self._export(instance, "memory")
-        if memory is not None and memory.kind == bridge.EXTERN_MEMORY:
-            self._engine.core.context_bind(
-                self._address, 0, self._store, byref(memory.of.memory), 0
-            )
 
     def limit_memory(self, size: int | None) -> None:
         """From here on no memory of the store grows beyond ``size`` bytes, nor starts larger."""

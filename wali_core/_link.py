@@ -11,7 +11,7 @@ from wali_core._errors import ModuleError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from typing import Any
 
     from wali_core._engine import Module
@@ -60,8 +60,7 @@ class Link:
         if item.kind != bridge.EXTERN_FUNC or row is None or not thunk:
             raise ModuleError(f"{self._where(item)}, {self.refusal}")
         expected = row.parameters.decode(), row.result.decode()
-        # SYS_exit and its like are typed without a result by some: then none is written either way.
-        if item.parameters != expected[0] or item.results not in ("", expected[1]):
+        if item.parameters != expected[0] or not _fits(item, expected[1]):
             raise ModuleError(
                 f"{self._where(item)} with another type than ({expected[0]}) -> ({expected[1]})"
                 " (i: i32, I: i64)"
@@ -92,6 +91,15 @@ class Link:
         self.close()
 
 
+def _fits(item: bridge.ImportType, result: str) -> bool:
+    """May a thunk with this result stand behind the import?
+
+    Some modules type SYS_exit and its like without a result.  A thunk writes one all the same, into
+    the slot of its first argument: without arguments there is no slot, and it would write beyond.
+    """
+    return item.results == result or (not item.results and bool(item.parameters))
+
+
 class ShimLink(Link):
     """A shim's module: in capability mode, and only the calls that the table gives to shims."""
 
@@ -103,11 +111,82 @@ class ShimLink(Link):
         return row, row and (row.capable_guest if on_guest else row.capable)
 
 
-class ProgramLink(Link):
-    """A WALI program's module: the calls of the table as Linux has them."""
+_CALLBACK = ctypes.CFUNCTYPE(c_void_p, c_void_p, c_void_p, c_void_p, ctypes.c_size_t)
+_SIGNED = {"i": ctypes.c_int32, "I": ctypes.c_int64}
 
-    refusal = "which is not a call of this version"
+
+class ProgramLink(Link):
+    """A WALI program's module: the calls of the table as Linux has them, for one guest.
+
+    ``host_calls`` are the calls that the table leaves to Python; an exception that one of them raises
+    ends the guest, and ``failure`` holds it.  ``memory`` is what the program imports as its memory.
+    A system call that nobody serves answers ``-ENOSYS``; ``missing`` names those.
+    """
+
+    refusal = "which is not a call of WALI"
+
+    def __init__(
+        self,
+        module: Module,
+        gate: Mapping[str, int] | None = None,
+        *,
+        store: int | None = None,
+        memory: bridge.Extern | None = None,
+        host_calls: Mapping[str, Callable[..., int]] | None = None,
+    ) -> None:
+        self._store, self._memory = store, memory
+        self._host_calls = host_calls or {}
+        self._callbacks: list[Any] = []
+        self.missing: list[str] = []
+        self.failure: BaseException | None = None
+        super().__init__(module, gate)
+
+    def _define(self, item: bridge.ImportType) -> None:
+        if item.kind != bridge.EXTERN_MEMORY or self._memory is None:
+            super()._define(item)
+            return
+        module, name = item.module.encode(), item.name.encode()
+        bridge.check(
+            W["wasmtime_linker_define"](
+                self.linker, self._store, module, len(module), name, len(name), byref(self._memory)
+            )
+        )
+
+    def _resolve(self, item: bridge.ImportType) -> tuple[int, int | None]:
+        calls = self.module.engine.core.calls
+        row = calls.get((item.module, item.name))
+        unserved = row is None or not (row.native or item.name in self._host_calls)
+        if item.kind == bridge.EXTERN_FUNC and unserved and item.name.startswith("SYS_"):
+            self.missing.append(item.name)
+            return self._typed_missing(item), None
+        return super()._resolve(item)
+
+    def _typed_missing(self, item: bridge.ImportType) -> int:
+        """``-ENOSYS`` for any type that a module gives to a call that nobody knows."""
+        if not _fits(item, "I"):
+            raise ModuleError(f"{self._where(item)} with a result that no system call has")
+        return self.module.engine.core.unserved
 
     def _offered(self, item: bridge.ImportType) -> tuple[Any, Any]:
         row = self.module.engine.core.calls.get((item.module, item.name))
+        if row is not None and not row.native and item.name in self._host_calls:
+            return row, self._callback(self._host_calls[item.name], item.parameters)
         return row, row and row.native
+
+    def _callback(self, call: Callable[..., int], parameters: str) -> int:
+        """An unchecked host function that runs Python.  It is as slow as it looks: 1 µs and more."""
+        types = [_SIGNED[kind] for kind in parameters]
+
+        def run(_env: int, _caller: int, values: int, _count: int) -> int | None:
+            try:
+                arguments = [t.from_address(values + 16 * i).value for i, t in enumerate(types)]
+                ctypes.c_int64.from_address(values).value = call(*arguments)
+            except BaseException as error:  # noqa: BLE001 - raised again where the guest was called
+                self.failure = error
+                trap: int = W["wasmtime_trap_new"](b"host", 4)
+                return trap
+            return None
+
+        callback = _CALLBACK(run)
+        self._callbacks.append(callback)
+        return ctypes.cast(callback, c_void_p).value or 0

@@ -8,7 +8,7 @@ from _thread import allocate_lock
 
 from wali_core import _abi, _bridge
 from wali_core._cache import Cache
-from wali_core._engine import Engine, Module
+from wali_core._engine import DEFAULT_STACK, Engine, Module
 from wali_core._errors import GuestExit, GuestTimeout, ModuleError, PolicyError, UseError
 from wali_core._grants import Grants, encoded
 from wali_core._guest import Guest
@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from wali_core._stdio import Input, Output
 
     ModuleSource = str | os.PathLike[str] | bytes | Module
+
+PROCESS: Final = "process"
+SHARED: Final = "shared"
 
 OUTPUT_LIMIT: Final = 64 << 20
 """How many bytes ``capture_output`` keeps of each stream, where nothing is said."""
@@ -47,7 +50,8 @@ class Runtime:
     ``policy`` is a ``capabilities.Policy`` or the path of a policy file; without one nothing is
     granted but what each guest is given by its caller.  ``allow_all`` grants the whole file system,
     the working directory and the environment.  ``cache`` is the folder for compiled modules, True
-    for the user's own, False for none.
+    for the user's own, False for none.  ``stack`` is how much of its thread's stack a guest may
+    use, in bytes.
 
     A context manager.  Close its guests first.
     """
@@ -60,11 +64,12 @@ class Runtime:
         cache: bool | str | os.PathLike[str] = True,
         core: _bridge.Core | None = None,
         on_compile: Callable[[str, int], None] | None = None,
+        stack: int = DEFAULT_STACK,
     ) -> None:
         self._policy = _policy(policy)
         self._allow_all = allow_all
         self._cache = None if cache is False else Cache(None if cache is True else os.fspath(cache))
-        self.engine = Engine(core or _bridge.core)
+        self.engine = Engine(core or _bridge.core, stack)
         self._on_compile = on_compile
         self._lock = allocate_lock()
         self._modules: dict[str, Module] = {}
@@ -73,9 +78,10 @@ class Runtime:
 
     # --- modules ----------------------------------------------------------------------------------
 
-    def load(self, module: ModuleSource) -> Module:
+    def load(self, module: ModuleSource, *, isolation: str = PROCESS) -> Module:
         """Compile a module, or take it from the cache: a path, or the bytes of a ``.wasm`` file.
 
+        A WALI program is prepared for the ``isolation`` that it will run in (see ``run_sync``).
         Raises ``ModuleError`` for what is not a module that this library runs,
         ``FileNotFoundError`` and other ``OSError`` for a file that cannot be read.
         """
@@ -85,21 +91,33 @@ class Runtime:
             return module
         self._usable()
         data, origin = _read(module)
-        key = self.engine.key(data)
+        prepare = _preparation(data, origin, isolation)
+        key = self.engine.key(data, isolation if prepare else "")
         with self._lock:
             loaded = self._modules.get(key)
         if loaded is None:
-            loaded = self._compile(data, origin)
+            loaded = self._compile(data, origin, isolation, prepare)
             with self._lock:
                 while len(self._modules) >= _LOADED:
                     del self._modules[next(iter(self._modules))]
                 self._modules[key] = loaded
         return loaded
 
-    def _compile(self, data: bytes, origin: str) -> Module:
+    def _compile(
+        self,
+        data: bytes,
+        origin: str,
+        isolation: str = "",
+        prepare: Callable[[bytes], bytes] | None = None,
+    ) -> Module:
         tell = self._on_compile
         return self.engine.compile(
-            data, origin, self._cache, None if tell is None else lambda size: tell(origin, size)
+            data,
+            origin,
+            self._cache,
+            preparation=isolation if prepare else "",
+            prepare=prepare,
+            on_compile=None if tell is None else lambda size: tell(origin, size),
         )
 
     def _shim(self, interface: str) -> tuple[_abi.Shim, ShimLink]:
@@ -298,6 +316,21 @@ def _policy(policy: Policy | str | os.PathLike[str] | None) -> Policy | None:
         return capabilities.Policy.load(policy)
     except capabilities.PolicyError as error:
         raise PolicyError(str(error)) from error
+
+
+def _preparation(data: bytes, origin: str, isolation: str) -> Callable[[bytes], bytes] | None:
+    """What rewrites a WALI program; None for what plainly imports nothing from ``wali``."""
+    if b"\x04wali" not in data:
+        return None
+
+    def prepare(data: bytes) -> bytes:
+        from wali_core._prepare import is_program, prepare
+
+        if not is_program(data, origin):
+            return data
+        return bytes(prepare(data, origin, unshare=isolation == SHARED).data)
+
+    return prepare
 
 
 def _read(module: str | os.PathLike[str] | bytes) -> tuple[bytes, str]:

@@ -43,7 +43,7 @@ Call = namedtuple(
 Call.__doc__ = """One call.
 
 ``served``: ``"plain"``, the thunk is generated whole; ``"body"``, its body is written by hand
-(``body_NAME`` in C); ``"= other(...)"``, made from another call, with ``$N`` for argument N;
+(``body_NAME`` in C); ``"host"``, a rare call of WALI programs, written in Python; ``"= other(...)"``, made from another call, with ``$N`` for argument N;
 ``"planned"``, answers ``-ENOSYS`` until its time comes.
 ``shim``: ``"own"``, ``"guest"``, both or nothing: the import modules ``wali`` and ``wali_guest`` in
 capability mode.
@@ -69,8 +69,8 @@ CALLS: Final = (
     Call("dup3",           292,   24, "fd fd int",                    "@basic-io",    "body", "own"),
     Call("fcntl",           72,   25, "fd int long",                  "@file-system", "body", "own", "a closed list; F_SETLKW is planned"),
     Call("ioctl",           16,   29, "fd int ptr",                   "@default",     "body", "own", "TCGETS TIOCGWINSZ FIONREAD FIONBIO"),
-    Call("pipe",            22, None, "ptr",                          "@ipc",         "planned"),
-    Call("pipe2",          293,   59, "ptr int",                      "@ipc",         "planned"),
+    Call("pipe",            22, None, "ptr",                          "@ipc",         "= pipe2($0, 0)"),
+    Call("pipe2",          293,   59, "ptr int",                      "@ipc",         "body"),
 
     # --- files -----------------------------------------------------------------------------------
     Call("openat2",        437,  437, "dirfd path ptr uint",          "@file-system", "body", "own", "how is 24 bytes; WALI guests need a descriptor", ours=True),
@@ -107,22 +107,39 @@ CALLS: Final = (
     Call("fadvise",        221,  223, "fd long long int",             "@file-system", "plain", "own", "the kernel's fadvise64"),
     Call("fsync",           74,   82, "fd",                           "@sync",        "plain", "own"),
     Call("fdatasync",       75,   83, "fd",                           "@sync",        "plain", "own"),
-    Call("getcwd",          79,   17, "mem:1 uint",                   "@file-system", "planned"),
-    Call("chdir",           80,   49, "path",                         "@file-system", "planned"),
-    Call("fchdir",          81,   50, "fd",                           "@file-system", "planned"),
-    Call("utimes",         235, None, "path mem[32]",                 "@file-system", "planned", ours=True),
-    Call("futimesat",      261, None, "dirfd path mem[32]",           "@file-system", "planned", ours=True),
+    Call("getcwd",          79,   17, "mem:1 uint",                   "@file-system", "plain", note="in a process of its own"),
+    Call("chdir",           80,   49, "path",                         "@file-system", "plain", note="in a process of its own"),
+    Call("fchdir",          81,   50, "fd",                           "@file-system", "plain", note="in a process of its own"),
+    Call("utimes",         235, None, "path mem[32]",                 "@file-system", "body", ours=True),
+    Call("futimesat",      261, None, "dirfd path mem[32]",           "@file-system", "body", ours=True),
 
     # --- waiting ---------------------------------------------------------------------------------
     Call("poll",             7, None, "ptr long int",                 "@io-event",    "body"),
+    Call("select",          23, None, "int ptr ptr ptr ptr",          "@io-event",    "body"),
+    Call("pselect6",       270,   72, "int ptr ptr ptr ptr ptr",      "@io-event",    "body", note="a signal mask is planned"),
+    Call("epoll_create1",  291,   20, "int",                          "@io-event",    "body"),
+    Call("epoll_create",   213, None, "int",                          "@io-event",    "= epoll_create1(0)", ours=True),
+    Call("epoll_ctl",      233,   21, "fd int fd ptr",                "@io-event",    "body"),
+    Call("epoll_pwait",    281,   22, "fd ptr int int ptr uint",      "@io-event",    "body", note="a signal mask is planned"),
+    Call("epoll_wait",     232, None, "fd ptr int int",               "@io-event",    "body", ours=True),
+    Call("eventfd2",       290,   19, "uint int",                     "@io-event",    "body"),
+    Call("eventfd",        284, None, "uint",                         "@io-event",    "= eventfd2($0, 0)"),
     Call("ppoll",          271,   73, "ptr long ptr ptr uint",        "@io-event",    "body", "own", "a signal mask is planned"),
     Call("nanosleep",       35,  101, "ptr ptr",                      "@timer",       "body"),
     Call("clock_nanosleep",230,  115, "int int ptr ptr",              "@timer",       "body", "own", "CLOCK_REALTIME and CLOCK_MONOTONIC"),
 
     # --- sockets ---------------------------------------------------------------------------------
-    Call("socket",          41,  198, "int int int",                  "@network-io",  "planned"),
-    Call("connect",         42,  203, "fd mem:2 uint",                "@network-io",  "planned"),
-    Call("accept4",        288,  242, "fd ptr ptr int",               "@network-io",  "body", "own", "without the peer's address"),
+    Call("socket",          41,  198, "int int int",                  "@network-io",  "body", note="unix, TCP and UDP"),
+    Call("socketpair",      53,  199, "int int int ptr",              "@network-io",  "body"),
+    Call("connect",         42,  203, "fd mem:2 uint",                "@network-io",  "body"),
+    Call("bind",            49,  200, "fd mem:2 uint",                "@network-io",  "body"),
+    Call("listen",          50,  201, "fd int",                       "@network-io",  "body"),
+    Call("accept",          43,  202, "fd ptr ptr",                   "@network-io",  "body"),
+    Call("accept4",        288,  242, "fd ptr ptr int",               "@network-io",  "body", "own", "in capability mode without the peer's address"),
+    Call("getsockname",     51,  204, "fd ptr ptr",                   "@network-io",  "body"),
+    Call("getpeername",     52,  205, "fd ptr ptr",                   "@network-io",  "body"),
+    Call("setsockopt",      54,  208, "fd int int mem:4 uint",        "@network-io",  "body", note="a closed list"),
+    Call("getsockopt",      55,  209, "fd int int ptr ptr",           "@network-io",  "body", note="a closed list"),
     Call("sendto",          44,  206, "fd mem:2 uint int ptr uint",   "@network-io",  "body", "own", "connected sockets"),
     Call("recvfrom",        45,  207, "fd mem:2 uint int ptr ptr",    "@network-io",  "body", "own", "without the peer's address"),
     Call("sendmsg",         46,  211, "fd ptr int",                   "@network-io",  "planned"),
@@ -138,42 +155,69 @@ CALLS: Final = (
 
     # --- the process -----------------------------------------------------------------------------
     Call("getpid",          39,  172, "",                             "@default",     "plain"),
+    Call("gettid",         186,  178, "",                             "@default",     "plain"),
+    Call("getegid",        108,  177, "",                             "@default",     "plain"),
+    Call("uname",           63,  160, "mem[390]",                     "@default",     "plain"),
+    Call("umask",           95,  166, "uint",                         "@file-system", "plain"),
+    Call("kill",            62,  129, "int int",                      "@process",     "plain"),
+    Call("getpgid",        121,  155, "int",                          "@default",     "plain"),
+    Call("getsid",         124,  156, "int",                          "@default",     "plain"),
+    Call("statfs",         137,   43, "path mem[120]",                "@file-system", "plain"),
+    Call("fstatfs",        138,   44, "fd mem[120]",                  "@file-system", "plain"),
+    Call("truncate",        76,   45, "path long",                    "@file-system", "plain", ours=True),
+    Call("link",            86, None, "path path",                    "@file-system", "= linkat(AT_FDCWD, $0, AT_FDCWD, $1, 0)"),
+    Call("faccessat2",     439,  439, "dirfd path int int",           "@file-system", "plain"),
+    Call("statx",          332,  291, "dirfd path int uint mem[256]", "@file-system", "plain"),
     Call("getppid",        110,  173, "",                             "@default",     "plain"),
     Call("getuid",         102,  174, "",                             "@default",     "plain"),
     Call("geteuid",        107,  175, "",                             "@default",     "plain"),
     Call("getgid",         104,  176, "",                             "@default",     "plain"),
     Call("getrusage",       98,  165, "int mem[272]",                 "@default",     "plain"),
-    Call("getrlimit",       97,  163, "int mem[16]",                  "@default",     "planned"),
-    Call("prlimit64",      302,  261, "int int ptr ptr",              "@process",     "planned"),
+    Call("getrlimit",       97,  163, "int mem[16]",                  "@default",     "body"),
+    Call("setrlimit",      160,  164, "int mem[16]",                  "@resources",   "body"),
+    Call("prlimit64",      302,  261, "int int ptr ptr",              "@process",     "body", note="of the program itself"),
     Call("exit",            60,   93, "int",                          "@process",     "= exit_group($0)", note="one thread so far: it ends the guest"),
     Call("exit_group",     231,   94, "int",                          "@process",     "body"),
-    Call("set_tid_address",218,   96, "ptr",                          "@default",     "planned"),
-    Call("set_robust_list",273,   99, "ptr uint",                     "@default",     "planned", ours=True),
-    Call("setuid",         105,  146, "uint",                         "@setuid",      "planned"),
-    Call("setgid",         106,  144, "uint",                         "@setuid",      "planned"),
-    Call("setpgid",        109,  154, "int int",                      "@process",     "planned"),
-    Call("setsid",         112,  157, "",                             "@process",     "planned"),
-    Call("wait4",           61,  260, "int ptr int ptr",              "@process",     "planned"),
+    Call("set_tid_address",218,   96, "ptr",                          "@default",     "body"),
+    Call("set_robust_list",273,   99, "ptr uint",                     "@default",     "body", note="does nothing", ours=True),
+    Call("setuid",         105,  146, "uint",                         "@setuid",      "plain"),
+    Call("setgid",         106,  144, "uint",                         "@setuid",      "plain"),
+    Call("setpgid",        109,  154, "int int",                      "@process",     "plain"),
+    Call("setsid",         112,  157, "",                             "@process",     "plain"),
+    Call("wait4",           61,  260, "int ptr int ptr",              "@process",     "body"),
+    Call("fork",            57, None, "",                             "@process",     "host"),
     Call("execve",          59,  221, "path ptr ptr",                 "@process",     "planned"),
     Call("tkill",          200,  130, "int int",                      "@process",     "planned"),
-    Call("futex",          202,   98, "ptr int int ptr ptr int",      "@default",     "planned"),
-    Call("sched_getaffinity",204,123, "int uint mem:1",               "@default",     "planned"),
+    Call("futex",          202,   98, "ptr int int ptr ptr int",      "@default",     "body", note="WAIT WAKE REQUEUE CMP_REQUEUE"),
+    Call("sched_getaffinity",204,123, "int uint mem:1",               "@default",     "plain"),
     Call("sched_setscheduler",144,119,"int int ptr",                  "@resources",   "planned", ours=True),
     Call("rt_sigaction",    13,  134, "int ptr ptr uint",             "@signal",      "planned"),
     Call("rt_sigprocmask",  14,  135, "int ptr ptr uint",             "@signal",      "planned"),
 
     # --- memory ----------------------------------------------------------------------------------
-    Call("brk",             12,  214, "ptr",                          "@default",     "planned"),
-    Call("mmap",             9,  222, "ptr uint int int fd long",     "@default",     "planned"),
-    Call("mprotect",        10,  226, "ptr uint int",                 "@default",     "planned"),
-    Call("munmap",          11,  215, "ptr uint",                     "@default",     "planned"),
-    Call("mremap",          25,  216, "ptr uint uint int ptr",        "@default",     "planned"),
+    Call("brk",             12,  214, "ptr",                          "@default",     "body", note="there is none: every libc then uses mmap"),
+    Call("mmap",             9,  222, "ptr uint int int fd long",     "@default",     "host"),
+    Call("mprotect",        10,  226, "ptr uint int",                 "@default",     "host"),
+    Call("munmap",          11,  215, "ptr uint",                     "@default",     "host"),
+    Call("mremap",          25,  216, "ptr uint uint int ptr",        "@default",     "host"),
+    Call("msync",           26,  227, "ptr uint int",                 "@default",     "host"),
+    Call("madvise",         28,  233, "ptr uint int",                 "@default",     "host", note="a closed list"),
 )
 
-# Calls that are not Linux's: (module, name, arguments, result, C body, memory it works on).
-# `__proc_exit` is WALI's; `guest` is ours, and only a shim may import it.
+# Calls that are not Linux's: (module, name, arguments, result, C body, whose).  Those of `wali` are
+# WALI's, for its programs; a shim may have `__proc_exit`.  `guest` is ours, for shims alone.
 AUXILIARY: Final = (
     ("wali",  "__proc_exit", "int",           "",  "exit_group", "own"),
+    ("wali",  "__init",             "",        "i", "init",             "program"),
+    ("wali",  "__deinit",           "",        "i", "deinit",           "program"),
+    ("wali",  "__cl_get_argc",      "",        "i", "cl_get_argc",      "program"),
+    ("wali",  "__cl_get_argv_len",  "int",     "i", "cl_get_argv_len",  "program"),
+    ("wali",  "__cl_copy_argv",     "ptr int", "i", "cl_copy_argv",     "program"),
+    ("wali",  "__get_init_envfile", "ptr int", "i", "get_init_envfile", "program"),
+    ("wali",  "__wasm_thread_spawn", "int ptr", "i", "no_threads",      "program"),
+    ("wali",  "setjmp",    "ptr",     "i", "", "host"),
+    ("wali",  "sigsetjmp", "ptr int", "i", "", "host"),
+    ("wali",  "longjmp",   "ptr int", "",  "", "host"),
     ("guest", "copy_in",     "ptr ptr uint",  "i", "copy_in",    "guest"),
     ("guest", "copy_out",    "ptr ptr uint",  "i", "copy_out",   "guest"),
     ("guest", "store_u32",   "ptr uint",      "i", "store_u32",  "guest"),
@@ -182,12 +226,38 @@ AUXILIARY: Final = (
 )
 # fmt: on
 
+# Socket options that a program may read and set: level, name, bytes (socket(7), ip(7), tcp(7)).
+SOCKET_OPTIONS: Final = (
+    (1, 2, 4),  # SO_REUSEADDR
+    (1, 3, 4),  # SO_TYPE
+    (1, 4, 4),  # SO_ERROR
+    (1, 6, 4),  # SO_BROADCAST
+    (1, 7, 4),  # SO_SNDBUF
+    (1, 8, 4),  # SO_RCVBUF
+    (1, 9, 4),  # SO_KEEPALIVE
+    (1, 13, 8),  # SO_LINGER
+    (1, 15, 4),  # SO_REUSEPORT
+    (1, 20, 16),  # SO_RCVTIMEO
+    (1, 21, 16),  # SO_SNDTIMEO
+    (1, 30, 4),  # SO_ACCEPTCONN
+    (1, 38, 4),  # SO_PROTOCOL
+    (1, 39, 4),  # SO_DOMAIN
+    (6, 1, 4),  # TCP_NODELAY
+    (6, 2, 4),  # TCP_MAXSEG
+    (6, 3, 4),  # TCP_CORK
+    (6, 4, 4),  # TCP_KEEPIDLE
+    (6, 5, 4),  # TCP_KEEPINTVL
+    (6, 6, 4),  # TCP_KEEPCNT
+    (6, 18, 4),  # TCP_USER_TIMEOUT
+    (0, 1, 4),  # IP_TOS
+    (0, 2, 4),  # IP_TTL
+    (41, 26, 4),  # IPV6_V6ONLY
+)
+
 # Kernel numbers that the core uses for itself: not calls of a guest.
 INTERNAL: Final = {
     "mmap": (9, 222),
     "munmap": (11, 215),
-    "eventfd2": (290, 19),
-    "fstatfs": (138, 44),
     "preadv2": (327, 286),
     "rt_sigaction": (13, 134),
 }

@@ -77,7 +77,8 @@ def reachable() -> dict[str, int]:
     waiting = {
         f"body_{call.name}" for call in table["CALLS"] if call.shim and call.served == "body"
     }
-    waiting |= {f"body_{row[4]}" for row in table["AUXILIARY"]} | ALWAYS | GENERATED
+    for_shims = (row for row in table["AUXILIARY"] if row[5] in ("own", "guest"))
+    waiting |= {f"body_{row[4]}" for row in for_shims} | ALWAYS | GENERATED
     assert waiting <= lines.keys(), waiting - lines.keys()
     while waiting:
         name = waiting.pop()

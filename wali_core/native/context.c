@@ -15,8 +15,9 @@ EXPORT uint64_t wali_context_size(void) {
 EXPORT void wali_context_init(struct context *c, uint32_t limit) {
     c->deadline = INT64_MAX;
     c->wake = -1;
-    c->cwd = -1;
+    c->cwd = NO_DIRECTORY;
     c->limit = limit < MAX_DESCRIPTORS ? limit : MAX_DESCRIPTORS;
+    c->limit_most = c->limit;
     c->capacity = limit < INLINE_DESCRIPTORS ? limit : INLINE_DESCRIPTORS;
     c->descriptors = c->inline_descriptors;
     for (uint32_t i = 0; i < INLINE_DESCRIPTORS; i++)
@@ -35,6 +36,14 @@ EXPORT void wali_context_bind(struct context *c, uint32_t which, wasmtime_contex
     s->size = wasmtime.memory_data_size(store, memory);
 }
 
+/* The same for a WALI program's memory, which it may share with threads. */
+EXPORT void wali_context_bind_shared(struct context *c, const wasmtime_sharedmemory_t *memory) {
+    c->own.shared = memory;
+    c->own.bound = 1;
+    c->own.base = wasmtime.sharedmemory_data(memory);
+    c->own.size = wasmtime.sharedmemory_data_size(memory);
+}
+
 /* The guest is gone: so is everything that it held open.  The bytes of `c` stay Python's. */
 EXPORT void wali_context_close(struct context *c) {
     for (uint32_t i = 0; i < c->capacity; i++)
@@ -43,11 +52,9 @@ EXPORT void wali_context_close(struct context *c) {
         SYS(NR_munmap, c->descriptors, c->limit * sizeof(struct descriptor), 0, 0, 0, 0);
     if (c->wake >= 0)
         SYS(NR_close, c->wake, 0, 0, 0, 0, 0);
-    if (c->cwd >= 0)
-        SYS(NR_close, c->cwd, 0, 0, 0, 0, 0);
     c->descriptors = c->inline_descriptors;
     c->capacity = 0;
-    c->wake = c->cwd = -1;
+    c->wake = -1;
     c->own.bound = c->guest.bound = 0;
     c->own.size = c->guest.size = 0;
 }

@@ -17,7 +17,8 @@ struct space {
     uint64_t size; /* a lower bound of the true size: memories never shrink */
     wasmtime_context_t *store;
     wasmtime_memory_t memory;
-    uint32_t zero_is_valid; /* WASI: address 0 is an address; WALI: it is NULL */
+    const wasmtime_sharedmemory_t *shared; /* instead of memory, or NULL */
+    uint32_t zero_is_valid;                /* WASI: address 0 is an address; WALI: it is NULL */
     uint32_t bound;
 };
 
@@ -42,6 +43,8 @@ enum descriptor_kind { KIND_UNKNOWN, KIND_NEVER_WAITS, KIND_WAITS };
 enum { STATUS_NONBLOCK = 1, STATUS_APPEND = 2 };
 enum { INLINE_DESCRIPTORS = 16, MAX_DESCRIPTORS = 4096 };
 
+enum { NO_DIRECTORY = -1 };
+enum network { NETWORK_CONNECT = 1, NETWORK_LISTEN = 2, NETWORK_ANY = 4 };
 enum stop { STOP_NONE, STOP_EXIT, STOP_TIMEOUT, STOP_INTERRUPT };
 
 /* One guest.  The first part is shared with Python (wali_core/_bridge.py mirrors it). */
@@ -54,13 +57,22 @@ struct context {
     int32_t wake;          /* eventfd that ends a wait, -1: not made yet */
     int32_t refused_write; /* a write that a read-only grant refused: for the hint */
 
+    /* For WALI programs. */
+    const char *arguments;         /* strings with their NULs, back to back */
+    const uint32_t *argument_ends; /* where each ends */
+    uint32_t argument_count;
+    uint32_t network;     /* what sockets it may make, an enum network */
+    char environment[64]; /* the path of the file that holds it, or "" */
+
     struct space own;   /* the memory of the module that imports wali.* */
     struct space guest; /* the memory behind wali_guest.* and guest.* */
     struct descriptor *descriptors;
-    uint32_t capacity; /* of descriptors */
-    uint32_t limit;    /* RLIMIT_NOFILE of the guest */
-    uint32_t lowest;   /* no free number lies below */
-    int32_t cwd;       /* host descriptor for AT_FDCWD, -1: none */
+    uint32_t capacity;       /* of descriptors */
+    uint32_t limit;          /* RLIMIT_NOFILE of the guest, */
+    uint32_t limit_most;     /* and how far it may raise it */
+    uint32_t lowest;         /* no free number lies below */
+    int32_t cwd;             /* where relative paths start; AT_FDCWD in a process of its own */
+    uint32_t started, ended; /* __init, __deinit */
     struct descriptor inline_descriptors[INLINE_DESCRIPTORS];
 };
 
@@ -96,12 +108,20 @@ ALWAYS_INLINE uint8_t *space_buffer(struct context *c, struct space *s, uint32_t
     return at ? at : WALI_BAD;
 }
 
+/* A struct of the guest's, copied once; and back.  0 or -EFAULT, also for NULL. */
+int64_t copy_from(struct context *, struct space *, uint32_t address, void *to, uint64_t size);
+int64_t copy_to(struct context *, struct space *, uint32_t address, const void *from,
+                uint64_t size);
+
 /* descriptors.c */
 struct descriptor *descriptor_at(struct context *, int32_t number); /* NULL: not open */
 int32_t descriptor_reserve(struct context *, int32_t from);         /* a number, or -errno */
 void descriptor_put(struct context *, int32_t number, int32_t host, uint16_t flags);
 int64_t descriptor_install(struct context *, int64_t host, uint16_t flags);
 int64_t descriptor_release(struct context *, int32_t number);
+int64_t descriptor_install_made(struct context *, int64_t host, uint64_t guest_flags);
+int64_t descriptor_install_pair(struct context *, struct space *, uint32_t address,
+                                const int32_t *hosts, uint64_t guest_flags);
 
 ALWAYS_INLINE int32_t host_of(struct context *c, int32_t number) {
     struct descriptor *d = descriptor_at(c, number);
@@ -120,12 +140,17 @@ int32_t capability_no_follow(int32_t flags);
 /* wait.c: the only places where a guest of a blocking store sleeps. */
 int64_t wait_for(struct context *, struct pollfd *fds, uint32_t count, int64_t until);
 int64_t monotonic_now(void);
+int64_t time_until(const struct timespec *length, int64_t *until); /* 0 or -EINVAL */
 uint8_t descriptor_waits(struct descriptor *d); /* is it of KIND_WAITS? asks the kernel once */
 
 /* A body does one system call for a guest: the arguments are the guest's, checked by nobody yet.
  * `capable` is a constant in every thunk: the compiler makes two functions of one text. */
 #define BODY(name)                                                                                 \
     int64_t name(struct context *c, struct space *s, const wasmtime_val_raw_t *a, int capable)
+
+BODY(body_accept4);
+int64_t accepted_from(struct context *, struct space *, const wasmtime_val_raw_t *a,
+                      int32_t number);
 
 wasm_trap_t *stop_trap(struct context *);
 
@@ -147,6 +172,11 @@ ALWAYS_INLINE struct context *context_of(void *env, wasmtime_caller_t *caller) {
         values[0].i64 = result;                                                                    \
         return NULL;                                                                               \
     }
+
+/* An option that programs may have, from the table. */
+extern const struct socket_option {
+    int32_t level, name, size;
+} socket_options[];
 
 /* A row of the generated list from which Python links. */
 struct call {

@@ -28,8 +28,7 @@ BODY(body_openat2) {
         return -EBADF; /* AT_FDCWD too: it is no descriptor of the table */
     if (a[3].u32 != sizeof how)
         return -EINVAL;
-    uint8_t *at = space_buffer(c, s, a[2].u32, sizeof how);
-    if (at == NULL || at == WALI_BAD || wali_copy(&how, at, sizeof how))
+    if (copy_from(c, s, a[2].u32, &how, sizeof how))
         return -EFAULT;
     int64_t r = copy_string(c, s, a[1].u32, path, sizeof path);
     if (r < 0)
@@ -56,7 +55,7 @@ BODY(body_openat) {
     uint64_t flags = a[2].u32;
     if (!capable && a[0].i32 == AT_FDCWD)
         host_dir = c->cwd;
-    if (host_dir < 0)
+    if (host_dir == NO_DIRECTORY)
         return -EBADF;
     int64_t r = copy_string(c, s, a[1].u32, path, sizeof path);
     if (r < 0)
@@ -131,7 +130,7 @@ BODY(body_newfstatat) {
     int32_t host = host_of(c, a[0].i32);
     if (!capable && a[0].i32 == AT_FDCWD)
         host = c->cwd;
-    if (host < 0)
+    if (host == NO_DIRECTORY)
         return -EBADF;
     int64_t r = copy_string(c, s, a[1].u32, path, sizeof path);
     if (r < 0)
@@ -151,7 +150,7 @@ BODY(body_utimensat) {
     struct descriptor *d = descriptor_at(c, a[0].i32);
     int32_t host = d ? d->host : !capable && a[0].i32 == AT_FDCWD ? c->cwd : -1;
     int32_t flags = a[3].i32;
-    if (host < 0)
+    if (host == NO_DIRECTORY)
         return -EBADF;
     int64_t r = capable ? capability_modify(c, d) : 0;
     if (r < 0)

@@ -13,6 +13,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pathlib import Path
 
+# Calls that have no body in C: not served yet, or served by Python.
+NO_BODY = ("planned", "host")
+
 BANNER = "/* Made by generate.py from _table.py: change those. */\n"
 
 
@@ -50,7 +53,7 @@ class Argument:
         self.before = [
             f"struct descriptor *d{index} = descriptor_at(c, a[{index}].i32);",
             f"int32_t h{index} = d{index} ? d{index}->host : {fallback};",
-            f"if (h{index} < 0)",
+            f"if (h{index} == NO_DIRECTORY)",
             "    return -EBADF;",
         ]
         if modifies:
@@ -96,6 +99,7 @@ def forwarding_body(call: Any) -> str:
     return definition(
         call.name,
         [
+            "(void)a;",
             f"const wasmtime_val_raw_t b[] = {{{', '.join(values)}}};",
             f"return body_{match[1]}(c, s, b, capable);",
         ],
@@ -111,8 +115,9 @@ def thunks(table: dict[str, Any], arch: str) -> str:
     """The text of ``thunks.gen.c``."""
     calls, signature = table["CALLS"], table["signature"]
     out = [BANNER, '#include "core.h"\n\n']
-    out += [f"BODY(body_{call.name});\n" for call in calls if call.served != "planned"]
-    out += [f"BODY(body_{row[4]});\n" for row in table["AUXILIARY"] if row[4] != "exit_group"]
+    out += [f"BODY(body_{call.name});\n" for call in calls if call.served not in NO_BODY]
+    bodies = dict.fromkeys(row[4] for row in table["AUXILIARY"] if row[4])
+    out += [f"BODY(body_{body});\n" for body in bodies if body != "exit_group"]
     out += ["BODY(body_planned);\n\n"]
     out.append(
         definition("planned", ["(void)c, (void)s, (void)a, (void)capable;", "return -ENOSYS;"])
@@ -129,13 +134,18 @@ def thunks(table: dict[str, Any], arch: str) -> str:
     out += auxiliary(table, signature, rows)
     out.append("\nEXPORT const struct call wali_calls[] = {\n" + "".join(rows) + "};\n")
     out.append(f"EXPORT const uint64_t wali_call_count = {len(rows)};\n")
+    out.append("EXPORT wasmtime_unchecked_callback_t *const wali_unserved = native_planned;\n")
+    options = "".join(f"    {{{', '.join(map(str, o))}}},\n" for o in table["SOCKET_OPTIONS"])
+    out.append(
+        "const struct socket_option socket_options[] = {\n" + options + "    {0, 0, 0},\n};\n"
+    )
     out.append(f'EXPORT const char wali_architecture[] = "{arch}";\n')
     return "".join(out)
 
 
 def thunk_lines(call: Any) -> list[str]:
     """The thunks of a call: for WALI programs, and for each space that shims may use it on."""
-    if call.served == "planned":
+    if call.served in NO_BODY:
         return []
     lines = [f"THUNK(native_{call.name}, body_{call.name}, own, 0)\n"]
     lines += [
@@ -146,7 +156,7 @@ def thunk_lines(call: Any) -> list[str]:
 
 def row(call: Any, types: str) -> str:
     """A call's line of the list from which Python links."""
-    native = "native_planned" if call.served == "planned" else f"native_{call.name}"
+    native = {"planned": "native_planned", "host": "NULL"}.get(call.served, f"native_{call.name}")
     own = f"own_{call.name}" if "own" in call.shim.split() else "NULL"
     guest = f"guest_{call.name}" if "guest" in call.shim.split() else "NULL"
     return (
@@ -158,13 +168,16 @@ def row(call: Any, types: str) -> str:
 def auxiliary(table: dict[str, Any], signature: Any, rows: list[str]) -> list[str]:
     """The thunks of the calls that are not Linux's; their lines go to ``rows``."""
     out = []
-    for module, name, arguments, result, body, space in table["AUXILIARY"]:
-        thunk = f"aux_{name}"
-        out.append(f"THUNK({thunk}, body_{body}, {space}, 1)\n")
+    for module, name, arguments, result, body, whose in table["AUXILIARY"]:
+        thunk = f"aux_{name}" if body else "NULL"
+        if body:
+            space, capable = ("own", 0) if whose == "program" else (whose, 1)
+            out.append(f"THUNK({thunk}, body_{body}, {space}, {capable})\n")
         native = thunk if module == "wali" else "NULL"
+        shims = "NULL" if whose in ("program", "host") else thunk
         rows.append(
             f'    {{"{module}", "{name}", "{signature(arguments)}", "{result}", "",'
-            f" {native}, {thunk}, NULL}},\n"
+            f" {native}, {shims}, NULL}},\n"
         )
     return out
 

@@ -242,14 +242,12 @@ BODY(body_sendto) {
  * listener may be a blocking one, so it is polled first: only if another process takes the
  * connection in between does this accept wait for the next. */
 BODY(body_accept4) {
-    (void)capable;
     enum { SOCK_NONBLOCK = 0x800, SOCK_CLOEXEC = 0x80000 };
     struct descriptor *d = descriptor_at(c, a[0].i32);
     uint32_t flags = a[3].u32;
-    (void)s;
     if (d == NULL)
         return -EBADF;
-    if (a[1].u32 || (flags & ~(uint32_t)(SOCK_NONBLOCK | SOCK_CLOEXEC)))
+    if ((capable && a[1].u32) || (flags & ~(uint32_t)(SOCK_NONBLOCK | SOCK_CLOEXEC)))
         return -EINVAL;
     struct pollfd fds[2] = {{.fd = d->host, .events = POLLIN}};
     int64_t r = wait_for(c, fds, 1, d->status & STATUS_NONBLOCK ? 0 : INT64_MAX);
@@ -259,5 +257,5 @@ BODY(body_accept4) {
     r = descriptor_install(c, r, flags & SOCK_CLOEXEC ? DESCRIPTOR_CLOEXEC : 0);
     if (r >= 0 && flags & SOCK_NONBLOCK)
         descriptor_at(c, (int32_t)r)->status = STATUS_NONBLOCK;
-    return r;
+    return r < 0 || capable || a[1].u32 == 0 ? r : accepted_from(c, s, a, (int32_t)r);
 }

@@ -144,7 +144,9 @@ EXPORT int64_t wali_install_fault_handler(void) {
  * moved: look again, then decide. */
 uint8_t *space_refresh(struct context *c, struct space *s, uint64_t address, uint64_t size) {
     (void)c;
-    if (s->bound) {
+    if (s->shared) {
+        s->size = wasmtime.sharedmemory_data_size(s->shared);
+    } else if (s->bound) {
         s->base = wasmtime.memory_data(s->store, &s->memory);
         s->size = wasmtime.memory_data_size(s->store, &s->memory);
     }
@@ -186,8 +188,7 @@ int64_t copy_iovec(struct context *c, struct space *s, uint32_t address, uint32_
         return -EINVAL;
     for (uint32_t done = 0; done < count;) {
         uint32_t n = count - done < 16 ? count - done : 16;
-        uint8_t *at = space_buffer(c, s, address + done * 8, (uint64_t)n * 8);
-        if (at == NULL || at == WALI_BAD || wali_copy(guest, at, n * 8))
+        if (copy_from(c, s, address + done * 8, guest, n * 8))
             return -EFAULT;
         for (uint32_t i = 0; i < n; i++, done++) {
             uint8_t *base = space_at(c, s, guest[i].base, guest[i].length);
@@ -197,4 +198,15 @@ int64_t copy_iovec(struct context *c, struct space *s, uint32_t address, uint32_
         }
     }
     return 0;
+}
+
+int64_t copy_from(struct context *c, struct space *s, uint32_t address, void *to, uint64_t size) {
+    uint8_t *at = space_buffer(c, s, address, size);
+    return at == NULL || at == WALI_BAD ? -EFAULT : wali_copy(to, at, size);
+}
+
+int64_t copy_to(struct context *c, struct space *s, uint32_t address, const void *from,
+                uint64_t size) {
+    uint8_t *at = space_buffer(c, s, address, size);
+    return at == NULL || at == WALI_BAD ? -EFAULT : wali_copy(at, from, size);
 }

@@ -62,20 +62,26 @@ int64_t wait_for(struct context *c, struct pollfd *fds, uint32_t count, int64_t 
     }
 }
 
+static int valid(const struct timespec *t) {
+    return t->tv_sec >= 0 && t->tv_nsec >= 0 && t->tv_nsec < NSEC;
+}
+
 static int64_t until_after(const struct timespec *t) {
     int64_t at = monotonic_now(), length = nanoseconds(t);
     return length > INT64_MAX - at ? INT64_MAX : at + length;
 }
 
-static int valid(const struct timespec *t) {
-    return t->tv_sec >= 0 && t->tv_nsec >= 0 && t->tv_nsec < NSEC;
+int64_t time_until(const struct timespec *length, int64_t *until) {
+    if (!valid(length))
+        return -EINVAL;
+    *until = until_after(length);
+    return 0;
 }
 
 /* -EFAULT, -EINVAL or 0 */
 static int64_t copy_timespec(struct context *c, struct space *s, uint32_t address,
                              struct timespec *to) {
-    uint8_t *at = space_buffer(c, s, address, sizeof *to);
-    if (at == NULL || at == WALI_BAD || wali_copy(to, at, sizeof *to))
+    if (copy_from(c, s, address, to, sizeof *to))
         return -EFAULT;
     return valid(to) ? 0 : -EINVAL;
 }

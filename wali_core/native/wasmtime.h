@@ -15,6 +15,7 @@ typedef struct wasm_trap wasm_trap_t;
 typedef struct wasmtime_error wasmtime_error_t;
 typedef struct wasmtime_caller wasmtime_caller_t;
 typedef struct wasmtime_context wasmtime_context_t;
+typedef struct wasmtime_sharedmemory wasmtime_sharedmemory_t;
 
 typedef union wasmtime_val_raw {
     int32_t i32;
@@ -44,6 +45,8 @@ struct wasmtime_api {
     void *(*context_get_data)(const wasmtime_context_t *);
     uint8_t *(*memory_data)(const wasmtime_context_t *, const wasmtime_memory_t *);
     size_t (*memory_data_size)(const wasmtime_context_t *, const wasmtime_memory_t *);
+    uint8_t *(*sharedmemory_data)(const wasmtime_sharedmemory_t *);
+    size_t (*sharedmemory_data_size)(const wasmtime_sharedmemory_t *);
     wasm_trap_t *(*trap_new)(const char *message, size_t length);
     wasmtime_error_t *(*error_new)(const char *message);
     /* libc's, for the vDSO behind it: int clock_gettime(clockid_t, struct timespec *) */

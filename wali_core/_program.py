@@ -1,0 +1,226 @@
+"""A WALI program: a module that is a Linux process.
+
+It has its process for itself, which ``wali run`` is: its memory is mapped, its working directory is the
+process's, fork makes another, and what ends it ends the process.  ``isolation="shared"`` keeps a
+trusted program in the embedder's process instead, without all that.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from ctypes import byref, c_uint32
+
+from wali_core import _bridge as bridge
+from wali_core._bridge import W
+from wali_core._errors import ModuleError
+from wali_core._guest import Guest
+from wali_core._link import ProgramLink
+from wali_core._memory import WASM_PAGE, AddressSpace, LinearMemory, SharedMemory
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from typing import Final
+
+    from wali_core._engine import Engine, Module
+
+AT_FDCWD: Final = -100
+NETWORK_CONNECT, NETWORK_LISTEN, NETWORK_ANY = 1, 2, 4
+
+# What is the process's own cannot be had by a guest that shares it (errno ENOSYS).
+NOT_SHARED: Final = (
+    "SYS_fork",
+    "SYS_chdir",
+    "SYS_fchdir",
+    "SYS_getcwd",
+    "SYS_umask",
+    "SYS_kill",
+    "SYS_wait4",
+)
+_ENOSYS: Final = 38
+
+
+def _unsigned(value: int) -> int:
+    return value & 0xFFFFFFFF
+
+
+class Program(Guest):
+    """One WALI program.  Made by ``Runtime``; started by ``call("_start")``."""
+
+    def __init__(self, engine: Engine, module: Module, *, own_process: bool = True) -> None:
+        super().__init__(engine, module)
+        self._own_process = own_process
+        self._memory: SharedMemory | None = None
+        self._space: AddressSpace | None = None
+        self._environment = -1
+        self._links: list[ProgramLink] = []
+
+    # --- making ------------------------------------------------------------------------------------
+
+    def set_arguments(self, argv: Sequence[bytes], environ: Sequence[bytes], network: int) -> None:
+        """What ``__cl_*`` and ``__get_init_envfile`` will answer."""
+        block = b"".join(word + b"\0" for word in argv)
+        ends, total = (c_uint32 * len(argv))(), 0
+        for i, word in enumerate(argv):
+            total += len(word) + 1
+            ends[i] = total
+        self._arguments = (ctypes.create_string_buffer(block, len(block)), ends)
+        cwd = AT_FDCWD if self._own_process else -1
+        core = self._engine.core
+        core.program_set(self._address, self._arguments[0], ends, len(argv), cwd, network)
+        if environ:
+            self._write_environment(environ)
+
+    def _write_environment(self, environ: Sequence[bytes]) -> None:
+        """One ``K=V`` a line, in a file without a name that only this process can open."""
+        for pair in environ:
+            if b"\n" in pair:
+                name = pair.partition(b"=")[0].decode(errors="replace")
+                raise ModuleError(
+                    f"environment variable {name!r}: its value has a newline, "
+                    "which WALI's environment file cannot hold"
+                )
+        self._environment = os.memfd_create("environment", os.MFD_CLOEXEC)
+        os.write(self._environment, b"\n".join(environ) + b"\n")
+        path = b"/proc/self/fd/%d" % self._environment
+        self._engine.core.program_environment(self._address, path)
+
+    def start_wali(self, gate: Mapping[str, int], memory_limit: int | None) -> ProgramLink:
+        """Make the memory, resolve the imports and instantiate.  Nothing has run yet but start code."""
+        held = dict(gate)
+        if not self._own_process:
+            held |= dict.fromkeys(NOT_SHARED, _ENOSYS)
+        extern = self._make_memory(memory_limit)
+        link = ProgramLink(
+            self._module, held, store=self._store, memory=extern, host_calls=self._host_calls()
+        )
+        self._links.append(link)
+        instance, trap = bridge.Instance(), ctypes.c_void_p()
+        error = W["wasmtime_instance_pre_instantiate"](
+            link.pre, self._store, byref(instance), byref(trap)
+        )
+        self._finish_call(error, trap.value)
+        self._instance = instance
+        return link
+
+    def _make_memory(self, limit: int | None) -> bridge.Extern | None:
+        """The memory that the prepared module imports; None where it has none."""
+        wanted = next((item for item in self._module.imports if item.memory is not None), None)
+        if wanted is None or wanted.memory is None:
+            return None
+        least, most, shared = wanted.memory
+        most = most if most is not None else 1 << 16
+        if limit is not None:
+            most = min(most, limit // WASM_PAGE)
+        if least > most:
+            raise ModuleError(
+                f"{self._module.origin}: needs {least * WASM_PAGE} bytes of memory to start, "
+                f"and may have {limit}"
+            )
+        if not shared:
+            return self._plain_memory(least, most)
+        assert self._engine.pointer is not None
+        self._memory = SharedMemory(self._engine.pointer, least, most)
+        self._engine.core.context_bind_shared(self._address, self._memory.pointer)
+        self._manage(self._memory.linear())
+        extern = bridge.Extern(kind=bridge.EXTERN_SHAREDMEMORY)
+        extern.of.sharedmemory = self._memory.pointer
+        return extern
+
+    def _plain_memory(self, least: int, most: int) -> bridge.Extern:
+        """An unshared memory, for a trusted program in this process."""
+        memorytype, extern = ctypes.c_void_p(), bridge.Extern(kind=bridge.EXTERN_MEMORY)
+        memory = extern.of.memory
+        bridge.check(
+            W["wasmtime_memorytype_new"](least, True, most, False, False, 16, byref(memorytype))
+        )
+        try:
+            bridge.check(W["wasmtime_memory_new"](self._store, memorytype, byref(memory)))
+        finally:
+            W["wasm_memorytype_delete"](memorytype)
+        self._engine.core.context_bind(self._address, 0, self._store, byref(memory), 0)
+
+        def size() -> int:
+            return int(W["wasmtime_memory_data_size"](self._store, byref(memory)))
+
+        def grow(pages: int) -> bool:
+            previous = ctypes.c_uint64()
+            error = W["wasmtime_memory_grow"](self._store, byref(memory), pages, byref(previous))
+            if error:
+                bridge.error_message(error)
+            return not error
+
+        base: int = W["wasmtime_memory_data"](self._store, byref(memory))
+        self._manage(LinearMemory(base, size, grow, most * WASM_PAGE))
+        return extern
+
+    def _manage(self, memory: LinearMemory) -> None:
+        def host_of(number: int) -> int:
+            return int(self._engine.core.descriptor_host(self._address, number))
+
+        self._space = AddressSpace(memory, host_of, own_process=self._own_process)
+
+    # --- the rare calls ----------------------------------------------------------------------------
+
+    def _host_calls(self) -> dict[str, Callable[..., int]]:
+        return {
+            "SYS_mmap": self._mmap,
+            "SYS_munmap": lambda at, size: self._spaced().munmap(_unsigned(at), _unsigned(size)),
+            "SYS_mremap": self._mremap,
+            "SYS_mprotect": lambda at, size, prot: self._spaced().mprotect(
+                _unsigned(at), _unsigned(size), prot
+            ),
+            "SYS_msync": lambda at, size, flags: self._spaced().msync(
+                _unsigned(at), _unsigned(size), flags
+            ),
+            "SYS_madvise": lambda at, size, advice: self._spaced().madvise(
+                _unsigned(at), _unsigned(size), advice
+            ),
+            "SYS_fork": self._fork,
+            # Nothing to note, since nothing can come back here: most programs only ever set.
+            "setjmp": lambda _buffer: 0,
+            "sigsetjmp": lambda _buffer, _mask: 0,
+            "longjmp": self._longjmp,
+        }
+
+    def _spaced(self) -> AddressSpace:
+        assert self._space is not None
+        return self._space
+
+    def _mmap(self, at: int, size: int, prot: int, flags: int, fd: int, offset: int) -> int:
+        return self._spaced().mmap(_unsigned(at), _unsigned(size), prot, flags, fd, offset)
+
+    def _mremap(self, old: int, old_size: int, size: int, flags: int, new: int) -> int:
+        return self._spaced().mremap(
+            _unsigned(old), _unsigned(old_size), _unsigned(size), flags, _unsigned(new)
+        )
+
+    def _fork(self) -> int:
+        try:
+            return os.fork()
+        except OSError as error:
+            return -(error.errno or _ENOSYS)
+
+    def _longjmp(self, _buffer: int, _value: int) -> int:
+        raise ModuleError(
+            f"{self._module.origin}: the program called longjmp, which this version does not serve"
+        )
+
+    def _stopped(self) -> BaseException | None:
+        failures = (link.failure for link in self._links)
+        return next((f for f in failures if f is not None), None) or super()._stopped()
+
+    # --- its end -----------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """End the program, and what it holds."""
+        super().close()
+        for link in self._links:
+            link.close()
+        if self._memory is not None:
+            self._memory.close()
+            self._memory = None
+        if self._environment >= 0:
+            os.close(self._environment)
+            self._environment = -1

@@ -1,0 +1,210 @@
+/* select and epoll, for WALI programs. */
+#include "core.h"
+
+/* --- select ----------------------------------------------------------------------------------- */
+
+enum { FD_SETSIZE = 1024, SET_WORDS = FD_SETSIZE / 64, SETS = 3, POLLPRI = 2 };
+enum { POLLERR = 8, POLLHUP = 0x10 };
+
+/* What makes a descriptor ready in each of the three sets (fs/select.c). */
+static const int16_t set_asks[SETS] = {POLLIN, POLLOUT, POLLPRI};
+static const int16_t set_takes[SETS] = {POLLIN | POLLHUP | POLLERR, POLLOUT | POLLERR, POLLPRI};
+
+typedef uint64_t fd_sets[SETS][SET_WORDS];
+
+static int in_set(const uint64_t *set, int32_t number) {
+    return set[number / 64] >> (number % 64) & 1;
+}
+
+/* The three sets as one poll: the descriptors that are in any of them, lowest first. */
+static int64_t sets_to_poll(struct context *c, fd_sets sets, int32_t count, struct pollfd *fds,
+                            int32_t *numbers) {
+    int64_t used = 0;
+    for (int32_t n = 0; n < count; n++) {
+        int16_t events = 0;
+        for (int i = 0; i < SETS; i++)
+            if (in_set(sets[i], n))
+                events |= set_asks[i];
+        if (events == 0)
+            continue;
+        int32_t host = host_of(c, n);
+        if (host < 0)
+            return -EBADF;
+        numbers[used] = n;
+        fds[used++] = (struct pollfd){.fd = host, .events = events};
+    }
+    return used;
+}
+
+static int64_t poll_to_sets(fd_sets sets, const struct pollfd *fds, const int32_t *numbers,
+                            int64_t used) {
+    int64_t ready = 0;
+    fd_sets out = {{0}};
+    for (int64_t k = 0; k < used; k++)
+        for (int i = 0; i < SETS; i++)
+            if (in_set(sets[i], numbers[k]) && fds[k].revents & set_takes[i]) {
+                out[i][numbers[k] / 64] |= (uint64_t)1 << (numbers[k] % 64);
+                ready++;
+            }
+    for (int i = 0; i < SETS; i++)
+        for (int w = 0; w < SET_WORDS; w++)
+            sets[i][w] = out[i][w];
+    return ready;
+}
+
+static int64_t select_until(struct context *c, struct space *s, const wasmtime_val_raw_t *a,
+                            int64_t until) {
+    int32_t count = a[0].i32;
+    if (count < 0 || count > FD_SETSIZE)
+        return -EINVAL;
+    uint64_t bytes = ((uint64_t)count + 63) / 64 * 8;
+    fd_sets sets = {{0}};
+    uint8_t *at[SETS];
+    for (int i = 0; i < SETS; i++) {
+        at[i] = space_buffer(c, s, a[1 + i].u32, bytes);
+        if (at[i] == WALI_BAD || (at[i] && wali_copy(sets[i], at[i], bytes)))
+            return -EFAULT;
+    }
+    struct pollfd fds[count + 1];
+    int32_t numbers[count + 1];
+    int64_t used = sets_to_poll(c, sets, count, fds, numbers);
+    if (used < 0)
+        return used;
+    int64_t r = wait_for(c, fds, (uint32_t)used, until);
+    if (r < 0)
+        return r;
+    r = poll_to_sets(sets, fds, numbers, used);
+    for (int i = 0; i < SETS; i++)
+        if (at[i] && wali_copy(at[i], sets[i], bytes))
+            return -EFAULT;
+    return r;
+}
+
+/* select(2).  The time left is not written back: POSIX leaves that open. */
+BODY(body_select) {
+    (void)capable;
+    int64_t until = INT64_MAX;
+    if (a[4].u32) {
+        struct timespec t;
+        uint8_t *at = space_buffer(c, s, a[4].u32, sizeof t);
+        if (at == WALI_BAD || wali_copy(&t, at, sizeof t))
+            return -EFAULT;
+        t.tv_nsec *= 1000; /* a struct timeval: microseconds */
+        int64_t r = time_until(&t, &until);
+        if (r < 0)
+            return r;
+    }
+    return select_until(c, s, a, until);
+}
+
+/* pselect6(2) without a signal mask: masks come with signals. */
+BODY(body_pselect6) {
+    (void)capable;
+    int64_t until = INT64_MAX, mask[2] = {0, 0};
+    uint8_t *at = space_buffer(c, s, a[5].u32, sizeof mask);
+    if (at == WALI_BAD || (at && wali_copy(mask, at, sizeof mask)))
+        return -EFAULT;
+    if (mask[0])
+        return -ENOSYS;
+    if (a[4].u32) {
+        struct timespec t;
+        at = space_buffer(c, s, a[4].u32, sizeof t);
+        if (at == WALI_BAD || wali_copy(&t, at, sizeof t))
+            return -EFAULT;
+        int64_t r = time_until(&t, &until);
+        if (r < 0)
+            return r;
+    }
+    return select_until(c, s, a, until);
+}
+
+/* --- epoll ------------------------------------------------------------------------------------ */
+
+/* The guest's struct epoll_event: x86-64's, packed.  The kernel's is that only on x86-64. */
+struct guest_event {
+    uint32_t events;
+    uint64_t data;
+} __attribute__((packed));
+
+struct kernel_event {
+    uint32_t events;
+    uint64_t data;
+}
+#if defined(__x86_64__)
+__attribute__((packed))
+#endif
+;
+
+enum { EPOLL_CTL_DEL = 2, EVENTS_AT_ONCE = 128 };
+
+BODY(body_epoll_create1) {
+    (void)s, (void)capable;
+    if (a[0].u32 & ~(uint32_t)O_CLOEXEC)
+        return -EINVAL;
+    int64_t host = SYS(NR_epoll_create1, O_CLOEXEC, 0, 0, 0, 0, 0);
+    return descriptor_install(c, host, a[0].u32 ? DESCRIPTOR_CLOEXEC : 0);
+}
+
+BODY(body_epoll_ctl) {
+    (void)capable;
+    int32_t epoll = host_of(c, a[0].i32), fd = host_of(c, a[2].i32);
+    struct guest_event guest = {0, 0};
+    if (epoll < 0 || fd < 0)
+        return -EBADF;
+    if (a[1].i32 != EPOLL_CTL_DEL) {
+        if (copy_from(c, s, a[3].u32, &guest, sizeof guest))
+            return -EFAULT;
+    }
+    struct kernel_event event = {guest.events, guest.data};
+    return SYS(NR_epoll_ctl, epoll, a[1].i32, fd, &event, 0, 0);
+}
+
+static int64_t epoll_until(struct context *c, struct space *s, const wasmtime_val_raw_t *a,
+                           int64_t until) {
+    struct kernel_event events[EVENTS_AT_ONCE];
+    int32_t epoll = host_of(c, a[0].i32), most = a[2].i32;
+    if (epoll < 0)
+        return -EBADF;
+    if (most <= 0 || (uint32_t)most > INT32_MAX / sizeof(struct guest_event))
+        return -EINVAL;
+    uint8_t *at = space_buffer(c, s, a[1].u32, (uint64_t)most * sizeof(struct guest_event));
+    if (at == NULL || at == WALI_BAD)
+        return -EFAULT;
+    if (most > EVENTS_AT_ONCE)
+        most = EVENTS_AT_ONCE; /* fewer than asked for: the others stay ready for the next call */
+    for (;;) {
+        int64_t r = SYS(NR_epoll_pwait, epoll, events, most, 0, 0, 8);
+        if (r == 0) {
+            struct pollfd fds[2] = {{.fd = epoll, .events = POLLIN}};
+            r = wait_for(c, fds, 1, until);
+            if (r > 0)
+                continue;
+        }
+        for (int64_t i = 0; i < r; i++) {
+            struct guest_event guest = {events[i].events, events[i].data};
+            if (wali_copy(at + (uint64_t)i * sizeof guest, &guest, sizeof guest))
+                return -EFAULT;
+        }
+        return r;
+    }
+}
+
+BODY(body_epoll_wait) {
+    (void)capable;
+    int32_t ms = a[3].i32;
+    int64_t until = ms < 0 ? INT64_MAX : monotonic_now() + (int64_t)ms * 1000000;
+    return epoll_until(c, s, a, until);
+}
+
+/* epoll_pwait(2) without a signal mask: masks come with signals. */
+BODY(body_epoll_pwait) {
+    return a[4].u32 ? -ENOSYS : body_epoll_wait(c, s, a, capable);
+}
+
+BODY(body_eventfd2) {
+    (void)s, (void)capable;
+    if (a[1].u32 & ~(uint32_t)(O_CLOEXEC | O_NONBLOCK | 1)) /* 1: EFD_SEMAPHORE */
+        return -EINVAL;
+    int64_t host = SYS(NR_eventfd2, a[0].u32, a[1].u32 | O_CLOEXEC | O_NONBLOCK, 0, 0, 0, 0);
+    return descriptor_install_made(c, host, a[1].u32);
+}

@@ -1,0 +1,209 @@
+/* Sockets that a WALI program makes.  (io.c has what works on any socket.)
+ *
+ * Every list here is closed: a domain, an option or a flag that nobody looked at is refused, since
+ * several of them pass what confines the process (MPTCP, Fast Open, raw and netlink sockets).  The
+ * host's socket is non-blocking; whether the guest's calls wait is in its table.
+ */
+#include "core.h"
+
+enum { AF_UNIX = 1, AF_INET = 2, AF_INET6 = 10, SOCK_STREAM = 1, SOCK_DGRAM = 2 };
+enum { SOCK_NONBLOCK = 0x800, SOCK_CLOEXEC = 0x80000, SOCK_TYPE = 0xf };
+enum { IPPROTO_TCP = 6, IPPROTO_UDP = 17, EINPROGRESS = 115, ADDRESS_MAX = 128 };
+enum { EPROTONOSUPPORT = 93, EAFNOSUPPORT = 97, ENOPROTOOPT = 92 };
+
+/* May this guest have such a socket?  A confined one has TCP only, and that only where a port is
+ * granted; the ports are the kernel's business (Landlock). */
+static int64_t socket_allowed(const struct context *c, int32_t domain, int32_t type,
+                              int32_t protocol) {
+    if (domain != AF_UNIX && domain != AF_INET && domain != AF_INET6)
+        return -EAFNOSUPPORT;
+    if (type != SOCK_STREAM && type != SOCK_DGRAM)
+        return -EPROTONOSUPPORT;
+    int32_t own = domain == AF_UNIX ? 0 : type == SOCK_STREAM ? IPPROTO_TCP : IPPROTO_UDP;
+    if (protocol != 0 && protocol != own)
+        return -EPROTONOSUPPORT;
+    if (c->network & NETWORK_ANY)
+        return 0;
+    return own == IPPROTO_TCP && c->network ? 0 : -EACCES;
+}
+
+BODY(body_socket) {
+    (void)s, (void)capable;
+    uint32_t flags = a[1].u32 & ~(uint32_t)SOCK_TYPE;
+    int32_t type = a[1].i32 & SOCK_TYPE;
+    if (flags & ~(uint32_t)(SOCK_NONBLOCK | SOCK_CLOEXEC))
+        return -EINVAL;
+    int64_t r = socket_allowed(c, a[0].i32, type, a[2].i32);
+    if (r < 0)
+        return r;
+    r = SYS(NR_socket, a[0].i32, type | SOCK_NONBLOCK | SOCK_CLOEXEC, a[2].i32, 0, 0, 0);
+    return descriptor_install_made(c, r, flags);
+}
+
+BODY(body_socketpair) {
+    (void)capable;
+    uint32_t flags = a[1].u32 & ~(uint32_t)SOCK_TYPE;
+    int32_t type = a[1].i32 & SOCK_TYPE, pair[2];
+    if (flags & ~(uint32_t)(SOCK_NONBLOCK | SOCK_CLOEXEC))
+        return -EINVAL;
+    if (a[0].i32 != AF_UNIX || (type != SOCK_STREAM && type != SOCK_DGRAM) || a[2].i32)
+        return -EOPNOTSUPP;
+    int64_t r = SYS(NR_socketpair, AF_UNIX, type | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, pair, 0, 0);
+    return r < 0 ? r : descriptor_install_pair(c, s, a[3].u32, pair, flags);
+}
+
+/* An address, copied once: what was looked at is what the kernel gets.  Its length, or -errno. */
+static int64_t copy_address(struct context *c, struct space *s, uint32_t address, uint32_t length,
+                            uint8_t *to) {
+    if (length > ADDRESS_MAX)
+        return -EINVAL;
+    if (copy_from(c, s, address, to, length))
+        return -EFAULT;
+    return length;
+}
+
+/* An address to the guest, cut to the room that it gave; the true length is written back. */
+static int64_t store_address(struct context *c, struct space *s, uint32_t address,
+                             uint32_t length_at, const uint8_t *from, uint32_t length) {
+    uint32_t room;
+    if (address == 0)
+        return 0;
+    if (copy_from(c, s, length_at, &room, sizeof room))
+        return -EFAULT;
+    if (room > INT32_MAX)
+        return -EINVAL;
+    if (copy_to(c, s, address, from, room < length ? room : length))
+        return -EFAULT;
+    return copy_to(c, s, length_at, &length, sizeof length);
+}
+
+static int64_t wait_writable(struct context *c, const struct descriptor *d) {
+    struct pollfd fds[2] = {{.fd = d->host, .events = POLLOUT}};
+    return wait_for(c, fds, 1, INT64_MAX);
+}
+
+/* connect(2): the attempt goes on in the background, so that it can be waited for as everything is.
+ */
+BODY(body_connect) {
+    (void)capable;
+    uint8_t address[ADDRESS_MAX];
+    struct descriptor *d = descriptor_at(c, a[0].i32);
+    if (d == NULL)
+        return -EBADF;
+    int64_t r = copy_address(c, s, a[1].u32, a[2].u32, address);
+    if (r < 0)
+        return r;
+    r = SYS(NR_connect, d->host, address, r, 0, 0, 0);
+    if (r != -EINPROGRESS || d->status & STATUS_NONBLOCK)
+        return r;
+    r = wait_writable(c, d);
+    if (r < 0)
+        return r;
+    int32_t error = 0;
+    uint32_t size = sizeof error;
+    r = SYS(NR_getsockopt, d->host, 1, 4, &error, &size, 0); /* SOL_SOCKET, SO_ERROR */
+    return r < 0 ? r : -error;
+}
+
+BODY(body_bind) {
+    (void)capable;
+    uint8_t address[ADDRESS_MAX];
+    int32_t host = host_of(c, a[0].i32);
+    if (host < 0)
+        return -EBADF;
+    int64_t r = copy_address(c, s, a[1].u32, a[2].u32, address);
+    return r < 0 ? r : SYS(NR_bind, host, address, r, 0, 0, 0);
+}
+
+/* listen(2) without a bind takes any port, which no hook of the kernel sees. */
+BODY(body_listen) {
+    (void)s, (void)capable;
+    int32_t host = host_of(c, a[0].i32);
+    if (host < 0)
+        return -EBADF;
+    if (!(c->network & (NETWORK_ANY | NETWORK_LISTEN)))
+        return -EACCES;
+    return SYS(NR_listen, host, a[1].i32, 0, 0, 0, 0);
+}
+
+/* accept(2): accept4 without flags, of which the native one stores the peer's address. */
+BODY(body_accept) {
+    (void)capable;
+    const wasmtime_val_raw_t b[4] = {a[0], a[1], a[2], {.i64 = 0}};
+    return body_accept4(c, s, b, 0);
+}
+
+/* The peer's address to the guest that accepted `number`; without it the connection is closed. */
+int64_t accepted_from(struct context *c, struct space *s, const wasmtime_val_raw_t *a,
+                      int32_t number) {
+    uint8_t address[ADDRESS_MAX];
+    uint32_t length = sizeof address;
+    int64_t r = SYS(NR_getpeername, host_of(c, number), address, &length, 0, 0, 0);
+    if (r == 0)
+        r = store_address(c, s, a[1].u32, a[2].u32, address, length);
+    if (r < 0)
+        descriptor_release(c, number);
+    return r < 0 ? r : number;
+}
+
+static int64_t name_of(struct context *c, struct space *s, const wasmtime_val_raw_t *a,
+                       int64_t call) {
+    uint8_t address[ADDRESS_MAX];
+    uint32_t length = sizeof address;
+    int32_t host = host_of(c, a[0].i32);
+    if (host < 0)
+        return -EBADF;
+    if (a[1].u32 == 0)
+        return -EFAULT;
+    int64_t r = SYS(call, host, address, &length, 0, 0, 0);
+    return r < 0 ? r : store_address(c, s, a[1].u32, a[2].u32, address, length);
+}
+
+BODY(body_getsockname) {
+    (void)capable;
+    return name_of(c, s, a, NR_getsockname);
+}
+
+BODY(body_getpeername) {
+    (void)capable;
+    return name_of(c, s, a, NR_getpeername);
+}
+
+/* The size of an option's value, for those on the table's closed list (socket_options[]). */
+static int64_t option_size(int32_t level, int32_t name) {
+    for (const struct socket_option *o = socket_options; o->size; o++)
+        if (o->level == level && o->name == name)
+            return o->size;
+    return -ENOPROTOOPT;
+}
+
+BODY(body_setsockopt) {
+    (void)capable;
+    uint8_t value[16];
+    int32_t host = host_of(c, a[0].i32);
+    int64_t size = option_size(a[1].i32, a[2].i32);
+    if (host < 0 || size < 0)
+        return host < 0 ? -EBADF : size;
+    if (a[4].u32 < (uint64_t)size)
+        return -EINVAL;
+    if (copy_from(c, s, a[3].u32, value, (uint64_t)size))
+        return -EFAULT;
+    return SYS(NR_setsockopt, host, a[1].i32, a[2].i32, value, size, 0);
+}
+
+BODY(body_getsockopt) {
+    (void)capable;
+    uint8_t value[16];
+    uint32_t room, length = sizeof value;
+    int32_t host = host_of(c, a[0].i32);
+    int64_t size = option_size(a[1].i32, a[2].i32);
+    if (host < 0 || size < 0)
+        return host < 0 ? -EBADF : size;
+    int64_t r = SYS(NR_getsockopt, host, a[1].i32, a[2].i32, value, &length, 0);
+    if (r < 0 || copy_from(c, s, a[4].u32, &room, sizeof room))
+        return r < 0 ? r : -EFAULT;
+    length = room < length ? room : length;
+    if (copy_to(c, s, a[3].u32, value, length))
+        return -EFAULT;
+    return copy_to(c, s, a[4].u32, &length, sizeof length);
+}
