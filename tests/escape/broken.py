@@ -22,11 +22,13 @@ if TYPE_CHECKING:
 
     from tests.escape.attack import Attack
 
+    Holes = dict[str, list[tuple[str, str]]]
+
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 
 # What is taken out of the core besides capability.c: `file: [(text, what stands there instead)]`.
-HOLES: dict[str, list[tuple[str, str]]] = {
+HOLES: Holes = {
     "descriptors.c": [
         (
             "struct descriptor *descriptor_at(struct context *c, int32_t number) {",
@@ -61,15 +63,42 @@ HOLES: dict[str, list[tuple[str, str]]] = {
 }
 
 
+# Reading again what was checked, a while later: in between, somebody else can change it.
+WHILE = "    for (volatile int spin = 0; spin < 20000; spin++)\n        ;\n"
+READS_TWICE: Holes = {
+    "files.c": [
+        (
+            "    uint64_t flags = how.flags;\n",
+            WHILE
+            + """    wali_copy(&how, at, sizeof how);
+    copy_string(c, s, a[1].u32, path, sizeof path);
+    uint64_t flags = how.flags;
+""",
+        ),
+        (
+            "    r = SYS(NR_openat, host_dir, path,",
+            WHILE
+            + """    copy_string(c, s, a[1].u32, path, sizeof path);
+    r = SYS(NR_openat, host_dir, path,""",
+        ),
+    ],
+}
+
+
 def build(out: Path, breakage: Breakage) -> Path:
     """Build a core whose capability.c permits everything, and with the other holes if asked for."""
+    permissive = {"capability.c": HERE / "permissive_capability.c"}
+    return build_with(out, HOLES if breakage is Breakage.LISTS else {}, permissive)
+
+
+def build_with(out: Path, holes: Holes, replaced: dict[str, Path] | None = None) -> Path:
+    """Build a core with these files changed, and those replaced."""
     from wali_core.native import compile as native
 
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        replaced = {"capability.c": HERE / "permissive_capability.c"}
-        if breakage is Breakage.LISTS:
-            replaced |= {file: _with_holes(file, folder) for file in HOLES}
+        replaced = dict(replaced or {})
+        replaced |= {file: _with_holes(file, changes, folder) for file, changes in holes.items()}
         table, native.TABLE = native.TABLE, replaced.pop("_table.py", native.TABLE)
         try:
             sources = [replaced.get(path.name, path) for path in sorted(native.NATIVE.glob("*.c"))]
@@ -78,10 +107,10 @@ def build(out: Path, breakage: Breakage) -> Path:
             native.TABLE = table
 
 
-def _with_holes(file: str, folder: Path) -> Path:
+def _with_holes(file: str, changes: list[tuple[str, str]], folder: Path) -> Path:
     original = ROOT / "wali_core" / ("" if file.endswith(".py") else "native") / file
     text = original.read_text()
-    for old, new in HOLES[file]:
+    for old, new in changes:
         if text.count(old) != 1:
             raise ValueError(f"{file} has changed: say anew how to break it, not at {old!r}")
         text = text.replace(old, new)

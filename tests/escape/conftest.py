@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from tests.escape.evil import Evil, World
 
-WARNINGS = ("-Wall", "-Wextra", "-Werror")
+FLAGS = ("-Wall", "-Wextra", "-Werror", "-Wl,-z,stack-size=16384")
 
 
 @pytest.fixture(scope="session")
@@ -26,7 +26,7 @@ def evil_shim(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The hostile module."""
     source = Path(__file__).parent / "evil_shim.c"
     out = tmp_path_factory.mktemp("evil") / "evil_shim.wasm"
-    return compile_guest(source, out, target="wasm32-freestanding", flags=WARNINGS)
+    return compile_guest(source, out, target="wasm32-freestanding", flags=FLAGS)
 
 
 @pytest.fixture(scope="session")

@@ -33,6 +33,9 @@ HOST_DESCRIPTORS = 200
 STAT = 144
 """The size of a `struct stat`."""
 
+GUEST_PAGES = 16
+"""The guest's memory is larger than the shim's: some of its addresses the shim has not."""
+
 IOVEC, DATA = 16, 4096
 """Where the guest's memory holds what `wali_guest` calls work on."""
 
@@ -211,11 +214,11 @@ class EvilHost:
         self.guest = self.runtime.load(relay_guest(core))
 
     @contextmanager
-    def enter(self, world: World, *, grants_root: bool = False) -> Iterator[Evil]:
+    def enter(self, world: World, *, grants_root: bool = False, stdin: int = -1) -> Iterator[Evil]:
         """A guest of the evil shim with the box (or all there is), the shelf, and an output."""
         box = "/" if grants_root else str(world.box)
         dirs = {"/box": (box, "rw"), "/shelf": (str(world.shelf), "ro")}
-        stdio = (-1, world.host_stream, -1)
+        stdio = (stdin, world.host_stream, -1)
         with self.runtime.instantiate(self.guest, dirs=dirs, stdio=stdio) as guest:
             yield Evil(guest, world)
 
@@ -240,7 +243,12 @@ def relay_guest(core: _bridge.Core) -> bytes:
     """A guest that imports everything the evil shim exports, and exports it again to be called."""
     from wasmtime import wat2wasm
 
-    extra = {"arena": ("", "i"), "race_openat2": ("iiii", "I"), "race_openat": ("iiii", "I")}
+    extra = {
+        "arena": ("", "i"),
+        "early": ("", "I"),
+        "race_openat2": ("iiii", "I"),
+        "race_openat": ("iiii", "I"),
+    }
     functions = {f"{module}.{name}": types for (module, name), types in allow_list(core).items()}
     lines = ["(module"]
     for name, (parameters, result) in (functions | extra).items():
@@ -248,7 +256,7 @@ def relay_guest(core: _bridge.Core) -> bytes:
         types += f" (result {_TYPES[result]})" if result else ""
         lines.append(f'(import "wasi_snapshot_preview1" "{name}" (func ${name}{types}))')
     lines += [f'(export "{name}" (func ${name}))' for name in functions | extra]
-    lines.append('(memory (export "memory") 1))')
+    lines.append(f'(memory (export "memory") {GUEST_PAGES}))')
     return bytes(wat2wasm("\n".join(lines)))
 
 
