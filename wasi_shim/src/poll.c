@@ -31,7 +31,7 @@ typedef errno_t (*subscription_reader)(struct waiting *out, guest_address from, 
 /* --- subscriptions -------------------------------------------------------------------------- */
 
 static int64_t now_on(uint32_t clock, uint64_t *out) {
-    struct kernel_timespec now;
+    struct kernel_timespec now = {0};
     int64_t result = sys_clock_gettime(clock, &now);
     *out = nanoseconds_of(now);
     return result;
