@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import os
 import posixpath
+import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NewType, get_origin
 
@@ -17,6 +18,7 @@ import cattrs
 from cattrs.cols import list_structure_factory
 from cattrs.gen import make_dict_structure_fn, mapping_structure_factory
 
+from ._model import ERRNOS, LARGEST_PORT, MODES
 from ._units import format_size, parse_duration, parse_size, quote
 
 VERSION = 1
@@ -30,21 +32,29 @@ NOT_ENFORCED = {
         "audit",
         "clock",
         "extends",
-        "lockdown",
-        "network",
         "random",
-        "syscalls",
         "variables",
         "view",
     ),
     "filesystem": ("cwd", "exec", "inaccessible", "temporary"),
     "environment": (),
+    "network": ("unix",),
+    "syscalls": (),
     "limits": ("cpu_time", "open_files", "output", "processes"),
 }
+
+_ADDRESS_FORM = '"tcp://*:PORT", as in "tcp://*:443"'
+_CALL_FORM = 'a call such as "openat" or a group such as "@file-system"'
+
+_CALL = re.compile("@[a-z][a-z0-9-]*|[a-z_][a-z0-9_]*")
 
 _Version = NewType("_Version", int)
 _Text = NewType("_Text", str)
 _Variable = NewType("_Variable", str)
+_Mode = NewType("_Mode", str)
+_Port = NewType("_Port", int)
+_Call = NewType("_Call", str)
+_Errno = NewType("_Errno", str)
 _Seconds = NewType("_Seconds", float)
 _Bytes = NewType("_Bytes", int)
 
@@ -75,6 +85,20 @@ class _EnvironmentTable:
 
 
 @attrs.frozen
+class _NetworkTable:
+    connect: list[_Port] = attrs.field(factory=list)
+    listen: list[_Port] = attrs.field(factory=list)
+
+
+@attrs.frozen
+class _SyscallsTable:
+    allow: list[_Call] | None = None
+    within: list[list[_Call]] = attrs.field(factory=list)
+    deny: list[_Call] = attrs.field(factory=list)
+    on_deny: _Errno = _Errno(ERRNOS[0])
+
+
+@attrs.frozen
 class _LimitsTable:
     wall_time: _Seconds | None = None
     memory: _Bytes | None = None
@@ -86,8 +110,11 @@ class Document:
 
     version: _Version
     name: _Text = _Text("")
+    lockdown: _Mode = _Mode(MODES[0])
     filesystem: _FilesystemTable = attrs.field(factory=_FilesystemTable)
     environment: _EnvironmentTable = attrs.field(factory=_EnvironmentTable)
+    network: _NetworkTable = attrs.field(factory=_NetworkTable)
+    syscalls: _SyscallsTable = attrs.field(factory=_SyscallsTable)
     limits: _LimitsTable = attrs.field(factory=_LimitsTable)
 
 
@@ -95,6 +122,8 @@ TABLES: dict[str, type] = {
     "": Document,
     "filesystem": _FilesystemTable,
     "environment": _EnvironmentTable,
+    "network": _NetworkTable,
+    "syscalls": _SyscallsTable,
     "limits": _LimitsTable,
 }
 
@@ -131,6 +160,51 @@ def parse_place(text: object) -> Place:
     if host.startswith("~") and not expanded.startswith("/"):
         raise ValueError(f"{quote(text)}: there is no such home directory; write the whole path")
     return Place(expanded, _guest_path(guests[0]) if guests else None)
+
+
+def parse_port(text: object) -> int:
+    """Read `"tcp://*:PORT"`, the one form of an address that the kernel enforces.
+
+    Raises:
+        ValueError: it is none; the message says what is enforced.
+    """
+    if not isinstance(text, str):
+        raise ValueError(f"must be a string, {_ADDRESS_FORM}, not {_kind(text)}")
+    scheme, separator, rest = text.partition("://")
+    if not separator:
+        raise ValueError(f"{quote(text)} is no address: write {_ADDRESS_FORM}")
+    if scheme != "tcp":
+        raise ValueError(
+            f"{quote(text)}: what is enforced is TCP by port, so nothing would hold the guest to "
+            f"{quote(scheme)}: write {_ADDRESS_FORM}"
+        )
+    host, _, port = rest.rpartition(":")
+    if not _is_port(port):
+        raise ValueError(f"{quote(text)}: the port must be a number from 1 to {LARGEST_PORT}")
+    if host != "*":
+        raise ValueError(
+            f"{quote(text)}: what is enforced is the port, for every address, so nothing would "
+            f'hold the guest to {quote(host)}: write "tcp://*:{port}"'
+        )
+    return int(port)
+
+
+def parse_call(text: object) -> str:
+    """Check the form of an entry: a call, or a group. Whether there is one is the core's to say.
+
+    Raises:
+        ValueError: it is neither; the message says what is allowed.
+    """
+    if not isinstance(text, str):
+        raise ValueError(f"must be a string, {_CALL_FORM}, not {_kind(text)}")
+    if not _CALL.fullmatch(text):
+        raise ValueError(f"{quote(text)} must be {_CALL_FORM}")
+    return text
+
+
+def _is_port(text: str) -> bool:
+    digits = text.isascii() and text.isdigit() and len(text) <= len(str(LARGEST_PORT))
+    return digits and not text.startswith("0") and int(text) <= LARGEST_PORT
 
 
 def _explain(error: BaseException, key: str) -> Iterator[tuple[str, str]]:
@@ -212,6 +286,18 @@ def _variable(value: object, _: object) -> _Variable:
     return _Variable(value)
 
 
+def _choice(choices: tuple[str, ...]) -> Callable[[object, object], str]:
+    *others, last = (f'"{choice}"' for choice in choices)
+    allowed = f"{', '.join(others)} or {last}"
+
+    def choose(value: object, _: object) -> str:
+        if value not in choices:
+            raise ValueError(f"{quote(value)} is not known here: write {allowed}")
+        return str(value)
+
+    return choose
+
+
 def _seconds(value: object, _: object) -> _Seconds:
     return _Seconds(parse_duration(value))
 
@@ -277,10 +363,18 @@ def _make_converter() -> cattrs.Converter:
         _is_generic(dict),
         _checked(Mapping, "a table of strings", mapping_structure_factory),
     )
+    converter.register_structure_hook_factory(
+        lambda target: target == list[list[_Call]],
+        _checked(list, "a list of lists of strings", list_structure_factory),
+    )
     converter.register_structure_hook(Place, lambda value, _: parse_place(value))
     converter.register_structure_hook(_Version, _version)
     converter.register_structure_hook(_Text, _text)
     converter.register_structure_hook(_Variable, _variable)
+    converter.register_structure_hook(_Mode, _choice(MODES))
+    converter.register_structure_hook(_Port, lambda value, _: parse_port(value))
+    converter.register_structure_hook(_Call, lambda value, _: parse_call(value))
+    converter.register_structure_hook(_Errno, _choice(ERRNOS))
     converter.register_structure_hook(_Seconds, _seconds)
     converter.register_structure_hook(_Bytes, _bytes)
     return converter

@@ -1,4 +1,4 @@
-"""The one exception of this package."""
+"""The exceptions of this package."""
 
 from __future__ import annotations
 
@@ -29,3 +29,23 @@ class PolicyError(ValueError):
 
     def __str__(self) -> str:
         return "\n".join(map(str, self.problems))
+
+
+class LockdownError(Exception):
+    """The kernel cannot confine a thread as asked, so no guest may run on it.
+
+    Attributes:
+        reasons: everything that stands in the way; never empty. As text, one line each.
+    """
+
+    def __init__(self, reasons: Iterable[str]) -> None:
+        super().__init__(tuple(reasons))
+
+    @property
+    def reasons(self) -> tuple[str, ...]:
+        """The reasons, as a tuple."""
+        reasons: tuple[str, ...] = self.args[0]
+        return reasons
+
+    def __str__(self) -> str:
+        return "\n".join(self.reasons)

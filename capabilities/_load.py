@@ -17,7 +17,18 @@ import attrs
 
 from ._document import Document, Place, parse_place, structure
 from ._errors import PolicyError
-from ._model import Environment, Filesystem, Grant, Limits, Parts, Problem, relative_to
+from ._model import (
+    MODES,
+    Environment,
+    Filesystem,
+    Grant,
+    Limits,
+    Network,
+    Parts,
+    Problem,
+    Syscalls,
+    relative_to,
+)
 from ._units import format_size
 
 if TYPE_CHECKING:
@@ -72,6 +83,15 @@ def from_dict(data: Mapping[str, object], base_dir: str, source: str) -> Parts:
             document.environment.inherit, dict[str, str](document.environment.set.items())
         ),
         limits=Limits(document.limits.wall_time, document.limits.memory),
+        network=Network(document.network.connect, document.network.listen),
+        syscalls=Syscalls(
+            document.syscalls.allow,
+            document.syscalls.within,
+            document.syscalls.deny,
+            document.syscalls.on_deny,
+        ),
+        lockdown=next(mode for mode in MODES if mode == document.lockdown),
+        source=source,
     )
 
 

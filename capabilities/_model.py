@@ -4,11 +4,19 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Iterable, Mapping
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import attrs
 
 Number = TypeVar("Number", int, float)
+
+Mode = Literal["required", "best-effort", "off"]
+MODES: tuple[Mode, ...] = ("required", "best-effort", "off")  # the strictest first
+
+# What a call that is not granted may answer; where two policies differ it is the first.
+ERRNOS = ("EPERM", "ENOSYS", "EACCES")
+
+LARGEST_PORT = 65535
 
 
 @attrs.frozen
@@ -84,6 +92,22 @@ def _sorted_names(names: Iterable[str]) -> tuple[str, ...]:
     return tuple(sorted(set(names)))
 
 
+def _sorted_lists(lists: Iterable[Iterable[str]]) -> tuple[tuple[str, ...], ...]:
+    return tuple(sorted({_sorted_names(names) for names in lists}))
+
+
+def _sorted_ports(ports: Iterable[int]) -> tuple[int, ...]:
+    return tuple(sorted(set(ports)))
+
+
+def _are_ports(
+    _: object, attribute: attrs.Attribute[tuple[int, ...]], value: Iterable[int]
+) -> None:
+    for port in value:
+        if not 1 <= port <= LARGEST_PORT:
+            raise ValueError(f"{attribute.name} holds {port!r}: it must be a port, 1 to 65535")
+
+
 def _copied(items: Mapping[str, str]) -> dict[str, str]:
     return dict(items)
 
@@ -152,6 +176,68 @@ class Environment:
 
 
 @attrs.frozen
+class Network:
+    """The sockets that a WALI guest may use. WASI guests make none, so that they get nothing by it.
+
+    A port is granted for every address: the kernel checks no more than the port.
+
+    Attributes:
+        connect: TCP ports that the guest may connect to.
+        listen: TCP ports that the guest may listen at.
+
+    Raises:
+        ValueError: a port is not between 1 and 65535.
+    """
+
+    connect: tuple[int, ...] = attrs.field(
+        default=(), converter=_sorted_ports, validator=_are_ports
+    )
+    listen: tuple[int, ...] = attrs.field(default=(), converter=_sorted_ports, validator=_are_ports)
+
+    def intersect(self, other: Network) -> Network:
+        """Return the ports that both grant."""
+        return Network(
+            connect=[port for port in self.connect if port in other.connect],
+            listen=[port for port in self.listen if port in other.listen],
+        )
+
+
+@attrs.frozen
+class Syscalls:
+    """The system calls that a WALI guest may make. WASI guests make none: nothing here binds them.
+
+    An entry is a call, such as `openat`, or a group of systemd's, such as `@file-system`.
+
+    Attributes:
+        allow: what is granted, exactly; None for what follows from the policy's other tables.
+        within: more lists, each of which has to hold a call as well, or it is not granted. The
+            intersection of two policies needs them, since here no group is known by its calls.
+        deny: what is not granted, whatever else is said; it covers every variant of a call.
+        on_deny: the name of the error that a call which is not granted answers.
+    """
+
+    allow: tuple[str, ...] | None = attrs.field(
+        default=None, converter=attrs.converters.optional(_sorted_names)
+    )
+    within: tuple[tuple[str, ...], ...] = attrs.field(default=(), converter=_sorted_lists)
+    deny: tuple[str, ...] = attrs.field(default=(), converter=_sorted_names)
+    on_deny: str = attrs.field(default=ERRNOS[0], validator=attrs.validators.in_(ERRNOS))
+
+    def intersect(self, other: Syscalls) -> Syscalls:
+        """Return what grants a call if both do, and denies it if either does."""
+        exact = [one.allow for one in (self, other) if one.allow is not None]
+        lists = sorted({*exact, *self.within, *other.within})
+        # Where one of the two follows from its tables, so does the result, within the other's list.
+        allow = lists.pop(0) if len(exact) > 1 else None
+        return Syscalls(
+            allow=allow,
+            within=lists,
+            deny=self.deny + other.deny,
+            on_deny=self.on_deny if self.on_deny == other.on_deny else ERRNOS[0],
+        )
+
+
+@attrs.frozen
 class Limits:
     """What a guest may use up; None is without limit.
 
@@ -180,12 +266,26 @@ class Parts:
         filesystem: the trees that are granted.
         environment: the variables that the guest gets.
         limits: what the guest may use up.
+        network: the sockets that a WALI guest may use.
+        syscalls: the system calls that a WALI guest may make.
+        lockdown: what to do where the kernel cannot confine the guest's thread: refuse to run it
+            (`"required"`), or run it (`"best-effort"`); `"off"` does not ask the kernel to.
+        source: what to call the policy in messages; two policies that differ in it only are equal.
     """
 
     name: str = ""
     filesystem: Filesystem = attrs.field(factory=Filesystem)
     environment: Environment = attrs.field(factory=Environment)
     limits: Limits = attrs.field(factory=Limits)
+    network: Network = attrs.field(factory=Network)
+    syscalls: Syscalls = attrs.field(factory=Syscalls)
+    lockdown: Mode = attrs.field(default=MODES[0], validator=attrs.validators.in_(MODES))
+    source: str = attrs.field(default="policy", eq=False, repr=False)
+
+
+def stricter(one: Mode, other: Mode) -> Mode:
+    """Return the mode that refuses more."""
+    return min(one, other, key=MODES.index)
 
 
 def _tighter(one: Number | None, other: Number | None) -> Number | None:

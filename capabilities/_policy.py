@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from . import _load, _show
-from ._model import Parts
+from . import _calls, _load, _show
+from ._errors import PolicyError
+from ._model import Parts, Problem, stricter
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -19,12 +20,19 @@ class Policy(Parts):
     """What a guest may do. `Policy()` grants nothing: what a guest without a policy gets.
 
     A policy is plain data: it can be compared, copied and pickled, and it enforces nothing itself.
+    One policy serves both kinds of guest: `network`, `syscalls` and `lockdown` bind WALI guests and
+    grant WASI guests nothing, which have neither sockets of their own nor system calls.
 
     Attributes:
         name: what its author calls it; it has no effect.
         filesystem: the trees that are granted.
         environment: the variables that the guest gets.
         limits: what the guest may use up.
+        network: the sockets that a WALI guest may use.
+        syscalls: the system calls that a WALI guest may make.
+        lockdown: what to do where the kernel cannot confine the guest's thread: refuse to run it
+            (`"required"`), or run it (`"best-effort"`); `"off"` does not ask the kernel to.
+        source: what to call the policy in messages; two policies that differ in it only are equal.
     """
 
     @classmethod
@@ -70,12 +78,53 @@ class Policy(Parts):
 
         The name is kept if both have the same, and dropped if not.
         """
+        same_source = self.source == other.source
         return Policy(
             name=self.name if self.name == other.name else "",
             filesystem=self.filesystem.intersect(other.filesystem),
             environment=self.environment.intersect(other.environment),
             limits=self.limits.intersect(other.limits),
+            network=self.network.intersect(other.network),
+            syscalls=self.syscalls.intersect(other.syscalls),
+            lockdown=stricter(self.lockdown, other.lockdown),
+            source=self.source if same_source else f"{self.source} and {other.source}",
         )
+
+    def granted_calls(self, catalogue: Mapping[str, str]) -> frozenset[str]:
+        """Decide which system calls a WALI guest may make.
+
+        Without `allow` in `[syscalls]` that follows from the other tables: what works on memory,
+        time, the guest's own process and the descriptors that it has is always granted,
+        `@file-system`, `@chown` and `@sync` if the policy grants any file, `@network-io` if it
+        grants any port, and other groups (processes, pipes, privileges) never. `allow` is exact,
+        but for the few calls without which no program starts or ends. `deny` wins.
+
+        Args:
+            catalogue: every call that there is, with its group: `{"openat": "@file-system"}`.
+
+        Raises:
+            PolicyError: an entry of `[syscalls]` is neither a call nor a group of the catalogue.
+        """
+        return _calls.granted(self, catalogue)
+
+    def require_host_paths(self) -> None:
+        """Check that the policy suits a WALI guest, which finds files where the host has them.
+
+        Raises:
+            PolicyError: a grant shows a tree to the guest at another path than the host's.
+        """
+        renamed = [
+            Problem(
+                self.source,
+                f"filesystem.{'read_write' if grant.read_write else 'read_only'}",
+                f"{grant.host!r} is renamed to {grant.guest!r}, but a WALI guest sees the host's "
+                f"own paths: write {grant.host!r} alone",
+            )
+            for grant in self.filesystem.grants
+            if grant.host != grant.guest
+        ]
+        if renamed:
+            raise PolicyError(renamed)
 
     def show(self) -> str:
         """Return the policy as canonical TOML, in version 1 of the schema.
@@ -87,4 +136,4 @@ class Policy(Parts):
 
     @classmethod
     def _of(cls, parts: Parts) -> Policy:
-        return cls(parts.name, parts.filesystem, parts.environment, parts.limits)
+        return cls(**{field.name: getattr(parts, field.name) for field in attrs.fields(Parts)})

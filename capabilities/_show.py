@@ -6,6 +6,7 @@ import json
 from typing import TYPE_CHECKING
 
 from ._document import VERSION
+from ._model import ERRNOS, MODES
 from ._units import format_duration, format_size
 
 if TYPE_CHECKING:
@@ -23,8 +24,12 @@ def _lines(parts: Parts) -> Iterator[str]:
     yield f"version = {VERSION}"
     if parts.name:
         yield f"name = {_string(parts.name)}"
+    if parts.lockdown != MODES[0]:
+        yield f"lockdown = {_string(parts.lockdown)}"
     yield from _table("filesystem", _filesystem(parts))
     yield from _table("environment", _environment(parts))
+    yield from _table("network", _network(parts))
+    yield from _table("syscalls", _syscalls(parts))
     yield from _table("limits", _limits(parts))
 
 
@@ -47,6 +52,27 @@ def _environment(parts: Parts) -> Iterator[str]:
     pairs = sorted(parts.environment.set.items())
     if pairs:
         yield f"set = {{ {', '.join(f'{_string(k)} = {_string(v)}' for k, v in pairs)} }}"
+
+
+def _network(parts: Parts) -> Iterator[str]:
+    for kind in ("connect", "listen"):
+        ports = getattr(parts.network, kind)
+        if ports:
+            yield from _list(kind, (f"tcp://*:{port}" for port in ports))
+
+
+def _syscalls(parts: Parts) -> Iterator[str]:
+    syscalls = parts.syscalls
+    if syscalls.allow is not None:
+        yield from _list("allow", syscalls.allow)
+    if syscalls.within:
+        yield "within = ["
+        yield from (f"    [{', '.join(map(_string, names))}]," for names in syscalls.within)
+        yield "]"
+    if syscalls.deny:
+        yield from _list("deny", syscalls.deny)
+    if syscalls.on_deny != ERRNOS[0]:
+        yield f"on_deny = {_string(syscalls.on_deny)}"
 
 
 def _limits(parts: Parts) -> Iterator[str]:

@@ -22,6 +22,10 @@ NOT_ENFORCED_TEXT = (
     "known key, not enforced by this version: remove it, since a policy is accepted only where "
     "it is enforced"
 )
+CALL = 'a call such as "openat" or a group such as "@file-system"'
+ADDRESS = '"tcp://*:PORT", as in "tcp://*:443"'
+NO_STRING = "must be a string"
+NUMBER = "not a number"
 NO_NAME = 'is no name of a variable: it is empty or holds "=" or NUL'
 
 
@@ -164,11 +168,88 @@ def test_wrong_entry(entry: str, message: str) -> None:
         ("version = 1\nlimits.memory = '1MB'", f"limits.memory: '1MB' is not a size: {SIZE_FORM}"),
         ("version = 1\nlimits.memory = '63K'", "limits.memory: '63K' is less than 64K, one page"),
         ("version = 1\nlimits.memory = '99T'", "limits.memory: '99T' is more than 16T"),
+        (
+            "version = 1\nlockdown = 'none'",
+            'lockdown: \'none\' is not known here: write "required", "best-effort" or "off"',
+        ),
+        (
+            "version = 1\nlockdown = false",
+            'lockdown: False is not known here: write "required", "best-effort" or "off"',
+        ),
+        (
+            "version = 1\nsyscalls.on_deny = 'kill'",
+            'syscalls.on_deny: \'kill\' is not known here: write "EPERM", "ENOSYS" or "EACCES"',
+        ),
+        (
+            "version = 1\nsyscalls.allow = '@default'",
+            "syscalls.allow: must be a list of strings, not a string",
+        ),
+        (
+            "version = 1\nsyscalls.within = ['@default']",
+            "syscalls.within[0]: must be a list of strings, not a string",
+        ),
+        (
+            "version = 1\nsyscalls.within = { a = [] }",
+            "syscalls.within: must be a list of lists of strings, not a table",
+        ),
+        (
+            "version = 1\nsyscalls.within = [[], ['a', '']]",
+            f"syscalls.within[1][1]: '' must be {CALL}",
+        ),
+        ("version = 1\nsyscalls.deny = [3]", f"syscalls.deny[0]: {NO_STRING}, {CALL}, {NUMBER}"),
+        ("version = 1\nsyscalls.deny = ['~@mount']", f"syscalls.deny[0]: '~@mount' must be {CALL}"),
+        ("version = 1\nsyscalls.deny = ['a:EPERM']", f"syscalls.deny[0]: 'a:EPERM' must be {CALL}"),
+        ("version = 1\nsyscalls.deny = ['Openat']", f"syscalls.deny[0]: 'Openat' must be {CALL}"),
+        (
+            "version = 1\nnetwork.connect = 'tcp://*:1'",
+            "network.connect: must be a list of strings, not a string",
+        ),
+        (
+            "version = 1\nnetwork.connect = [443]",
+            f"network.connect[0]: {NO_STRING}, {ADDRESS}, {NUMBER}",
+        ),
+        (
+            "version = 1\nnetwork.connect = ['localhost:443']",
+            f"network.connect[0]: 'localhost:443' is no address: write {ADDRESS}",
+        ),
+        *(
+            (
+                f"version = 1\nnetwork.connect = ['tcp://*{port}']",
+                f"network.connect[0]: 'tcp://*{port}': the port must be a number from 1 to 65535",
+            )
+            for port in ("", ":", ":0", ":*", ":65536", ":080", ":-1", ":1-9", ":https", ":8\u0660")
+        ),
     ],
 )
 def test_wrong_value(text: str, message: str) -> None:
     """A wrong value is named by its key, with what is allowed."""
     assert problems(text) == [message]
+
+
+@pytest.mark.parametrize(
+    ("address", "key", "held"),
+    [
+        ("udp://*:53", "connect", "udp"),
+        ("unix:///run/x.sock", "listen", "unix"),
+        ("tcp://127.0.0.1:443", "connect", "127.0.0.1"),
+        ("tcp://[::1]:443", "listen", "[::1]"),
+        ("tcp://*.example.com:443", "connect", "*.example.com"),
+    ],
+)
+def test_addresses_that_nothing_enforces(address: str, key: str, held: str) -> None:
+    """An address of which the kernel would check a part only is refused, with what is enforced."""
+    text = f"version = 1\n[network]\n{key} = ['tcp://*:1', '{address}']"
+    if address.startswith("tcp"):
+        enforced, instead = "the port, for every address", '"tcp://*:443"'
+    else:
+        enforced, instead = "TCP by port", ADDRESS
+
+    message = (
+        f"{address!r}: what is enforced is {enforced}, so nothing would hold the guest to "
+        f"{held!r}: write {instead}"
+    )
+
+    assert problems(text) == [f"network.{key}[1]: {message}"]
 
 
 @pytest.mark.parametrize(
@@ -180,12 +261,24 @@ def test_wrong_value(text: str, message: str) -> None:
         ("[netwrok]", 'netwrok: unknown key; did you mean "network"?'),
         ("read_only = []", "read_only: unknown key here; it belongs to [filesystem]"),
         ("limits.name = 'x'", "limits.name: unknown key here; it belongs to the top"),
-        ("'' = 3", "'': unknown key; allowed here: version, name, filesystem, environment, limits"),
+        (
+            "'' = 3",
+            (
+                "'': unknown key; allowed here: version, name, lockdown, filesystem, environment, "
+                "network, syscalls, limits"
+            ),
+        ),
         (
             "filesystem.'x y' = 3",
             "filesystem.'x y': unknown key; allowed here: read_only, read_write",
         ),
         ("environment.qq = 3", "environment.qq: unknown key; allowed here: inherit, set"),
+        (
+            "syscalls.qq = 3",
+            "syscalls.qq: unknown key; allowed here: allow, within, deny, on_deny",
+        ),
+        ("[syscalls]\nalow = []", 'syscalls.alow: unknown key; did you mean "allow"?'),
+        ("network.deny = []", "network.deny: unknown key here; it belongs to [syscalls]"),
         ("limits.qq = 3", "limits.qq: unknown key; allowed here: wall_time, memory"),
     ],
 )
@@ -257,8 +350,17 @@ def test_every_mistake_is_reported_at_once() -> None:
     """Mistakes of every kind come together, table by table, unknown tables last."""
     text = """
     nam = "x"
+    lockdown = "strict"
+    [audit]
+    log = "all"
+    [syscalls]
+    deny = ["openat", "Chmod"]
+    on_deny = "kill"
+    allow = ["@x y"]
     [network]
-    connect = []
+    unix = []
+    listen = [80]
+    connect = ["tcp://*:1", "tcp://*:0"]
     [limits]
     memory = "3K"
     wall_time = "0s"
@@ -273,6 +375,7 @@ def test_every_mistake_is_reported_at_once() -> None:
 
     assert [line.partition(": ")[0] for line in problems(text)] == [
         "version",
+        "lockdown",
         "filesystem.read_only[0]",
         "filesystem.read_only[2]",
         "filesystem.exec",
@@ -280,11 +383,17 @@ def test_every_mistake_is_reported_at_once() -> None:
         "filesystem.read_only[1]",
         "environment.set.A",
         "environment.set.B",
+        "network.connect[1]",
+        "network.listen[0]",
+        "network.unix",
+        "syscalls.allow[0]",
+        "syscalls.deny[1]",
+        "syscalls.on_deny",
         "limits.wall_time",
         "limits.memory",
         "limits.cpu_time",
+        "audit",
         "nam",
-        "network",
     ]
 
 
@@ -357,13 +466,15 @@ def test_endless_file() -> None:
     assert LARGEST_FILE == 1 << 20
 
 
-TABLES = ["version", "name", "filesystem", "environment", "limits", "network"]
+TABLES = ["version", "name", "filesystem", "environment", "limits", "network", "syscalls", "audit"]
 FIELDS = ["read_only", "read_write", "exec", "inherit", "set", "wall_time", "memory", "x"]
+FIELDS += ["lockdown", "connect", "listen", "allow", "within", "deny", "on_deny"]
 KEYS = st.sampled_from(TABLES + FIELDS)
 TOML_VALUES = st.recursive(
     st.one_of(
         st.text(max_size=5),
-        st.sampled_from(["/a", "/a/b::/x", "../c::/", "10s", "64K", "PATH"]),
+        st.sampled_from(["/a", "/a/b::/x", "../c::/", "10s", "64K", "PATH", "off", "EACCES"]),
+        st.sampled_from(["tcp://*:80", "tcp://*:0", "@default", "openat", "@", "EPERM"]),
         st.integers(),
         st.floats(),
         st.booleans(),
@@ -385,4 +496,6 @@ def test_any_data_is_a_policy_or_an_error(data: dict[str, object], *, versioned:
         assert error.problems  # noqa: PT017 (either outcome is right)
         assert len(str(error).splitlines()) == len(error.problems)  # noqa: PT017
     else:
-        assert Policy.from_dict(tomllib.loads(policy.show()), "/").limits == policy.limits
+        again = Policy.from_dict(tomllib.loads(policy.show()), "/")
+        for part in ("limits", "network", "syscalls", "lockdown"):
+            assert getattr(again, part) == getattr(policy, part)

@@ -7,8 +7,8 @@ import posixpath
 import pytest
 from hypothesis import given
 
-from capabilities import Environment, Filesystem, Grant, Limits
-from capabilities._model import relative_to
+from capabilities import Environment, Filesystem, Grant, Limits, Network, Policy, Syscalls
+from capabilities._model import MODES, relative_to, stricter
 from tests import strategies
 
 
@@ -118,6 +118,58 @@ def test_environments_are_copied_in() -> None:
     values["A"] = "2"
 
     assert environment.set == {"A": "1"}
+
+
+def test_networks_share_ports() -> None:
+    """A port is granted if both grant it, for the same use."""
+    one = Network(connect=(443, 80, 80), listen=(8080,))
+    other = Network(connect=(8080, 443), listen=(80,))
+
+    assert one.connect == (80, 443)
+    assert one.intersect(other) == Network(connect=(443,))
+
+
+@pytest.mark.parametrize("port", [0, -1, 65536])
+def test_a_port_is_a_port(port: int) -> None:
+    """No port is outside of what a port can be."""
+    with pytest.raises(ValueError, match=rf"listen holds {port}: it must be a port, 1 to 65535"):
+        Network(listen=(80, port))
+
+
+def test_calls_are_those_of_both() -> None:
+    """Lists of calls are all kept, since a group is not known by its calls; denials add up."""
+    one = Syscalls(allow=["read", "@sync", "read"], deny=["chmod"], on_deny="ENOSYS")
+    other = Syscalls(allow=["@basic-io"], deny=["@chown"], on_deny="ENOSYS")
+    tables = Syscalls(deny=["chmod"], on_deny="EACCES")
+
+    assert one.allow == ("@sync", "read")
+    both = one.intersect(other)
+    assert both == Syscalls(
+        allow=["@basic-io"],
+        within=[["@sync", "read"]],
+        deny=["@chown", "chmod"],
+        on_deny="ENOSYS",
+    )
+    assert one.intersect(tables) == Syscalls(within=[["@sync", "read"]], deny=["chmod"])
+    assert both.intersect(both) == both
+
+
+@pytest.mark.parametrize("one", MODES)
+@pytest.mark.parametrize("other", MODES)
+def test_the_stricter_mode_counts(one: str, other: str) -> None:
+    """Whoever wants the kernel's help gets it."""
+    both = {one, other}
+    strictest = "required" if "required" in both else "best-effort" if len(both) > 1 else one
+
+    assert stricter(one, other) == strictest  # type: ignore[arg-type]
+
+
+def test_words_are_checked() -> None:
+    """Neither a mode nor an error can be misspelt."""
+    with pytest.raises(ValueError, match="'lockdown' must be in"):
+        Policy(lockdown="none")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="'on_deny' must be in"):
+        Syscalls(on_deny="kill")
 
 
 def test_limits_tighten() -> None:

@@ -7,10 +7,21 @@ import tomllib
 from typing import TYPE_CHECKING
 
 import attrs
+import pytest
 from hypothesis import assume, given
 
-from capabilities import Environment, Filesystem, Grant, Limits, Policy, PolicyError
-from tests import strategies
+from capabilities import (
+    Environment,
+    Filesystem,
+    Grant,
+    Limits,
+    Network,
+    Policy,
+    PolicyError,
+    Problem,
+    Syscalls,
+)
+from tests.capabilities import strategies
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -18,6 +29,7 @@ if TYPE_CHECKING:
 TEXT = """\
 version = 1
 name = "thumbnailer"
+lockdown = "best-effort"
 
 [filesystem]
 read_only = [
@@ -35,6 +47,30 @@ inherit = [
 ]
 set = { "MODE" = "batch" }
 
+[network]
+connect = [
+    "tcp://*:80",
+    "tcp://*:443",
+]
+listen = [
+    "tcp://*:8080",
+]
+
+[syscalls]
+allow = [
+    "@basic-io",
+    "openat",
+]
+within = [
+    [],
+    ["@file-system", "read"],
+]
+deny = [
+    "@chown",
+    "chmod",
+]
+on_deny = "ENOSYS"
+
 [limits]
 wall_time = "10s"
 memory = "256M"
@@ -51,6 +87,14 @@ POLICY = Policy(
     ),
     environment=Environment(inherit=("LANG", "TZ"), set={"MODE": "batch"}),
     limits=Limits(wall_time=10.0, memory=256 << 20),
+    network=Network(connect=(443, 80), listen=(8080,)),
+    syscalls=Syscalls(
+        allow=["openat", "@basic-io"],
+        within=[["read", "@file-system"], []],
+        deny=["chmod", "@chown"],
+        on_deny="ENOSYS",
+    ),
+    lockdown="best-effort",
 )
 
 
@@ -80,6 +124,9 @@ def test_no_policy_grants_nothing() -> None:
     assert none.filesystem.grants == ()
     assert none.environment == Environment(inherit=(), set={})
     assert none.limits == Limits(wall_time=None, memory=None)
+    assert none.network == Network(connect=(), listen=())
+    assert none.syscalls == Syscalls(allow=None, within=(), deny=(), on_deny="EPERM")
+    assert none.lockdown == "required"
     assert none.show() == "version = 1\n"
 
 
@@ -122,6 +169,11 @@ def test_intersection_never_widens(one: Policy, other: Policy) -> None:
             assert any(given.covers(grant) for given in policy.filesystem.grants)
         assert set(both.environment.inherit) <= set(policy.environment.inherit)
         assert both.environment.set.items() <= policy.environment.set.items()
+        assert set(both.network.connect) <= set(policy.network.connect)
+        assert set(both.network.listen) <= set(policy.network.listen)
+        assert both.granted_calls(strategies.CATALOGUE) <= policy.granted_calls(
+            strategies.CATALOGUE
+        )
         for limit in ("wall_time", "memory"):
             given_limit = getattr(policy.limits, limit)
             if given_limit is not None:
@@ -131,9 +183,11 @@ def test_intersection_never_widens(one: Policy, other: Policy) -> None:
 @given(strategies.policies)
 def test_nothing_is_shared_with_no_policy(policy: Policy) -> None:
     """What is shared with a policy that grants nothing is nothing, within the same limits."""
-    both = policy.intersect(Policy.none())
+    none = Policy.none()
+    both = policy.intersect(none)
 
-    assert both == attrs.evolve(Policy.none(), name=both.name, limits=policy.limits)
+    assert both == attrs.evolve(none, name=both.name, limits=policy.limits, syscalls=both.syscalls)
+    assert both.granted_calls(strategies.CATALOGUE) <= none.granted_calls(strategies.CATALOGUE)
 
 
 @given(strategies.policies)
@@ -143,3 +197,32 @@ def test_policies_are_plain_data(policy: Policy) -> None:
 
     assert again == policy
     assert hash(again) == hash(policy)
+
+
+def test_policies_are_told_apart_by_what_they_say() -> None:
+    """Where a policy comes from is kept for messages, and is no part of what it says."""
+    data = {"version": 1}
+    one, other = (Policy.from_dict(data, "/", source=source) for source in ("a.toml", "b.toml"))
+
+    assert one == other
+    assert hash(one) == hash(other)
+    assert one.intersect(other).source == "a.toml and b.toml"
+    assert one.intersect(one).source == "a.toml"
+
+
+def test_wali_guests_see_host_paths() -> None:
+    """A policy that renames trees is refused for a WALI guest, each tree by itself."""
+    renaming = attrs.evolve(POLICY, source="p.toml")
+    message = (
+        "{0!r} is renamed to {1!r}, but a WALI guest sees the host's own paths: write {0!r} alone"
+    )
+
+    with pytest.raises(PolicyError) as caught:
+        renaming.require_host_paths()
+
+    assert caught.value.problems == (
+        Problem("p.toml", "filesystem.read_only", message.format("/srv/models", "/models")),
+        Problem("p.toml", "filesystem.read_write", message.format("/srv/out", "/out")),
+    )
+    Policy.none().require_host_paths()
+    Policy(filesystem=Filesystem(read_only=(Grant("/a", "/a"),))).require_host_paths()

@@ -12,7 +12,15 @@ import pytest
 
 import capabilities
 from capabilities import parse_duration, parse_size
-from capabilities._document import SMALLEST_MEMORY, TABLES, VERSION, parse_place
+from capabilities._document import (
+    SMALLEST_MEMORY,
+    TABLES,
+    VERSION,
+    parse_call,
+    parse_place,
+    parse_port,
+)
+from capabilities._model import ERRNOS, MODES
 from capabilities._units import LARGEST_SIZE, LONGEST_DURATION, SHORTEST_DURATION
 
 SCHEMA: dict[str, Any] = json.loads(
@@ -40,6 +48,12 @@ def test_version() -> None:
     """The version is the one that the loader takes, and the only key that must be there."""
     assert SCHEMA["properties"]["version"]["const"] == VERSION
     assert SCHEMA["required"] == ["version"]
+
+
+def test_choices() -> None:
+    """Where a key takes one of some words, they are the same words."""
+    assert SCHEMA["properties"]["lockdown"]["enum"] == list(MODES)
+    assert SCHEMA["properties"]["syscalls"]["properties"]["on_deny"]["enum"] == list(ERRNOS)
 
 
 def test_bounds() -> None:
@@ -70,6 +84,27 @@ def test_bounds() -> None:
             parse_place,
             ["a", "/a", "a::/", "a::/b", "a:b::/c:d", "", "::/a", "a::", "a::b", "a::/b::/c"],
             id="tree",
+        ),
+        pytest.param(
+            SCHEMA["$defs"]["port"]["pattern"],
+            parse_port,
+            [
+                *(f"tcp://*:{port}" for port in (0, 1, 9, 10, 9999, 10000, 59999, 60000, 64999)),
+                *(f"tcp://*:{port}" for port in (65000, 65499, 65500, 65529, 65530, 65535, 65536)),
+                *("tcp://*:01", "tcp://*:100000", "tcp://*:", "tcp://*", "tcp://:1", "*:1", "1"),
+                *("udp://*:1", "tcp://a:1", "tcp://*:*", "TCP://*:1", "tcp://*:1 ", "tcp:/*:1"),
+            ],
+            id="port",
+        ),
+        pytest.param(
+            SCHEMA["$defs"]["calls"]["items"]["pattern"],
+            parse_call,
+            [
+                *("open", "openat2", "_llseek", "pread64", "@sync", "@io-event", "@a1", "x_y"),
+                *("", "@", "@@a", "@-a", "@a_b", "a-b", "Open", "oPen", "~open", "open ", "2open"),
+                *("@A", "a.b", "a:b", "é", "@é", "SYS_open"),
+            ],
+            id="call",
         ),
     ],
 )

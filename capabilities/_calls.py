@@ -1,0 +1,169 @@
+"""Which system calls a policy grants, by their names and groups alone.
+
+What calls there are is the core's to know. It hands over a catalogue, name to group, so that no
+call can be granted here that nobody serves.
+"""
+
+from __future__ import annotations
+
+import difflib
+from typing import TYPE_CHECKING
+
+from ._errors import PolicyError
+from ._model import Problem
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from ._model import Parts
+
+
+def _names(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+# No program starts, has memory or ends without these: they are granted whatever a policy allows,
+# and no denial of a group reaches them. One that is denied by its name is denied.
+ESSENTIAL = _names("brk exit exit_group madvise mmap mprotect mremap munmap")
+ESSENTIAL |= _names("rt_sigreturn set_tid_address")
+
+# What follows from the tables of a policy that allows no calls by name. First what reaches nothing
+# but the guest's own process and the descriptors that it was given.
+ALWAYS = frozenset({"@default", "@basic-io", "@io-event", "@timer", "@signal"})
+OWN = _names("""
+    fcntl fstat getcpu getegid geteuid getgid getgroups getpgid getpgrp getpid getppid getresgid
+    getresuid getrlimit getrusage getsid gettid getuid sched_getaffinity sched_yield sysinfo times
+    umask uname
+""")
+WITH_FILES = frozenset({"@file-system", "@chown", "@sync"})
+WITH_NETWORK = frozenset({"@network-io"})
+# systemd counts execve among @default, since it starts services with it.
+ONLY_NAMED = _names("execve execveat")
+
+# Calls that do the same by other arguments: whoever denies one means them all. A call can be in
+# more than one line.
+FAMILIES = tuple(
+    _names(line)
+    for line in """
+        access faccessat faccessat2
+        accept accept4
+        chdir fchdir
+        chmod fchmod fchmodat fchmodat2
+        chown fchown fchownat lchown
+        dup dup2 dup3
+        epoll_create epoll_create1 epoll_ctl epoll_pwait epoll_pwait2 epoll_wait
+        eventfd eventfd2
+        execve execveat
+        exit exit_group
+        fork vfork clone clone3
+        getdents getdents64
+        getrlimit prlimit64
+        getxattr lgetxattr fgetxattr getxattrat
+        inotify_init inotify_init1
+        kill tkill tgkill rt_sigqueueinfo rt_tgsigqueueinfo pidfd_send_signal
+        link linkat
+        listxattr llistxattr flistxattr listxattrat
+        mkdir mkdirat
+        mknod mknodat
+        nanosleep clock_nanosleep
+        open openat openat2 open_by_handle_at creat
+        pipe pipe2
+        poll ppoll
+        read readv pread64 preadv preadv2
+        readlink readlinkat
+        recv recvfrom recvmsg recvmmsg
+        removexattr lremovexattr fremovexattr removexattrat
+        rename renameat renameat2
+        select pselect6
+        send sendto sendmsg sendmmsg
+        setrlimit prlimit64
+        setuid setreuid setresuid setfsuid
+        setgid setregid setresgid setfsgid
+        setxattr lsetxattr fsetxattr setxattrat
+        signalfd signalfd4
+        stat lstat fstat fstatat newfstatat statx
+        statfs fstatfs
+        symlink symlinkat
+        sync syncfs
+        truncate ftruncate
+        unlink unlinkat rmdir
+        utime utimes futimesat utimensat
+        wait4 waitid waitpid
+        write writev pwrite64 pwritev pwritev2
+    """.strip().splitlines()
+)
+
+
+def granted(parts: Parts, catalogue: Mapping[str, str]) -> frozenset[str]:
+    """Return the calls of a catalogue that a policy grants.
+
+    Raises:
+        PolicyError: an entry names neither a call nor a group of the catalogue.
+    """
+    problems = list(_unknown(parts, catalogue))
+    if problems:
+        raise PolicyError(problems)
+    syscalls = parts.syscalls
+    lists = [_follows(parts, catalogue) if syscalls.allow is None else syscalls.allow]
+    lists += syscalls.within
+    allowed = [
+        name
+        for name, group in catalogue.items()
+        if name in ESSENTIAL or all(name in entries or group in entries for entries in lists)
+    ]
+    return frozenset(allowed) - _denied(syscalls.deny, catalogue)
+
+
+def variants(name: str) -> frozenset[str]:
+    """Return a call's name and those of all calls that do the same."""
+    return frozenset({name}).union(*(family for family in FAMILIES if name in family))
+
+
+def _follows(parts: Parts, catalogue: Mapping[str, str]) -> tuple[str, ...]:
+    """List the calls that a policy's tables of files and ports come to."""
+    groups = set(ALWAYS)
+    if parts.filesystem.grants:
+        groups |= WITH_FILES
+    if parts.network.connect or parts.network.listen:
+        groups |= WITH_NETWORK
+    calls = {name for name, group in catalogue.items() if group in groups}
+    return tuple(sorted((calls | OWN) - ONLY_NAMED))
+
+
+def _denied(entries: Iterable[str], catalogue: Mapping[str, str]) -> set[str]:
+    denied: set[str] = set()
+    for entry in entries:
+        if entry.startswith("@"):
+            members = (name for name, group in catalogue.items() if group == entry)
+            denied |= frozenset().union(*map(variants, members)) - ESSENTIAL
+        else:
+            denied |= variants(entry)
+    return denied
+
+
+def _unknown(parts: Parts, catalogue: Mapping[str, str]) -> Iterator[Problem]:
+    syscalls = parts.syscalls
+    known = {*catalogue, *catalogue.values()}
+    # A variant that is not served may well be what the author knows the call by.
+    deniable = known.union(*FAMILIES)
+    for key, entries, there in (
+        ("allow", syscalls.allow or (), known),
+        *(("within", entries, known) for entries in syscalls.within),
+        ("deny", syscalls.deny, deniable),
+    ):
+        for entry in entries:
+            if entry not in there:
+                yield Problem(parts.source, f"syscalls.{key}", _message(entry, known))
+
+
+def _message(entry: str, known: set[str]) -> str:
+    group = entry.startswith("@")
+    alike = [name for name in sorted(known) if name.startswith("@") == group]
+    near = sorted(variants(entry) & known) or difflib.get_close_matches(entry, alike)
+    if near:
+        hint = f"did you mean {' or '.join(map(repr, near))}?"
+    elif group:
+        hint = f"there are {', '.join(alike)}"
+    else:
+        hint = "what is not served is never granted, so remove it"
+    return f"{entry!r} is no {'group' if group else 'call'} of this version: {hint}"
