@@ -91,6 +91,8 @@ class Grants:
 
     def __init__(self) -> None:
         self.preopens: dict[str, Preopen] = {}
+        self.added: list[Preopen] = []
+        """Those of the preopens that the caller granted, on top of the policy."""
         self.env: dict[str, str] = {}
         self.wall_time: float | None = None
         self.memory: int | None = None
@@ -119,6 +121,7 @@ class Grants:
         if not guest or "\0" in guest:
             raise PolicyError(f"directory name {guest!r}: it must not be empty, nor hold a NUL")
         self.preopens[guest] = Preopen(guest, host, read_only=read_only)
+        self.added.append(self.preopens[guest])
 
     def add_env(self, env: Mapping[str, str]) -> None:
         for name, value in env.items():

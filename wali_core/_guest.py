@@ -15,7 +15,7 @@ from wali_core._monitor import Guard
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from typing import Any, Final, Self
 
     from wali_core._abi import Shim
@@ -253,7 +253,9 @@ class Guest:
         # Python's monotonic clock is CLOCK_MONOTONIC, the one that the core compares with.
         self._context.deadline = bridge.NO_DEADLINE if deadline is None else int(deadline * 1e9)
         self._seconds = seconds or 0.0
-        guard = Guard(self._engine, self._address, deadline, self._captures)
+        guard = Guard(
+            self._engine, self._address, deadline, self._captures, self._deadline_action()
+        )
         with guard:
             return self._invoke(function, args)
 
@@ -261,6 +263,10 @@ class Guest:
     def write_refused(self) -> bool:
         """Has it tried to write through a grant that is read-only?"""
         return self._context.refused_write != 0
+
+    def _deadline_action(self) -> Callable[[], None] | None:
+        """What must happen at the deadline besides: nothing, where every wait sees it."""
+        return None
 
     def close(self) -> None:
         """End the guest: its memory and every descriptor that it holds.  Again does nothing."""

@@ -15,6 +15,7 @@ from _thread import allocate_lock, get_ident, start_new_thread
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
     from types import TracebackType
     from typing import Self
 
@@ -59,8 +60,19 @@ class Capture:
         return bytes(self._data)
 
 
+def collect(captures: Iterable[Capture], ready: set[int]) -> None:
+    """Read from those captures whose read end is ready."""
+    for capture in captures:
+        if capture.read_end in ready:
+            capture.drain()
+
+
 class Guard:
-    """Around a call into a guest: brings it to an end at its deadline, or at Ctrl-C."""
+    """Around a call into a guest: brings it to an end at its deadline, or at Ctrl-C.
+
+    ``on_deadline`` is called by the monitor's thread when the deadline has come and the guest may
+    not see it by itself, waiting in the kernel as a WALI program can.
+    """
 
     def __init__(
         self,
@@ -68,11 +80,13 @@ class Guard:
         context: int,
         deadline: float | None,
         captures: tuple[Capture, ...] = (),
+        on_deadline: Callable[[], None] | None = None,
     ) -> None:
         self.engine = engine
         self.context = context
         self.deadline = deadline
         self.captures = captures
+        self.on_deadline = on_deadline
         self.interrupted = False
         self._takes_signals = False
 
@@ -199,12 +213,12 @@ class _Monitor:
     def _attend(self, ready: set[int]) -> None:
         now = time.monotonic()
         for guard in self._guards:
-            for capture in guard.captures:
-                if capture.read_end in ready:
-                    capture.drain()
+            collect(guard.captures, ready)
             if guard.deadline is not None and guard.deadline <= now:
                 guard.deadline = None
                 guard.engine.increment_epoch()
+                if guard.on_deadline:
+                    guard.on_deadline()
 
     def forget(self) -> None:
         """In a forked child there is no such thread, and nothing to look after."""

@@ -13,7 +13,7 @@ from ctypes import byref, c_uint32
 
 from wali_core import _bridge as bridge
 from wali_core._bridge import W
-from wali_core._errors import ModuleError
+from wali_core._errors import GuestTrap, ModuleError
 from wali_core._guest import Guest
 from wali_core._link import ProgramLink
 from wali_core._memory import WASM_PAGE, AddressSpace, LinearMemory, SharedMemory
@@ -39,6 +39,9 @@ NOT_SHARED: Final = (
     "SYS_wait4",
 )
 _ENOSYS: Final = 38
+
+TIMED_OUT: Final = 124
+"""The status of a process that was out of time, as timeout(1) gives it."""
 
 
 def _unsigned(value: int) -> int:
@@ -86,8 +89,8 @@ class Program(Guest):
         path = b"/proc/self/fd/%d" % self._environment
         self._engine.core.program_environment(self._address, path)
 
-    def start_wali(self, gate: Mapping[str, int], memory_limit: int | None) -> ProgramLink:
-        """Make the memory, resolve the imports and instantiate.  Nothing has run yet but start code."""
+    def resolve(self, gate: Mapping[str, int], memory_limit: int | None) -> ProgramLink:
+        """Make the memory and resolve the imports.  Nothing of the program has run yet."""
         held = dict(gate)
         if not self._own_process:
             held |= dict.fromkeys(NOT_SHARED, _ENOSYS)
@@ -96,13 +99,16 @@ class Program(Guest):
             self._module, held, store=self._store, memory=extern, host_calls=self._host_calls()
         )
         self._links.append(link)
+        return link
+
+    def start_program(self, link: ProgramLink) -> None:
+        """Instantiate: the program's start function runs, which initialises its memory."""
         instance, trap = bridge.Instance(), ctypes.c_void_p()
         error = W["wasmtime_instance_pre_instantiate"](
             link.pre, self._store, byref(instance), byref(trap)
         )
         self._finish_call(error, trap.value)
         self._instance = instance
-        return link
 
     def _make_memory(self, limit: int | None) -> bridge.Extern | None:
         """The memory that the prepared module imports; None where it has none."""
@@ -203,9 +209,21 @@ class Program(Guest):
             return -(error.errno or _ENOSYS)
 
     def _longjmp(self, _buffer: int, _value: int) -> int:
-        raise ModuleError(
+        raise GuestTrap(
             f"{self._module.origin}: the program called longjmp, which this version does not serve"
         )
+
+    def _deadline_action(self) -> Callable[[], None] | None:
+        """In a process of its own it may wait in the kernel, where only its end helps."""
+        if not self._own_process:
+            return None
+        message = f"wali: the guest was stopped after its {self._seconds:g} s\n".encode()
+
+        def end() -> None:
+            os.write(2, message)
+            os._exit(TIMED_OUT)
+
+        return end
 
     def _stopped(self) -> BaseException | None:
         failures = (link.failure for link in self._links)

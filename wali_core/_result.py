@@ -10,7 +10,9 @@ from wali_core._errors import GuestError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from resource import struct_rusage
 
+    from wali_core._runtime import Ending
     from wali_core._stdio import Streams
 
 
@@ -35,6 +37,8 @@ class CompletedGuest:
     returncode: int
     stdout: bytes | None = None
     stderr: bytes | None = None
+    usage: struct_rusage | None = None
+    """What a program with a process of its own has used (getrusage(2)), else None."""
 
     def check_returncode(self) -> None:
         """Raise ``GuestFailed`` unless the status is 0."""
@@ -43,13 +47,13 @@ class CompletedGuest:
 
 
 def completed(
-    run: Callable[[], int], module: str, args: Sequence[str | bytes], streams: Streams
+    run: Callable[[], Ending], module: str, args: Sequence[str | bytes], streams: Streams
 ) -> CompletedGuest:
     """The result of ``run``, with what the streams captured; errors get that too."""
     try:
-        status = run()
+        ending = run()
     except GuestError as error:
         error.stdout, error.stderr = streams.finish()
         raise
     stdout, stderr = streams.finish()
-    return CompletedGuest(module, tuple(args), status, stdout, stderr)
+    return CompletedGuest(module, tuple(args), ending.status, stdout, stderr, ending.usage)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from _thread import allocate_lock
+from functools import partial
 
 from wali_core import _abi, _bridge
 from wali_core._cache import Cache
@@ -18,10 +19,12 @@ from wali_core._stdio import Streams
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+    from resource import struct_rusage
     from typing import Final, Self
 
     from capabilities import Policy
     from wali_core._grants import Dirs
+    from wali_core._program import Program
     from wali_core._result import CompletedGuest
     from wali_core._stdio import Input, Output
 
@@ -39,9 +42,12 @@ _LOADED: Final = 64  # modules that a runtime keeps at hand
 class Ending:
     """How a program ended."""
 
-    def __init__(self, status: int, *, write_refused: bool) -> None:
+    def __init__(
+        self, status: int, *, write_refused: bool = False, usage: struct_rusage | None = None
+    ) -> None:
         self.status = status
         self.write_refused = write_refused
+        self.usage = usage
 
 
 class Runtime:
@@ -64,13 +70,16 @@ class Runtime:
         cache: bool | str | os.PathLike[str] = True,
         core: _bridge.Core | None = None,
         on_compile: Callable[[str, int], None] | None = None,
+        on_missing: Callable[[list[str]], None] | None = None,
         stack: int = DEFAULT_STACK,
     ) -> None:
         self._policy = _policy(policy)
         self._allow_all = allow_all
         self._cache = None if cache is False else Cache(None if cache is True else os.fspath(cache))
         self.engine = Engine(core or _bridge.core, stack)
+        self._cache_choice = cache
         self._on_compile = on_compile
+        self._on_missing = on_missing
         self._lock = allocate_lock()
         self._modules: dict[str, Module] = {}
         self._links: dict[str, tuple[_abi.Shim, ShimLink]] = {}
@@ -144,6 +153,7 @@ class Runtime:
         env: Mapping[str, str] | None = None,
         dirs: Dirs | None = None,
         stdio: Sequence[int] = (0, 1, 2),
+        isolation: str = PROCESS,
     ) -> Guest:
         """A guest of this runtime, ready to be called.
 
@@ -154,8 +164,16 @@ class Runtime:
 
         Raises ``ModuleError``, ``PolicyError``, and what the module's start function raises.
         """
-        loaded = self.load(module)
-        return self._instantiate(loaded, self.grants(env, dirs), args, argv0, stdio)
+        loaded = self.load(module, isolation=isolation)
+        grants = self.grants(env, dirs)
+        if _abi.interface_of(loaded) != _abi.WALI:
+            return self._instantiate(loaded, grants, args, argv0, stdio)
+        if isolation != SHARED:
+            raise ModuleError(
+                f"{loaded.origin}: a WALI program, which has a process of its own: use run_sync, "
+                f"or isolation={SHARED!r} if you trust it with this one"
+            )
+        return self._start_program(loaded, grants, args, argv0, stdio, isolation)
 
     def _instantiate(
         self,
@@ -166,14 +184,7 @@ class Runtime:
         stdio: Sequence[int],
     ) -> Guest:
         interface = _abi.interface_of(module)
-        if interface == _abi.WALI:
-            raise ModuleError(
-                f"{module.origin}: a WALI program: this version runs WASI programs only"
-            )
-        argv = encoded((argv0 if argv0 is not None else module.origin, *args), "argument")
-        environ = encoded(
-            (f"{name}={value}" for name, value in grants.env.items()), "environment variable"
-        )
+        argv, environ = _command_line(module, grants, args, argv0)
         guest = Guest(self.engine, module)
         try:
             guest.open_store()
@@ -190,6 +201,40 @@ class Runtime:
             raise
         guest.limit_time(grants.wall_time)
         return guest
+
+    def _start_program(
+        self,
+        module: Module,
+        grants: Grants,
+        args: Sequence[str | bytes],
+        argv0: str | bytes | None,
+        stdio: Sequence[int],
+        isolation: str,
+    ) -> Program:
+        """A WALI program in this process, which is its own or, if it is trusted, shared."""
+        from wali_core._confine import confine, unconfined
+        from wali_core._program import Program
+
+        free = self._allow_all or isolation == SHARED
+        confinement = (
+            unconfined() if free else confine(self._policy, grants.added, self.engine.core)
+        )
+        argv, environ = _command_line(module, grants, args, argv0)
+        program = Program(self.engine, module, own_process=isolation == PROCESS)
+        try:
+            program.open_store()
+            program.place_stdio(stdio)
+            program.set_arguments(argv, environ, confinement.network)
+            link = program.resolve(confinement.gate, grants.memory)
+            if self._on_missing and link.missing:
+                self._on_missing(link.missing)
+            confinement.commit()
+            program.start_program(link)
+        except BaseException:
+            program.close()
+            raise
+        program.limit_time(grants.wall_time)
+        return program
 
     def grants(
         self,
@@ -227,15 +272,19 @@ class Runtime:
         output_limit: int = OUTPUT_LIMIT,
         timeout: float | None = None,
         memory: int | None = None,
+        isolation: str = PROCESS,
     ) -> CompletedGuest:
-        """Run a program (a module with ``_start``) to its end in this thread.
+        """Run a program (a module with ``_start``) to its end.
+
+        A WASI program runs in this thread.  A WALI program gets a process of its own, confined by
+        the policy; ``isolation="shared"`` runs a *trusted* one in this thread instead, without
+        file mappings, protections, fork, exec, signals and threads.
 
         ``stdin`` is bytes, a descriptor, an open file, ``subprocess.DEVNULL`` or None, which
         inherits; ``stdout`` and ``stderr`` likewise without bytes.  ``capture_output`` collects
         both, each up to ``output_limit`` bytes; a guest that writes more is ended (``GuestError``).
-         ``timeout`` is in seconds, from now on, also for a guest that waits in a call; ``memory``
-         is in bytes.  Both
-        only narrow what the policy says.
+        ``timeout`` is in seconds, from now on, also for a guest that waits in a call; ``memory`` is
+        in bytes.  Both only narrow what the policy says.
 
         An exit status is a result, not an exception.  Raises ``ModuleError``, ``PolicyError``,
         ``GuestTrap``, ``GuestTimeout`` and, at Ctrl-C, ``KeyboardInterrupt``; a ``GuestError``
@@ -244,16 +293,21 @@ class Runtime:
         from wali_core._result import completed
 
         deadline = None if timeout is None else time.monotonic() + timeout
-        loaded = self.load(module)
+        loaded = self.load(module, isolation=isolation)
         grants = self.grants(env, dirs, wall_time=timeout, memory=memory)
         streams = Streams(stdin, stdout, stderr, capture=capture_output, limit=output_limit)
+        in_child = isolation == PROCESS and _abi.interface_of(loaded) == _abi.WALI
+
+        def run() -> Ending:
+            if not in_child:
+                return self.execute(loaded, grants, args, argv0, streams, deadline, isolation)
+            from wali_core._process import Job, run_job
+
+            job = Job(_source(module), self._policy, self._allow_all, self._cache_choice, grants)
+            return run_job(job, args, argv0, streams, deadline)
+
         try:
-            return completed(
-                lambda: self.execute(loaded, grants, args, argv0, streams, deadline).status,
-                loaded.origin,
-                args,
-                streams,
-            )
+            return completed(run, loaded.origin, args, streams)
         finally:
             streams.close()
 
@@ -265,9 +319,13 @@ class Runtime:
         argv0: str | bytes | None,
         streams: Streams,
         deadline: float | None,
+        isolation: str = PROCESS,
     ) -> Ending:
-        """Run a program; for the command line, which has its own way to say how it went."""
-        with self._instantiate(module, grants, args, argv0, streams.host) as guest:
+        """Run a program in this process; the command line's process is the program's own."""
+        start = self._instantiate
+        if _abi.interface_of(module) == _abi.WALI:
+            start = partial(self._start_program, isolation=isolation)
+        with start(module, grants, args, argv0, streams.host) as guest:
             guest.watch_output(streams.captures)
             if not guest.exports("_start"):
                 raise ModuleError(
@@ -304,6 +362,22 @@ class Runtime:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _command_line(
+    module: Module, grants: Grants, args: Sequence[str | bytes], argv0: str | bytes | None
+) -> tuple[list[bytes], list[bytes]]:
+    """What a program is told: its arguments, its name first, and its environment."""
+    argv = encoded((argv0 if argv0 is not None else module.origin, *args), "argument")
+    pairs = (f"{name}={value}" for name, value in grants.env.items())
+    return argv, encoded(pairs, "environment variable")
+
+
+def _source(module: ModuleSource) -> str | bytes:
+    """What another process can load again."""
+    if isinstance(module, Module):
+        return module.origin
+    return module if isinstance(module, bytes) else os.path.abspath(os.fspath(module))
 
 
 def _policy(policy: Policy | str | os.PathLike[str] | None) -> Policy | None:

@@ -26,6 +26,7 @@ Options of run, before FILE (everything after it is the program's):
   --timeout TIME                end the program after 2s, 500ms, 1.5m; with status 124
   --memory SIZE                 the most memory that it may have: 64M, 1G
   --argv0 NAME                  what the program sees as its own name
+  --warn-missing                name the system calls that a WALI program imports and nobody serves
   --no-cache                    neither read nor write compiled modules
 
 The status is the program's own; 124: time-out; 126: refused, or not runnable; 127: not found;
@@ -47,6 +48,7 @@ _RUN_OPTIONS: Final = {
     "memory": VALUE,
     "argv0": VALUE,
     "no-cache": SWITCH,
+    "warn-missing": SWITCH,
     "help": SWITCH,
 }
 
@@ -149,6 +151,8 @@ def _run(words: Sequence[str]) -> int:
         allow_all="allow-all" in options,
         cache="no-cache" not in options,
         on_compile=_tell_compiling if sys.stderr.isatty() else None,
+        on_missing=_tell_missing if "warn-missing" in options else None,
+        stack=_stack(),
     )
     module = runtime.load(path)
     grants = runtime.grants(
@@ -210,6 +214,22 @@ def _tell_compiling(origin: str, size: int) -> None:
     if size > _SLOW_TO_COMPILE:
         sys.stderr.write(f"wali: compiling {origin} ({size / 1e6:.1f} MB), once\n")
         sys.stderr.flush()
+
+
+def _tell_missing(names: list[str]) -> None:
+    sys.stderr.write(f"wali: these calls answer ENOSYS: {', '.join(names)}\n")
+    sys.stderr.flush()
+
+
+def _stack() -> int:
+    """How much of the main thread's stack a program may use: 2 MiB of the usual 8."""
+    from resource import RLIMIT_STACK, getrlimit
+
+    size = getrlimit(RLIMIT_STACK)[0]
+    return _LARGE_STACK if size < 0 or size >= 4 * _LARGE_STACK else _LARGE_STACK // 4
+
+
+_LARGE_STACK: Final = 2 << 20
 
 
 # --- the rest -------------------------------------------------------------------------------------

@@ -1,0 +1,63 @@
+"""The process of a WALI program, started by ``_process``: does the job and is gone."""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import pickle
+import signal
+from typing import TYPE_CHECKING, NoReturn
+
+from wali_core._errors import WaliError
+from wali_core._runtime import Runtime
+from wali_core._stdio import Streams
+
+if TYPE_CHECKING:
+    from wali_core._process import Order
+
+_PR_SET_PDEATHSIG = 1
+_TRAPPED = 128 + 6
+OWN_STACK = 2 << 20
+
+
+def main(orders: int, answers: int) -> NoReturn:
+    """Read the order from a descriptor, run it, and answer with an error where there is one."""
+    with open(orders, "rb") as file:
+        order: Order = pickle.load(file)  # noqa: S301 - the parent's own words
+    os.set_inheritable(answers, False)
+    _die_with(order.parent)
+    status = _TRAPPED
+    try:
+        status = _run(order)
+    except (WaliError, OSError) as error:
+        os.write(answers, _described(error))
+    os._exit(status & 0xFF)
+
+
+def _described(error: Exception) -> bytes:
+    """An error for the parent.  Plain text: the program may have had its hands on this process."""
+    words = {
+        "kind": type(error).__name__,
+        "message": error.strerror if isinstance(error, OSError) else str(error),
+        "errno": getattr(error, "errno", None),
+        "filename": str(getattr(error, "filename", None) or ""),
+        "frames": getattr(error, "frames", ()),
+    }
+    return json.dumps(words).encode()
+
+
+def _die_with(parent: int) -> None:
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != parent:
+        os._exit(1)  # it was gone before the kernel was told
+
+
+def _run(order: Order) -> int:
+    job = order.job
+    runtime = Runtime(policy=job.policy, allow_all=job.allow_all, cache=job.cache, stack=OWN_STACK)
+    module = runtime.load(job.module)
+    streams = Streams(None, None, None, capture=False, limit=0)
+    for number in (signal.SIGINT, signal.SIGPIPE):
+        signal.signal(number, signal.SIG_DFL)
+    return runtime.execute(module, job.grants, order.args, order.argv0, streams, None).status
