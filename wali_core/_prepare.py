@@ -1,0 +1,538 @@
+"""Small changes to a module before it is compiled: passes over its decoded sections.
+
+WALI binaries define their memory and keep their function table to themselves, but threads need one
+memory for several instances, and signals a table to look handlers up in.  ``prepare`` imports the
+one and exports the other.  The engine validates what comes out, so nothing here is trusted; what it
+must not do is change the meaning of a valid module, or do worse to an invalid one than refuse it.
+Sections that no pass touches are copied as they stand, whatever is in them.
+
+"§" is a section of the WebAssembly core specification, release 3.0.
+"""
+
+from __future__ import annotations
+
+from wali_core._errors import ModuleError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Final, TypeVar
+
+    _Entry = TypeVar("_Entry")
+
+MEMORY_IMPORT: Final = (b"wali", b"memory")
+"""How a prepared module imports the memory that it defined."""
+
+TABLE_EXPORT: Final = "__wali_table"
+"""The name under which a prepared module exports table 0."""
+
+PREAMBLE: Final = b"\0asm\1\0\0\0"
+
+# Sections (§5.5.2), in the order in which they must come.
+CUSTOM: Final = 0
+TYPE, IMPORT, FUNCTION, TABLE, MEMORY, TAG, GLOBAL = 1, 2, 3, 4, 5, 13, 6
+EXPORT, START, ELEMENT, DATA_COUNT, CODE, DATA = 7, 8, 9, 12, 10, 11
+_ORDER: Final = (
+    *(TYPE, IMPORT, FUNCTION, TABLE, MEMORY, TAG, GLOBAL),
+    *(EXPORT, START, ELEMENT, DATA_COUNT, CODE, DATA),
+)
+_RANK: Final = {identifier: rank for rank, identifier in enumerate(_ORDER, 1)}
+
+# What an import or an export is (§5.4.1).
+EXTERN_FUNC, EXTERN_TABLE, EXTERN_MEMORY, EXTERN_GLOBAL, EXTERN_TAG = range(5)
+
+# Flags of limits (§5.3.10; "shared" is of the threads proposal).
+_HAS_MAXIMUM, _SHARED, _IS_64 = 1, 2, 4
+_KNOWN_FLAGS: Final = 7
+_MOST_PAGES: Final = 1 << 16
+
+# Value types of one byte (§5.3.1, 5.3.2, 5.3.4), and the prefixes of typed references.
+_SHORT_TYPES: Final = frozenset(
+    b"\x7f\x7e\x7d\x7c\x7b\x74\x73\x72\x71\x70\x6f\x6e\x6d\x6c\x6b\x6a\x69"
+)
+_REFERENCES: Final = frozenset(b"\x63\x64")
+_FUNCTION_TYPE: Final = 0x60
+_FILLED_TABLE: Final = 0x40
+
+# Constant expressions (§5.4).
+_END, _GLOBAL_GET, _REF_NULL, _REF_FUNC = 0x0B, 0x23, 0xD0, 0xD2
+_I32_CONST, _I64_CONST, _F32_CONST, _F64_CONST = 0x41, 0x42, 0x43, 0x44
+_SIGNED_BITS: Final = {_I32_CONST: 32, _I64_CONST: 64, _REF_NULL: 33}
+_FLOAT_BYTES: Final = {_F32_CONST: 4, _F64_CONST: 8}
+_ARITHMETIC: Final = frozenset(b"\x6a\x6b\x6c\x7c\x7d\x7e")  # add, sub, mul of i32 and of i64
+_VECTOR: Final = 0xFD
+_V128_CONST: Final = 12
+
+_MORE: Final = 0x80  # in a byte of LEB128: another follows
+# wasmtime's own limit for every kind of entry.
+_MOST_ENTRIES: Final = 1_000_000
+# Compilers write about 30; without a limit a file of empty ones would become as many objects.
+_MOST_SECTIONS: Final = 10_000
+
+
+class Reader:
+    """Reads a section from front to back.  Whatever is wrong there is a ``ModuleError``."""
+
+    __slots__ = ("at", "base", "data", "origin")
+
+    def __init__(self, data: bytes | memoryview, origin: str, base: int = 0) -> None:
+        self.data, self.origin, self.base = data, origin, base
+        self.at = 0
+
+    def error(self, what: str, at: int | None = None) -> ModuleError:
+        """What is wrong, with its place in the file."""
+        place = self.base + (self.at if at is None else at)
+        return ModuleError(f"{self.origin}: byte {place}: {what}")
+
+    @property
+    def left(self) -> int:
+        """How many bytes were not read yet."""
+        return len(self.data) - self.at
+
+    def byte(self) -> int:
+        """One byte."""
+        if self.at >= len(self.data):
+            raise self.error("the file or a section of it ends too early")
+        self.at += 1
+        return self.data[self.at - 1]
+
+    def take(self, size: int) -> bytes | memoryview:
+        """So many bytes, not copied out of a section of the file."""
+        if size > self.left:
+            raise self.error(f"{size} bytes should follow, but {self.left} do")
+        self.at += size
+        return self.data[self.at - size : self.at]
+
+    def number(self, bits: int = 32) -> int:
+        """An unsigned number in LEB128 (§5.2.2); more bytes than needed are allowed, to a limit."""
+        start = self.at
+        value = shift = 0
+        while True:
+            byte = self.byte()
+            value |= (byte & ~_MORE) << shift
+            shift += 7
+            if byte < _MORE:
+                break
+            if shift >= bits:
+                raise self.error(f"a number takes more bytes than {bits} bits need", start)
+        if value >> bits:
+            raise self.error(f"a number does not fit {bits} bits", start)
+        return value
+
+    def skip_signed(self, bits: int) -> None:
+        """A signed number in LEB128, of which only the length matters here."""
+        start = self.at
+        while self.byte() & _MORE:
+            if (self.at - start) * 7 >= bits:
+                raise self.error(f"a number takes more bytes than {bits} bits need", start)
+
+    def name(self) -> bytes:
+        """A name (§5.2.4).  Whether it is UTF-8 is the engine's business."""
+        return bytes(self.take(self.number()))
+
+    def count(self) -> int:
+        """The number of entries of a vector (§5.1.3), of at least one byte each."""
+        start = self.at
+        count = self.number()
+        if count > self.left:
+            raise self.error(f"{count} entries in {self.left} bytes", start)
+        if count > _MOST_ENTRIES:
+            raise self.error(f"{count} entries, more than wasmtime's {_MOST_ENTRIES}", start)
+        return count
+
+    def vector(self, entry: Callable[[Reader], _Entry]) -> list[_Entry]:
+        """A vector (§5.1.3)."""
+        return [entry(self) for _ in range(self.count())]
+
+    def skip_type(self) -> None:
+        """A value type or reference type (§5.3.4)."""
+        byte = self.byte()
+        if byte in _REFERENCES:
+            self.skip_signed(33)
+        elif byte not in _SHORT_TYPES:
+            raise self.error(f"an unknown value type, {byte:#04x}", self.at - 1)
+
+    def type_bytes(self) -> bytes:
+        """A value type as it stands in the file."""
+        start = self.at
+        self.skip_type()
+        return bytes(self.data[start : self.at])
+
+    def limits(self) -> tuple[int, int, int | None]:
+        """Flags, minimum and maximum of a table or memory (§5.3.10), numbers of 64 bits in all."""
+        flags = self.byte()
+        if flags > _KNOWN_FLAGS:
+            raise self.error(f"unknown flags of limits, {flags:#04x}", self.at - 1)
+        return flags, self.number(64), self.number(64) if flags & _HAS_MAXIMUM else None
+
+    def skip_expression(self) -> None:
+        """A constant expression (§5.4.9), up to its end; those of the GC proposal are refused."""
+        while (opcode := self.byte()) != _END:
+            start = self.at - 1
+            if opcode in _SIGNED_BITS:
+                self.skip_signed(_SIGNED_BITS[opcode])
+            elif opcode in _FLOAT_BYTES:
+                self.take(_FLOAT_BYTES[opcode])
+            elif opcode in {_GLOBAL_GET, _REF_FUNC}:
+                self.number()
+            elif opcode == _VECTOR and self.number() == _V128_CONST:
+                self.take(16)
+            elif opcode not in _ARITHMETIC:
+                raise self.error(f"a constant expression with opcode {opcode:#04x}", start)
+
+
+# --- what sections hold ---------------------------------------------------------------------------
+
+
+class MemoryLimits:
+    """The type of a 32-bit memory: sizes in pages of 64 KiB, and whether threads may share it."""
+
+    __slots__ = ("maximum", "minimum", "shared")
+
+    def __init__(self, minimum: int, maximum: int | None, *, shared: bool) -> None:
+        self.minimum, self.maximum, self.shared = minimum, maximum, shared
+
+    def encode(self) -> bytes:
+        """The memory type (§5.3.11)."""
+        if self.maximum is None:
+            return b"\0" + leb128(self.minimum)
+        flags = _HAS_MAXIMUM | (_SHARED if self.shared else 0)
+        return bytes([flags]) + leb128(self.minimum) + leb128(self.maximum)
+
+    def __repr__(self) -> str:
+        shared = " shared" if self.shared else ""
+        return f"<MemoryLimits {self.minimum} to {self.maximum} pages{shared}>"
+
+
+def read_memory(reader: Reader) -> MemoryLimits:
+    """A memory type (§5.3.11) that ``wali`` can offer."""
+    start = reader.at
+    flags, minimum, maximum = reader.limits()
+    if flags & _IS_64:
+        raise reader.error("a 64-bit memory (memory64): build the module for wasm32", start)
+    if flags & _SHARED and maximum is None:
+        raise reader.error("a shared memory without a maximum", start)
+    if not minimum <= (_MOST_PAGES if maximum is None else maximum) <= _MOST_PAGES:
+        raise reader.error(f"a memory of {minimum} to {maximum} pages", start)
+    return MemoryLimits(minimum, maximum, shared=bool(flags & _SHARED))
+
+
+class FunctionType:
+    """A function type (§5.3.6): the bytes of each parameter and of each result, 0x7f for i32."""
+
+    __slots__ = ("parameters", "results")
+
+    def __init__(self, reader: Reader) -> None:
+        if (form := reader.byte()) != _FUNCTION_TYPE:
+            raise reader.error(f"a type that is no plain function's, {form:#04x}", reader.at - 1)
+        self.parameters = reader.vector(Reader.type_bytes)
+        self.results = reader.vector(Reader.type_bytes)
+
+
+class Import:
+    """An import (§5.5.5); its type lies at ``start`` to ``end`` in the section.
+
+    ``type_index`` is a function's, ``memory`` a memory's; others have neither.
+    """
+
+    __slots__ = ("end", "kind", "memory", "module", "name", "start", "type_index")
+
+    def __init__(self, reader: Reader) -> None:
+        self.module, self.name = reader.name(), reader.name()
+        self.kind = reader.byte()
+        self.start = reader.at
+        self.type_index: int | None = None
+        self.memory: MemoryLimits | None = None
+        self._read_type(reader)
+        self.end = reader.at
+
+    def _read_type(self, reader: Reader) -> None:
+        if self.kind == EXTERN_FUNC:
+            self.type_index = reader.number()
+        elif self.kind == EXTERN_TABLE:
+            reader.skip_type()
+            reader.limits()
+        elif self.kind == EXTERN_MEMORY:
+            self.memory = read_memory(reader)
+        elif self.kind == EXTERN_GLOBAL:
+            reader.skip_type()
+            reader.byte()
+        elif self.kind == EXTERN_TAG:
+            reader.byte()
+            reader.number()
+        else:
+            raise reader.error(f"an import of unknown kind {self.kind:#04x}", self.start - 1)
+
+
+class Export:
+    """An export (§5.5.10): what kind of thing, and which of those."""
+
+    __slots__ = ("index", "kind", "name")
+
+    def __init__(self, reader: Reader) -> None:
+        self.name = reader.name()
+        self.kind, self.index = reader.byte(), reader.number()
+
+
+class Table:
+    """A table that is defined here (§5.5.7): type of its elements, sizes, whether it is filled."""
+
+    __slots__ = ("element", "filled", "maximum", "minimum")
+
+    def __init__(self, reader: Reader) -> None:
+        self.filled = reader.left > 0 and reader.data[reader.at] == _FILLED_TABLE
+        if self.filled:
+            reader.take(2)
+        self.element = reader.type_bytes()
+        _, self.minimum, self.maximum = reader.limits()
+        if self.filled:
+            reader.skip_expression()
+
+
+class Global:
+    """A global that is defined here (§5.5.9)."""
+
+    __slots__ = ("mutable", "type")
+
+    def __init__(self, reader: Reader) -> None:
+        self.type = reader.type_bytes()
+        self.mutable = bool(reader.byte())
+        reader.skip_expression()
+
+
+def leb128(value: int) -> bytes:
+    """An unsigned number in as few bytes as possible (§5.2.2)."""
+    out = bytearray()
+    while value >= _MORE:
+        out.append(value % _MORE | _MORE)
+        value >>= 7
+    out.append(value)
+    return bytes(out)
+
+
+def encode_name(name: bytes) -> bytes:
+    """A name (§5.2.4)."""
+    return leb128(len(name)) + name
+
+
+# --- the module -----------------------------------------------------------------------------------
+
+
+class Section:
+    """A section (§5.5.2).  ``head`` is its id and size as they are, or shall be, in the file."""
+
+    __slots__ = ("at", "body", "head", "id")
+
+    def __init__(
+        self, identifier: int, head: bytes | memoryview, body: bytes | memoryview, at: int
+    ) -> None:
+        self.id, self.head, self.body, self.at = identifier, head, body, at
+
+    def replace(self, body: bytes) -> None:
+        """Give it another body."""
+        self.head, self.body = bytes([self.id]) + leb128(len(body)), body
+
+
+class Module:
+    """A decoded module: its sections in order; their entries, decoded when they are asked for."""
+
+    def __init__(self, data: bytes, origin: str) -> None:
+        self.origin = origin
+        self._data = data
+        self._changed = False
+        if data[:8] != PREAMBLE:
+            raise ModuleError(f"{origin}: byte 0: not the preamble of a core WebAssembly module")
+        self.sections = self._read_sections(Reader(memoryview(data), origin))
+
+    @staticmethod
+    def _read_sections(reader: Reader) -> list[Section]:
+        sections: list[Section] = []
+        last = 0
+        reader.at = len(PREAMBLE)
+        while reader.left:
+            start = reader.at
+            identifier = reader.byte()
+            rank = _RANK.get(identifier, 0)
+            if identifier != CUSTOM and rank <= last:
+                what = "a section out of order" if rank else "an unknown section"
+                raise reader.error(f"{what}, with id {identifier}", start)
+            if len(sections) == _MOST_SECTIONS:
+                raise reader.error(f"more than {_MOST_SECTIONS} sections", start)
+            last = rank or last
+            size = reader.number()
+            at = reader.at
+            body = reader.take(size)
+            sections.append(Section(identifier, reader.data[start:at], body, at))
+        return sections
+
+    def error(self, what: str, identifier: int) -> ModuleError:
+        """What is wrong, with the place of a section in the file."""
+        section = self.section(identifier)
+        return ModuleError(f"{self.origin}: byte {section.at if section else 0}: {what}")
+
+    # Looking
+
+    def section(self, identifier: int) -> Section | None:
+        """The section with an id other than ``CUSTOM``, if there is one."""
+        return next((section for section in self.sections if section.id == identifier), None)
+
+    def _reader(self, identifier: int) -> Reader:
+        section = self.section(identifier)
+        if section is None:
+            return Reader(b"\0", self.origin)  # no entries
+        return Reader(section.body, self.origin, section.at)
+
+    def count(self, identifier: int) -> int:
+        """How many entries a section has; an absent one has none."""
+        return self._reader(identifier).count()
+
+    def _entries(self, identifier: int, entry: Callable[[Reader], _Entry]) -> list[_Entry]:
+        reader = self._reader(identifier)
+        entries = reader.vector(entry)
+        if reader.left:
+            raise reader.error(f"{reader.left} more bytes after the last entry of a section")
+        return entries
+
+    def types(self) -> list[FunctionType]:
+        """The types, if all are functions' (§5.5.4)."""
+        return self._entries(TYPE, FunctionType)
+
+    def imports(self) -> list[Import]:
+        """The imports (§5.5.5)."""
+        return self._entries(IMPORT, Import)
+
+    def functions(self) -> list[int]:
+        """The index of the type of each function that is defined here (§5.5.6)."""
+        return self._entries(FUNCTION, Reader.number)
+
+    def tables(self) -> list[Table]:
+        """The tables that are defined here (§5.5.7)."""
+        return self._entries(TABLE, Table)
+
+    def memories(self) -> list[MemoryLimits]:
+        """The memories that are defined here (§5.5.8)."""
+        return self._entries(MEMORY, read_memory)
+
+    def globals(self) -> list[Global]:
+        """The globals that are defined here (§5.5.9)."""
+        return self._entries(GLOBAL, Global)
+
+    def exports(self) -> list[Export]:
+        """The exports (§5.5.10)."""
+        return self._entries(EXPORT, Export)
+
+    # Changing
+
+    def append(self, identifier: int, *entries: bytes) -> None:
+        """Add entries at the end of a section, which is made if it is not there."""
+        reader = self._reader(identifier)
+        count = reader.count() + len(entries)
+        body = b"".join((leb128(count), reader.take(reader.left), *entries))
+        section = self.section(identifier)
+        if section is None:
+            section = Section(identifier, b"", b"", 0)
+            self.sections.insert(self._place(identifier), section)
+        section.replace(body)
+        self._changed = True
+
+    def _place(self, identifier: int) -> int:
+        """Where a new section goes: behind its last predecessor, else before its first successor.
+
+        That leaves the custom sections where they are looked for: ``name`` behind the others,
+        ``dylink.0`` before them.
+        """
+        ranks = [_RANK.get(section.id, 0) for section in self.sections]
+        before = [i for i, rank in enumerate(ranks) if 0 < rank < _RANK[identifier]]
+        after = [i for i, rank in enumerate(ranks) if rank > _RANK[identifier]]
+        return before[-1] + 1 if before else after[0] if after else len(ranks)
+
+    def overwrite(self, identifier: int, start: int, end: int, piece: bytes) -> None:
+        """Put ``piece`` in the place of a part of a section."""
+        section = self.section(identifier)
+        assert section is not None
+        section.replace(b"".join((section.body[:start], piece, section.body[end:])))
+        self._changed = True
+
+    def remove(self, identifier: int) -> None:
+        """Drop a section."""
+        self.sections = [section for section in self.sections if section.id != identifier]
+        self._changed = True
+
+    def encode(self) -> bytes:
+        """The module as a file; the very bytes it was made of, if nothing was changed."""
+        if not self._changed:
+            return self._data
+        pieces: list[bytes | memoryview] = [PREAMBLE]
+        for section in self.sections:
+            pieces += (section.head, section.body)
+        return b"".join(pieces)
+
+
+# --- the passes -----------------------------------------------------------------------------------
+
+
+class Prepared:
+    """A prepared module: the file, the type of its memory, and whether it has a table 0."""
+
+    __slots__ = ("data", "has_table", "memory")
+
+    def __init__(self, data: bytes, memory: MemoryLimits | None, *, has_table: bool) -> None:
+        self.data, self.memory, self.has_table = data, memory, has_table
+
+
+def is_program(data: bytes, origin: str) -> bool:
+    """Does the module import anything from ``wali``?  Raises ``ModuleError``."""
+    return any(item.module == b"wali" for item in Module(data, origin).imports())
+
+
+def prepare(data: bytes, origin: str, *, unshare: bool = False) -> Prepared:
+    """Import the memory of a core module and export its table; other modules stay as they are.
+
+    ``unshare`` makes a shared memory a plain one: atomic instructions work on those too, except
+    that nothing can wait on them.  ``origin`` names the module in errors.  Raises ``ModuleError``.
+    """
+    module = Module(data, origin)
+    memory = _import_memory(module, unshare=unshare)
+    has_table = _export_table(module)
+    return Prepared(module.encode(), memory, has_table=has_table)
+
+
+def _import_memory(module: Module, *, unshare: bool) -> MemoryLimits | None:
+    """Import the memory that is defined here, as ``MEMORY_IMPORT``.
+
+    Memories are counted apart from all else that can be imported, and imported ones before others:
+    the only memory keeps its index, 0, and so does everything else.
+    """
+    imported = [item for item in module.imports() if item.kind == EXTERN_MEMORY]
+    defined = module.memories()
+    if len(imported) + len(defined) > 1:
+        count = len(imported) + len(defined)
+        raise module.error(
+            f"{count} memories; a module may have one", MEMORY if defined else IMPORT
+        )
+    memory = defined[0] if defined else imported[0].memory if imported else None
+    if memory is None:
+        return None
+    was_shared, memory.shared = memory.shared, memory.shared and not unshare
+    if defined:
+        names = b"".join(map(encode_name, MEMORY_IMPORT))
+        module.append(IMPORT, names + bytes([EXTERN_MEMORY]) + memory.encode())
+        module.remove(MEMORY)
+    elif was_shared != memory.shared:
+        module.overwrite(IMPORT, imported[0].start, imported[0].end, memory.encode())
+    return memory
+
+
+def _export_table(module: Module) -> bool:
+    """Export table 0 as ``TABLE_EXPORT``; False where there is none."""
+    imported = any(item.kind == EXTERN_TABLE for item in module.imports())
+    has_table = imported or module.count(TABLE) > 0
+    name = TABLE_EXPORT.encode()
+    for export in module.exports():
+        if export.name == name:
+            if (export.kind, export.index) != (EXTERN_TABLE, 0):
+                raise module.error(f"exports something else than table 0 as {TABLE_EXPORT}", EXPORT)
+            return has_table
+    if has_table:
+        module.append(EXPORT, encode_name(name) + bytes([EXTERN_TABLE, 0]))
+    return has_table
