@@ -148,6 +148,12 @@ def test_wrong_type_does_not_link(runtime: Runtime, module: str, name: str, wron
         link(runtime, text)
 
 
+def test_call_without_arguments_needs_its_result(runtime: Runtime) -> None:
+    """The result is written to where the arguments were: without either, it would go astray."""
+    with pytest.raises(ModuleError, match="with another type than"):
+        link(runtime, function("wali", "SYS_sched_yield", "", ""))
+
+
 @pytest.mark.parametrize(
     "text",
     [
