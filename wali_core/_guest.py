@@ -147,8 +147,10 @@ class Guest:
         if memory is None or memory.kind != bridge.EXTERN_MEMORY:
             raise ModuleError(f"{link.module.origin}: a shim must export its memory")
         self._engine.core.context_bind(self._address, 0, self._store, byref(memory.of.memory), 0)
-        pointer = self._call_shim("wasi_allocate", len(configuration))
-        address = pointer & 0xFFFFFFFF
+        address = self._call_shim("wasi_allocate", len(configuration)) & 0xFFFFFFFF
+        if address == 0:
+            size = len(configuration)
+            raise ModuleError(f"{link.module.origin}: no memory for {size} bytes of configuration")
         Memory(self, memory.of.memory).write(address, configuration)
         if status := self._call_shim("wasi_configure", address, len(configuration)):
             raise ModuleError(
@@ -262,7 +264,11 @@ class Guest:
     @property
     def write_refused(self) -> bool:
         """Has it tried to write through a grant that is read-only?"""
-        return self._context.refused_write != 0
+        if self._context.refused_write or self._shim_instance is None or self._store is None:
+            return self._context.refused_write != 0
+        if self._export(self._shim_instance, "wasi_refused_writes") is None:
+            return False
+        return self._call_shim("wasi_refused_writes") != 0
 
     def _deadline_action(self) -> Callable[[], None] | None:
         """What must happen at the deadline besides: nothing, where every wait sees it."""

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import attrs
 
+from wali_core._ending import Ending
 from wali_core._errors import (
     GuestError,
     GuestTimeout,
@@ -25,7 +26,6 @@ from wali_core._errors import (
     WaliError,
 )
 from wali_core._monitor import collect
-from wali_core._runtime import Ending
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

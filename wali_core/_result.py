@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from resource import struct_rusage
 
-    from wali_core._runtime import Ending
+    from wali_core._ending import Ending
     from wali_core._stdio import Streams
 
 

@@ -9,6 +9,7 @@ from functools import partial
 
 from wali_core import _abi, _bridge
 from wali_core._cache import Cache
+from wali_core._ending import Ending
 from wali_core._engine import DEFAULT_STACK, Engine, Module
 from wali_core._errors import GuestExit, GuestTimeout, ModuleError, PolicyError, UseError
 from wali_core._grants import Grants, encoded
@@ -19,7 +20,6 @@ from wali_core._stdio import Streams
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
-    from resource import struct_rusage
     from typing import Final, Self
 
     from capabilities import Policy
@@ -37,17 +37,6 @@ OUTPUT_LIMIT: Final = 64 << 20
 """How many bytes ``capture_output`` keeps of each stream, where nothing is said."""
 
 _LOADED: Final = 64  # modules that a runtime keeps at hand
-
-
-class Ending:
-    """How a program ended."""
-
-    def __init__(
-        self, status: int, *, write_refused: bool = False, usage: struct_rusage | None = None
-    ) -> None:
-        self.status = status
-        self.write_refused = write_refused
-        self.usage = usage
 
 
 class Runtime:

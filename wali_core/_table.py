@@ -140,7 +140,7 @@ CALLS: Final = (
     Call("getpeername",     52,  205, "fd ptr ptr",                   "@network-io",  "body"),
     Call("setsockopt",      54,  208, "fd int int mem:4 uint",        "@network-io",  "body", note="a closed list"),
     Call("getsockopt",      55,  209, "fd int int ptr ptr",           "@network-io",  "body", note="a closed list"),
-    Call("sendto",          44,  206, "fd mem:2 uint int ptr uint",   "@network-io",  "body", "own", "connected sockets"),
+    Call("sendto",          44,  206, "fd mem:2 uint int ptr uint",   "@network-io",  "body", note="connected sockets"),
     Call("recvfrom",        45,  207, "fd mem:2 uint int ptr ptr",    "@network-io",  "body", "own", "without the peer's address"),
     Call("sendmsg",         46,  211, "fd ptr int",                   "@network-io",  "planned"),
     Call("shutdown",        48,  210, "fd int",                       "@network-io",  "plain", "own"),

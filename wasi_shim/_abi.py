@@ -19,6 +19,9 @@ ALLOCATE: Final = "wasi_allocate"
 CONFIGURE: Final = "wasi_configure"
 """Export ``(i32 address, i32 size) -> i32``: takes the configuration over. 0, or Linux's errno."""
 
+REFUSED_WRITES: Final = "wasi_refused_writes"
+"""Export ``() -> i32``: how many writes a read-only preopen has refused."""
+
 MEMORY: Final = "memory"
 """Export: the shim's own memory."""
 

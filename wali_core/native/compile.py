@@ -56,7 +56,7 @@ SHIM_FLAGS = (
     "wasm32-freestanding",
     "-mcpu=generic+bulk_memory+sign_ext+mutable_globals+nontrapping_fptoint",
     "-Wl,--no-entry",
-    "-Wl,-z,stack-size=65536",
+    "-Wl,-z,stack-size=32768",
     "-Wl,--strip-all",
 )
 GUEST_FLAGS = {

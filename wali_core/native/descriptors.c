@@ -236,7 +236,7 @@ BODY(body_ioctl) {
     uint32_t request = a[1].u32;
     if (d == NULL)
         return -EBADF;
-    if (capable && request != TCGETS)
+    if (capable && request != TCGETS && request != FIONREAD)
         return -EPERM;
     uint32_t size;
     switch (request) {

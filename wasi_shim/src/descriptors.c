@@ -155,12 +155,25 @@ static bool is_socket(const struct descriptor *descriptor) {
            descriptor->filetype == FILETYPE_SOCKET_DGRAM;
 }
 
+static uint32_t refused_writes;
+
+errno_t refuse_write(void) {
+    refused_writes++;
+    return ERRNO_PERM;
+}
+
+/* For the host: how often a read-only preopen was in the way, so that it can say which grant is
+ * missing. */
+EXPORT(wasi_refused_writes) uint32_t wasi_refused_writes(void) {
+    return refused_writes;
+}
+
 errno_t descriptor_refusal(const struct descriptor *descriptor, rights_t needed) {
     rights_t missing = needed & ~descriptor->base;
     if (missing & (RIGHTS_FD_READ | RIGHTS_FD_WRITE))
         return ERRNO_BADF;
     if (missing & RIGHTS_WRITING && descriptor->state & DESCRIPTOR_READ_ONLY)
-        return ERRNO_PERM;
+        return refuse_write();
     if (!(missing & ~rights_of_filetype(descriptor->filetype)))
         return ERRNO_NOTCAPABLE; /* it could have them, and has not */
     if (descriptor->filetype == FILETYPE_DIRECTORY)

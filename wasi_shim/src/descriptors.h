@@ -62,6 +62,9 @@ static inline errno_t descriptor_require(fd_t fd, rights_t needed, struct descri
     return descriptor_require_slowly(fd, needed, out);
 }
 
+/* The errno of a write that a read-only preopen does not allow; counted. */
+errno_t refuse_write(void);
+
 /* Why `needed` is refused, in the words that Linux would use where it has some. */
 errno_t descriptor_refusal(const struct descriptor *descriptor, rights_t needed);
 

@@ -155,7 +155,7 @@ static errno_t refuse_opening(const struct descriptor *directory, const struct o
     if (asked & directory->dropped)
         return ERRNO_NOTCAPABLE;
     if (opening->base & RIGHTS_FD_WRITE && directory->state & DESCRIPTOR_READ_ONLY)
-        return ERRNO_PERM;
+        return refuse_write();
     if (descriptors.strict_rights && asked & ~(uint64_t)directory->inheriting)
         return ERRNO_NOTCAPABLE;
     return ERRNO_SUCCESS;

@@ -162,7 +162,10 @@ static uint64_t bytes_to_read(fd_t fd, int16_t revents) {
         int64_t position = sys_lseek(fd, 0, SEEK_CUR);
         return position >= 0 && position < stat.st_size ? stat.st_size - position : 0;
     }
-    return revents & POLLIN ? 1 : 0; /* at least: how many, poll() does not say */
+    int32_t pending;
+    if (revents & POLLIN && sys_ioctl(fd, FIONREAD, &pending) >= 0 && pending > 0)
+        return (uint64_t)pending;
+    return revents & POLLIN ? 1 : 0; /* a connection to accept, say: something there is */
 }
 
 static bool clock_event(const struct waiting *waiting, struct event *out) {

@@ -90,7 +90,7 @@ IMPORT("wali", "SYS_fsync") int64_t sys_fsync(int32_t fd);
 IMPORT("wali", "SYS_fdatasync") int64_t sys_fdatasync(int32_t fd);
 IMPORT("wali", "SYS_fcntl") /* F_GETFL and F_SETFL (O_NONBLOCK, O_APPEND) only */
 int64_t sys_fcntl(int32_t fd, int32_t command, int64_t argument);
-IMPORT("wali", "SYS_ioctl") /* TCGETS only: is it a terminal? */
+IMPORT("wali", "SYS_ioctl") /* TCGETS (is it a terminal?) and FIONREAD only */
 int64_t sys_ioctl(int32_t fd, int32_t request, void *argument);
 IMPORT("wali", "SYS_dup3") int64_t sys_dup3(int32_t oldfd, int32_t newfd, int32_t flags);
 IMPORT("wali", "SYS_clock_gettime")
@@ -111,9 +111,6 @@ int64_t sys_accept4(int32_t fd, void *address, uint32_t *length, int32_t flags);
 IMPORT("wali", "SYS_recvfrom") /* no address comes back */
 int64_t sys_recvfrom(int32_t fd, void *buf, uint32_t size, int32_t flags, void *address,
                      uint32_t *length);
-IMPORT("wali", "SYS_sendto") /* connected sockets only: address must be 0 */
-int64_t sys_sendto(int32_t fd, const void *buf, uint32_t size, int32_t flags, const void *address,
-                   uint32_t length);
 IMPORT("wali", "SYS_shutdown") int64_t sys_shutdown(int32_t fd, int32_t how);
 IMPORT("wali", "__proc_exit") _Noreturn void sys_proc_exit(int32_t status);
 
