@@ -37,7 +37,7 @@ def runtime(cache_folder: Path) -> Iterator[Runtime]:
 
 
 @pytest.fixture
-def guest_from_wat(tmp_path: Path) -> Callable[[str], Path]:
+def guest_from_wat(tmp_path: Path) -> Callable[..., Path]:
     """Return a function that assembles a module, and gives its path."""
 
     def assemble(text: str, name: str = "guest.wasm") -> Path:

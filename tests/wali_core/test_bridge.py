@@ -139,7 +139,7 @@ def test_python_sees_the_cores_structs(layout: ctypes.CDLL) -> None:
             assert structs[name][field] == (row.offset, row.size), field
             seen[name].add(field)
         elif field == "own":  # what follows is not Python's to read
-            assert row.offset == ctypes.sizeof(bridge.Context)
+            assert row.offset >= ctypes.sizeof(bridge.Context)
         elif name == "struct call":
             assert row.size == ctypes.sizeof(bridge._Call)
         elif name == "struct wasmtime_api":

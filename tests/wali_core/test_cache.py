@@ -391,7 +391,7 @@ def compiled_with(cache: Cache) -> bool:
     """Compile the module, and return whether that took the compiler."""
     told: list[int] = []
     engine = Engine(bridge.core)
-    module = engine.compile(BYTES, "m", cache, told.append)
+    module = engine.compile(BYTES, "m", cache, on_compile=told.append)
     assert module.pointer
     return bool(told)
 

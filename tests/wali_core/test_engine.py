@@ -189,8 +189,8 @@ def test_compilation_is_announced_with_the_size(engine: Engine, tmp_path: Path) 
     told: list[int] = []
     cache = Cache(str(tmp_path / "cache"))
 
-    engine.compile(BYTES, "m", cache, told.append)
-    engine.compile(BYTES, "m", cache, told.append)
+    engine.compile(BYTES, "m", cache, on_compile=told.append)
+    engine.compile(BYTES, "m", cache, on_compile=told.append)
 
     assert told == [len(BYTES)]
 
