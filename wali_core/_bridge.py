@@ -454,8 +454,8 @@ def _memory_type(memorytype: int) -> tuple[int, int | None, bool]:
     return least, most.value if bounded else None, W["wasmtime_memorytype_isshared"](memorytype)
 
 
-# Compared with, and never freed.  Asking a type for its kind (wasm_valtype_kind) would end the whole
-# process where it is a vector, or a reference of the newer sorts.
+# Compared with, and never freed.  Asking a type for its kind (wasm_valtype_kind) would end the
+# whole process where it is a vector, or a reference of the newer sorts.
 _NUMBERS: Final = tuple((letter, W["wasm_valtype_new"](kind)) for kind, letter in enumerate("iIfF"))
 
 

@@ -1,7 +1,7 @@
 """What holds a WALI program: the gate, and the kernel.
 
-A policy says what is granted; here it becomes the errno of every call that is not, and the rules that
-the kernel is given for the thread that will run the program.
+A policy says what is granted; here it becomes the errno of every call that is not, and the rules
+that the kernel is given for the thread that will run the program.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Confinement:
         self._lockdown = lockdown
 
     def commit(self) -> None:
-        """Confine the calling thread, for good.  Raises ``PolicyError`` where the kernel refuses."""
+        """Confine the calling thread, for good.  Raises ``PolicyError`` if the kernel refuses."""
         if self._lockdown is None:
             return
         from capabilities.lockdown import LockdownError
@@ -55,8 +55,8 @@ def unconfined() -> Confinement:
 def confine(policy: Policy | None, preopens: Iterable[Preopen], core: Core) -> Confinement:
     """What a policy and the caller's directories come to.  Without either: nothing is granted.
 
-    Raises ``PolicyError`` where the policy names what does not exist, or the kernel cannot do what it
-    requires.
+    Raises ``PolicyError`` where the policy names what does not exist, or the kernel cannot do what
+    it requires.
     """
     import capabilities
     from capabilities.lockdown import Lockdown, LockdownError

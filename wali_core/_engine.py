@@ -98,8 +98,8 @@ class Engine:
         """The compiled module, from the cache where it holds it.
 
         ``origin`` names the module in errors; ``prepare`` rewrites it before it is compiled,
-        and ``preparation`` is a name for how; ``on_compile`` is told its size in bytes before a compilation that may take long.  Raises
-        ``ModuleError``.
+        and ``preparation`` is a name for how; ``on_compile`` is told its size in bytes before a
+        compilation that may take long.  Raises ``ModuleError``.
         """
         sniff(data, origin)
         key = self.key(data, preparation)

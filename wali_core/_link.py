@@ -118,9 +118,9 @@ _SIGNED = {"i": ctypes.c_int32, "I": ctypes.c_int64}
 class ProgramLink(Link):
     """A WALI program's module: the calls of the table as Linux has them, for one guest.
 
-    ``host_calls`` are the calls that the table leaves to Python; an exception that one of them raises
-    ends the guest, and ``failure`` holds it.  ``memory`` is what the program imports as its memory.
-    A system call that nobody serves answers ``-ENOSYS``; ``missing`` names those.
+    ``host_calls`` are the calls that the table leaves to Python; an exception that one of them
+    raises ends the guest, and ``failure`` holds it.  ``memory`` is what the program imports as its
+    memory. A system call that nobody serves answers ``-ENOSYS``; ``missing`` names those.
     """
 
     refusal = "which is not a call of WALI"
@@ -174,7 +174,7 @@ class ProgramLink(Link):
         return row, row and row.native
 
     def _callback(self, call: Callable[..., int], parameters: str) -> int:
-        """An unchecked host function that runs Python.  It is as slow as it looks: 1 µs and more."""
+        """An unchecked host function that runs Python: 1 µs and more a call."""
         types = [_SIGNED[kind] for kind in parameters]
 
         def run(_env: int, _caller: int, values: int, _count: int) -> int | None:

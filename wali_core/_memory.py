@@ -1,9 +1,9 @@
 """The address space of a WALI program: mappings inside its linear memory.
 
-mmap(2) and its kin are rare, so they are Python.  The rule that everything here serves: *never leave
-a hole*.  Where the kernel had unmapped a piece of linear memory, the next mapping of the host's could
-land there, inside the guest's reach.  So what the program unmaps becomes an inaccessible anonymous
-mapping, and what it maps is put over one in a single call.
+mmap(2) and its kin are rare, so they are Python.  The rule that everything here serves: *never
+leave a hole*.  Where the kernel had unmapped a piece of linear memory, the next mapping of the
+host's could land there, inside the guest's reach.  So what the program unmaps becomes an
+inaccessible anonymous mapping, and what it maps is put over one in a single call.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def _round_up(size: int, unit: int = PAGE) -> int:
 
 
 class LinearMemory:
-    """What the manager needs to know of a memory: where it is, how large, and how to make it grow."""
+    """What the manager must know of a memory: where it is, its size, and how it grows."""
 
     def __init__(
         self, base: int, size: Callable[[], int], grow: Callable[[int], bool], most: int
@@ -106,8 +106,8 @@ class FreeList:
 class AddressSpace:
     """mmap, munmap, mremap, mprotect, msync and madvise; results as the kernel's, -errno included.
 
-    ``host_of`` gives the host's descriptor for a guest's number, or -1.  ``own_process`` allows file
-    mappings and protections: there a fault is the end of nobody else.
+    ``host_of`` gives the host's descriptor for a guest's number, or -1.  ``own_process`` allows
+    file mappings and protections: there a fault is the end of nobody else.
     """
 
     def __init__(
@@ -120,10 +120,10 @@ class AddressSpace:
         self._known = _round_up(memory.size())  # up to here, what is not free is the program's
         self._files: list[tuple[int, int]] = []  # mappings of files, which cannot be extended here
 
-    # --- the calls ---------------------------------------------------------------------------------
+    # --- the calls --------------------------------------------------------------------------------
 
     def mmap(self, hint: int, length: int, prot: int, flags: int, fd: int, offset: int) -> int:
-        """mmap(2)."""
+        """Map memory or a file."""
         refused = self._refused(length, prot, flags, offset)
         if refused:
             return -refused
@@ -157,7 +157,7 @@ class AddressSpace:
         return 0
 
     def munmap(self, start: int, length: int) -> int:
-        """munmap(2): the range becomes inaccessible, and free for the next mmap."""
+        """Unmap: the range becomes inaccessible, and free for the next mmap."""
         end = start + _round_up(length)
         if start % PAGE or length == 0 or end > self._memory.size():
             return -errno.EINVAL
@@ -170,7 +170,7 @@ class AddressSpace:
         return result
 
     def mremap(self, old: int, old_length: int, new_length: int, flags: int, new: int) -> int:
-        """mremap(2).  A mapping of a file can shrink and move, but not grow."""
+        """Resize or move a mapping.  A mapping of a file can shrink and move, but not grow."""
         old_size, new_size = _round_up(old_length), _round_up(new_length)
         if old % PAGE or not old_size or not new_size or flags & ~(MREMAP_MAYMOVE | MREMAP_FIXED):
             return -errno.EINVAL
@@ -195,7 +195,7 @@ class AddressSpace:
         return target if target < 0 else self._move(old, old_size, new_size, target)
 
     def mprotect(self, start: int, length: int, prot: int) -> int:
-        """mprotect(2); never executable."""
+        """Protect a range; never executable."""
         if start % PAGE or prot & ~7:
             return -errno.EINVAL
         if not self._own_process:
@@ -205,18 +205,18 @@ class AddressSpace:
         return self._on_range(start, length, lambda at, size: _mprotect(at, size, prot))
 
     def msync(self, start: int, length: int, flags: int) -> int:
-        """msync(2)."""
+        """Write a shared mapping back to its file."""
         if start % PAGE:
             return -errno.EINVAL
         return self._on_range(start, length, lambda at, size: _msync(at, size, flags))
 
     def madvise(self, start: int, length: int, advice: int) -> int:
-        """madvise(2), for advice that cannot change what is mapped."""
+        """Take advice that cannot change what is mapped."""
         if start % PAGE or advice not in _ADVICE:
             return -errno.EINVAL
         return self._on_range(start, length, lambda at, size: _madvise(at, size, advice))
 
-    # --- inside ------------------------------------------------------------------------------------
+    # --- inside -----------------------------------------------------------------------------------
 
     def _on_range(self, start: int, length: int, call: Callable[[int, int], int]) -> int:
         size = _round_up(length)
@@ -310,7 +310,7 @@ class AddressSpace:
         return target if target < 0 else self._move(old, old_size, new_size, target)
 
     def _move(self, old: int, old_size: int, new_size: int, new: int) -> int:
-        """Move the pages.  DONTUNMAP keeps the old place mapped meanwhile: no hole, not for a moment."""
+        """Move the pages.  DONTUNMAP keeps the old place mapped: no hole, not for a moment."""
         kept = min(old_size, new_size)
         base = self._memory.base
         flags = MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP

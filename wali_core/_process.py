@@ -1,4 +1,4 @@
-"""A process for a WALI program: started, watched by its pidfd, and ended with all that it started."""
+"""A process for a WALI program: started, watched by its pidfd, ended with all it started."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def _memory_file(data: bytes) -> int:
 
 
 def _start(streams: Streams, orders: int, answers: int) -> subprocess.Popen[bytes]:
-    """A new interpreter that sees the packages that this one sees, in a process group of its own."""
+    """A new interpreter that sees the packages that this one sees, in a group of its own."""
     code = "import sys; from wali_core._child import main; main(*map(int, sys.argv[1:]))"
     stdio = [fd if fd >= 0 else subprocess.DEVNULL for fd in streams.host]
     return subprocess.Popen(

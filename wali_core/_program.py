@@ -1,8 +1,8 @@
 """A WALI program: a module that is a Linux process.
 
-It has its process for itself, which ``wali run`` is: its memory is mapped, its working directory is the
-process's, fork makes another, and what ends it ends the process.  ``isolation="shared"`` keeps a
-trusted program in the embedder's process instead, without all that.
+It has its process for itself, which ``wali run`` is: its memory is mapped, its working directory is
+the process's, fork makes another, and what ends it ends the process.  A trusted program may share
+the embedder's process instead (``isolation="shared"``), without all that.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class Program(Guest):
         self._environment = -1
         self._links: list[ProgramLink] = []
 
-    # --- making ------------------------------------------------------------------------------------
+    # --- making -----------------------------------------------------------------------------------
 
     def set_arguments(self, argv: Sequence[bytes], environ: Sequence[bytes], network: int) -> None:
         """What ``__cl_*`` and ``__get_init_envfile`` will answer."""
@@ -167,7 +167,7 @@ class Program(Guest):
 
         self._space = AddressSpace(memory, host_of, own_process=self._own_process)
 
-    # --- the rare calls ----------------------------------------------------------------------------
+    # --- the rare calls ---------------------------------------------------------------------------
 
     def _host_calls(self) -> dict[str, Callable[..., int]]:
         return {
@@ -229,7 +229,7 @@ class Program(Guest):
         failures = (link.failure for link in self._links)
         return next((f for f in failures if f is not None), None) or super()._stopped()
 
-    # --- its end -----------------------------------------------------------------------------------
+    # --- its end ----------------------------------------------------------------------------------
 
     def close(self) -> None:
         """End the program, and what it holds."""

@@ -43,6 +43,8 @@ def lower(
     ):
         if limit is None:
             continue
+        if limit < 0:  # that would be no limit at all
+            raise LockdownError([f"{name} cannot be lowered to {limit}: it must not be negative"])
         number: int = getattr(resource, name)
         soft, hard = resource.getrlimit(number)
         try:

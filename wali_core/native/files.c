@@ -3,14 +3,27 @@
 
 /* --- opening ---------------------------------------------------------------------------------- */
 
+/* /proc/PID/mem is the memory of a process, writable whatever its pages say; of this one, that is
+ * the end of all confinement.  Its name has many spellings, so what was opened decides: nothing
+ * else on procfs is a regular file of mode 0600 but a few of root's switches. */
+static int64_t refuse_process_memory(int64_t host) {
+    kernel_stat_t st;
+    int64_t statfs[15];
+    if (host < 0 || SYS(NR_fstat, host, &st, 0, 0, 0, 0) < 0 || st.st_mode != (S_IFREG | 0600))
+        return host;
+    if (SYS(NR_fstatfs, host, statfs, 0, 0, 0, 0) == 0 && statfs[0] != PROC_SUPER_MAGIC)
+        return host;
+    SYS(NR_close, host, 0, 0, 0, 0, 0);
+    return -EACCES;
+}
+
 /* What an open gave, checked and numbered.  The new descriptor inherits what its directory is. */
 static int64_t opened(struct context *c, const struct descriptor *dir, int64_t host,
                       uint64_t guest_flags, int capable) {
     uint16_t flags = guest_flags & O_CLOEXEC ? DESCRIPTOR_CLOEXEC : 0;
     if (dir)
         flags |= dir->flags & DESCRIPTOR_INHERITED;
-    if (capable)
-        host = capability_opened(dir, host);
+    host = capable ? capability_opened(dir, host) : refuse_process_memory(host);
     int64_t number = descriptor_install(c, host, flags);
     if (number >= 0 && !capable && guest_flags & O_NONBLOCK)
         descriptor_at(c, (int32_t)number)->status = STATUS_NONBLOCK;
