@@ -1,0 +1,1 @@
+"""What is shown to newcomers works: the examples, and the commands and code in the documents."""

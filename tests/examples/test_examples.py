@@ -1,0 +1,98 @@
+"""The examples and the demonstration run, check themselves and say what they should."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+EXAMPLES = ROOT / "examples"
+
+# Compiling wasi-libc, which happens once on a machine, takes longer than all the rest.
+SECONDS = 280
+
+SAID = {
+    "01_hello_wasi.hello": (
+        r"stdout: 'Good morning, Ada!\\nYou said: it is early\\n'",
+        r"/etc/passwd: No such file or directory",
+        r"status: 3",
+    ),
+    "02_policy.summarise": (
+        r"\$ wali run --policy policy.toml summarise.wasm /out/report.txt /sources$",
+        r"^  \.py +\d+ +\d+ +\d+$",
+        r"most often: \w+ \d+(, \w+ \d+){5}$",
+        r"Python counts the same in \d+ files",
+        r"/sources/\.\./private: Operation not permitted \(errno 63\)",
+        r"/sources/link: Operation not permitted \(errno 63\)",
+        r"/etc: No such file or directory \(errno 44\)",
+        r"/sources/report.txt: Operation not permitted \(errno 63\)",
+    ),
+    "03_timeout.wait": (
+        r"waits for input that never comes: ended \d+\.\d ms after its 100 ms",
+        r"sleeps for an hour: ended",
+        r"counts for ever: ended",
+    ),
+    "04_library.checksum": (
+        r"crc32 in the guest: (0x\w+), in Python: \1$",
+        r"the guest trapped \(.*out of bounds memory access\); this process goes on",
+    ),
+    "05_evil_shim.evil_shim": (
+        r"open \.\./private/secret +EPERM$",
+        r"truncate in the read-only grant +EROFS$",
+        r"14 attempts: all refused, nothing read, nothing changed",
+        r"imports wali.SYS_socket, which a shim may not have",
+        r"broken ON PURPOSE",
+        r"open \.\./private/secret +DONE  it read 'nobody granted this'",
+    ),
+}
+
+pytestmark = pytest.mark.slow
+
+
+def run(module: str) -> str:
+    """Run a module of the examples as a user does; what it printed."""
+    done = subprocess.run(
+        [sys.executable, "-m", f"examples.{module}"],
+        cwd=ROOT,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        timeout=SECONDS,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
+    return done.stdout
+
+
+def test_every_example_is_tested() -> None:
+    """No example lies in its folder without a test, a README and a place in the demonstration."""
+    folders = {path.name for path in EXAMPLES.iterdir() if path.name[0].isdigit()}
+
+    assert {name.partition(".")[0] for name in SAID} == folders
+    for folder in folders:
+        readme = (EXAMPLES / folder / "README.md").read_text()
+        assert f"python -m examples.{folder}." in readme
+
+
+@pytest.mark.parametrize("module", SAID)
+def test_example(module: str) -> None:
+    """An example ends well and prints what it shows."""
+    printed = run(module)
+
+    for said in SAID[module]:
+        assert re.search(said, printed, re.MULTILINE), f"{said} is not in\n{printed}"
+
+
+def test_demo() -> None:
+    """The demonstration runs all of them, and says so."""
+    printed = run("demo")
+
+    for module in SAID:
+        assert f"[examples/{module.replace('.', '/')}.py]" in printed
+    assert "UNEXPECTED" not in printed
+    assert re.search(rf"^All {len(SAID)} went as they should, in \d+ s\.$", printed, re.MULTILINE)
