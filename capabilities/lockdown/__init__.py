@@ -58,9 +58,9 @@ _NEEDED_FOR: Final = {
     "signals": _SIGNALLERS,
 }
 # Features that are not needed, since the core closes the same by itself.
-_BACKSTOPS: Final = {"ioctls of devices": "a closed list of ioctls"}
+_BACKSTOPS: Final = {"ioctls of devices": "closed list of ioctls"}
 
-# What passes Landlock outside of all grants: the calls that do it, and who closes it, if anybody.
+# What passes Landlock outside of all grants, the calls that do it, and what the core has against it.
 _PASSES: Final = (
     (
         "names and metadata of the host's files are readable (stat, access, readlink, O_PATH)",
@@ -76,12 +76,12 @@ _PASSES: Final = (
     (
         "MPTCP, TCP fast open, listen without bind, UDP, raw, packet and netlink sockets",
         _names("socket listen setsockopt sendto sendmsg sendmmsg"),
-        "a closed list of socket types, options and flags",
+        "closed list of socket types, options and flags",
     ),
     (
         "abstract names of unix sockets can be bound",
         _names("bind"),
-        "its own look at the address",
+        "own look at the address",
     ),
     (
         "priority, affinity, limits and groups of other processes",
@@ -90,7 +90,7 @@ _PASSES: Final = (
             sched_getscheduler sched_setparam sched_getparam sched_setattr sched_getattr ioprio_set
             ioprio_get prlimit64 setpgid getpgid getsid
         """),
-        "letting a guest name itself and its children alone",
+        "look at whom a call names",
     ),
 )
 
@@ -234,7 +234,7 @@ class Lockdown:
     def _line(self, what: str, calls: frozenset[str] | None, closer: str) -> str:
         if not _can(self._calls, calls):
             return f"gate: {what}: no call that does is granted"
-        return f"core: {what}: refused by {closer}" if closer else f"open: {what}"
+        return f"core: {what}: left to its {closer}" if closer else f"open: {what}"
 
 
 def _can(granted: Collection[str] | None, acts: frozenset[str] | None) -> bool:
