@@ -14,8 +14,6 @@ from typing import Protocol
 import wasmtime
 
 import wali_core
-from wali_core._guest import Guest
-from wali_core._link import ProgramLink
 
 HERE = Path(__file__).parent
 FILE_SIZE = 1 << 20
@@ -48,9 +46,11 @@ class Native:
         self._dir = os.open(folder, os.O_DIRECTORY)
         self._file = os.open(folder / "file", os.O_RDWR | os.O_CREAT, 0o600)
         os.write(self._file, bytes(FILE_SIZE))
+        self._null = os.open(os.devnull, os.O_WRONLY)
 
     def run(self, loop: str, count: int) -> None:
-        getattr(self._library, loop)(*map(ctypes.c_int64, (self._file, self._dir, count)))
+        file = self._null if loop == "write_null" else self._file
+        getattr(self._library, loop)(*map(ctypes.c_int64, (file, self._dir, count)))
 
 
 class Ours:
@@ -91,25 +91,31 @@ class WasmtimePy:
 
 _PROGRAM = """
 (module
-  (import "wali" "SYS_getppid" (func $call (result i64)))
+  (import "wali" "SYS_getppid" (func $getppid (result i64)))
+  (import "wali" "SYS_write" (func $write (param i32 i32 i32) (result i64)))
+  (memory (export "memory") 1 1 shared)
   (func (export "getppid") (param $n i32)
     loop $again
-      (drop (call $call))
+      (drop (call $getppid))
+      (br_if $again (local.tee $n (i32.sub (local.get $n) (i32.const 1))))
+    end)
+  (func (export "write_null") (param $n i32)
+    loop $again
+      (drop (call $write (i32.const 1) (i32.const 16) (i32.const 1)))
       (br_if $again (local.tee $n (i32.sub (local.get $n) (i32.const 1))))
     end))
 """
 
 
-class Thunk:
-    """A WALI program's loop over one thunk without pointers."""
+class Program:
+    """Loops of a WALI program over bare thunks; its standard output is /dev/null."""
 
     def __init__(self) -> None:
         self._runtime = wali_core.Runtime(cache=False)
-        module = self._runtime.load(bytes(wasmtime.wat2wasm(_PROGRAM)))
-        self._link = ProgramLink(module)
-        self._guest = Guest(self._runtime.engine, module)
-        self._guest.open_store()
-        self._guest.start_program(self._link)
+        self._null = os.open(os.devnull, os.O_WRONLY)
+        self._guest = self._runtime.instantiate(
+            bytes(wasmtime.wat2wasm(_PROGRAM)), stdio=(-1, self._null, -1), isolation="shared"
+        )
 
     def run(self, loop: str, count: int) -> None:
         self._guest.call(loop, count)
@@ -131,7 +137,7 @@ class Sides:
         self.native = Native(library, folder / "native")
         self.ours = Ours(guest, folder / "ours")
         self.wasmtime = WasmtimePy(guest, folder / "wasmtime")
-        self.thunk = Thunk()
+        self.program = Program()
 
     def close(self) -> None:
         """Remove the files."""

@@ -81,7 +81,9 @@ uint8_t descriptor_waits(struct descriptor *d) {
     if (SYS(NR_fstat, d->host, &st, 0, 0, 0, 0) < 0)
         return 0; /* let the call itself say what is wrong */
     uint32_t type = st.st_mode & S_IFMT;
-    d->kind = type == S_IFREG || type == S_IFDIR || type == S_IFBLK ? KIND_NEVER_WAITS : KIND_WAITS;
+    int memory = type == S_IFCHR && (st.st_rdev >> 8 & 0xfff) == 1; /* null, zero, urandom ... */
+    int file = type == S_IFREG || type == S_IFDIR || type == S_IFBLK;
+    d->kind = file || memory ? KIND_NEVER_WAITS : KIND_WAITS;
     return d->kind == KIND_WAITS;
 }
 

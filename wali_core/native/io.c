@@ -77,6 +77,8 @@ static int64_t transfer(struct context *c, int32_t number, struct iovec *iov, ui
     if (!descriptor_waits(d)) {
         if (writes && d->status & STATUS_APPEND)
             return SYS(NR_pwritev2, d->host, iov, count, -1, -1, RWF_APPEND);
+        if (count == 1) /* the kernel has less to do for one buffer */
+            return SYS(writes ? NR_write : NR_read, d->host, iov->base, iov->length, 0, 0, 0);
         return SYS(writes ? NR_writev : NR_readv, d->host, iov, count, 0, 0, 0);
     }
     struct transfer t = {d, iov, count, writes};
@@ -122,7 +124,7 @@ BODY(body_writev) {
 }
 
 /* At an offset: only files that can seek, and those never wait. */
-static int64_t transfer_at(struct context *c, struct space *s, int64_t call,
+static int64_t transfer_at(struct context *c, struct space *s, int64_t call, int64_t single,
                            const wasmtime_val_raw_t *a, int32_t flags) {
     uint32_t count = a[2].u32;
     if (count > UIO_MAXIOV)
@@ -132,21 +134,22 @@ static int64_t transfer_at(struct context *c, struct space *s, int64_t call,
     if (host < 0)
         return -EBADF;
     int64_t r = copy_iovec(c, s, a[1].u32, count, iov);
+    if (r == 0 && count == 1 && single)
+        return SYS(single, host, iov->base, iov->length, a[3].i64, 0, 0);
     return r < 0 ? r : SYS(call, host, iov, count, a[3].i64, 0, flags);
 }
 
 BODY(body_preadv) {
     (void)capable;
-    return transfer_at(c, s, NR_preadv, a, 0);
+    return transfer_at(c, s, NR_preadv, NR_pread64, a, 0);
 }
 
 BODY(body_pwritev) {
     (void)capable;
-    return transfer_at(c, s, NR_pwritev, a, 0);
+    return transfer_at(c, s, NR_pwritev, NR_pwrite64, a, 0);
 }
 
-/* With RWF_APPEND on a descriptor that can wait it is a plain write: there is no end to append to.
- */
+/* With RWF_APPEND, on a descriptor that can wait, it is a plain write: nothing has an end there. */
 BODY(body_pwritev2) {
     (void)capable;
     int32_t flags = a[4].i32;
@@ -155,7 +158,7 @@ BODY(body_pwritev2) {
     struct descriptor *d = descriptor_at(c, a[0].i32);
     if (d && a[3].i64 == -1 && descriptor_waits(d))
         return transfer_vector(c, s, a, 1);
-    return transfer_at(c, s, NR_pwritev2, a, flags);
+    return transfer_at(c, s, NR_pwritev2, 0, a, flags);
 }
 
 /* --- sockets ---------------------------------------------------------------------------------- */
