@@ -60,7 +60,7 @@ _NEEDED_FOR: Final = {
 # Features that are not needed, since the core closes the same by itself.
 _BACKSTOPS: Final = {"ioctls of devices": "closed list of ioctls"}
 
-# What passes Landlock outside of all grants, the calls that do it, and what the core has against it.
+# What passes Landlock outside of the grants, the calls that do it, what the core has against it.
 _PASSES: Final = (
     (
         "names and metadata of the host's files are readable (stat, access, readlink, O_PATH)",
@@ -82,6 +82,11 @@ _PASSES: Final = (
         "abstract names of unix sockets can be bound",
         _names("bind"),
         "own look at the address",
+    ),
+    (
+        "memory of this process, where a grant reaches /proc (/proc/PID/mem)",
+        _names("open openat openat2"),
+        "look at what was opened",
     ),
     (
         "priority, affinity, limits and groups of other processes",

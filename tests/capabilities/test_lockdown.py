@@ -219,6 +219,10 @@ PASSES = [
     ),
     "core: abstract names of unix sockets can be bound: left to its own look at the address",
     (
+        "core: memory of this process, where a grant reaches /proc (/proc/PID/mem): left to its "
+        "look at what was opened"
+    ),
+    (
         "core: priority, affinity, limits and groups of other processes: left to its look at "
         "whom a call names"
     ),
