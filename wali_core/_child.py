@@ -60,4 +60,5 @@ def _run(order: Order) -> int:
     streams = Streams(None, None, None, capture=False, limit=0)
     for number in (signal.SIGINT, signal.SIGPIPE):
         signal.signal(number, signal.SIG_DFL)
-    return runtime.execute(module, job.grants, order.args, order.argv0, streams, None).status
+    job.grants.deadline = None  # the parent's to watch; here wall_time ends what it left behind
+    return runtime.execute(module, job.grants, order.args, order.argv0, streams).status

@@ -169,6 +169,21 @@ class Module:
         """The names of the modules that it imports from."""
         return frozenset(item.module for item in self.imports)
 
+    @property
+    def is_program(self) -> bool:
+        """Does it export what a program starts with: ``_start``, which takes and gives nothing?"""
+        assert self.pointer
+        exports = bridge.TypeVector(self.pointer, imports=False)
+        try:
+            return any(
+                item.name == "_start"
+                and item.kind == bridge.EXTERN_FUNC
+                and item.parameters == item.results == ""
+                for item in exports.items
+            )
+        finally:
+            exports.close()
+
     def close(self) -> None:
         if self.pointer:
             self._types.close()

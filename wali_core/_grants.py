@@ -96,6 +96,8 @@ class Grants:
         self.env: dict[str, str] = {}
         self.wall_time: float | None = None
         self.memory: int | None = None
+        self.deadline: float | None = None
+        """When a whole run must be over (monotonic), where ``wall_time`` is not of each call."""
 
     def add_policy(self, policy: Policy) -> None:
         for grant in (*policy.filesystem.read_only, *policy.filesystem.read_write):
@@ -133,8 +135,15 @@ class Grants:
 
     def narrow(self, wall_time: float | None, memory: int | None) -> None:
         """Limits of the caller's, where they are tighter than the policy's."""
+        if memory is not None and memory < 0:
+            raise PolicyError(f"memory: {memory} is negative")
         self.wall_time = _least(self.wall_time, wall_time)
         self.memory = _least(self.memory, memory)
+
+    def count_from(self, started: float) -> None:
+        """Let ``wall_time`` be that of the whole run, which has started then (monotonic)."""
+        if self.wall_time is not None:
+            self.deadline = started + self.wall_time
 
     def add_everything(self) -> None:
         """``--allow-all``: the whole file system, the working directory, the whole environment."""

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 _STDIO_FLAGS: Final = bridge.DESCRIPTOR_BORROWED | bridge.DESCRIPTOR_SHARED
 OPEN_FILES: Final = 1024
 _RANGES: Final = {"i": (1 << 32, 1 << 31), "I": (1 << 64, 1 << 63)}
+_NO_LIMIT: Final = (1 << 63) - 1
+_NEVER: Final = 2.0**33  # seconds: what the core's nanoseconds can still say
 
 
 class Memory:
@@ -57,6 +59,7 @@ class Memory:
 
     def write(self, address: int, data: bytes) -> None:
         """Put ``data`` at ``address``.  Raises ``IndexError`` where it does not fit."""
+        data = bytes(memoryview(data))  # memmove would take text, and numbers as addresses
         ctypes.memmove(self._at(address, len(data)), data, len(data))
 
 
@@ -90,9 +93,12 @@ class Guest:
         self._functions: dict[str, _Function] = {}
         self._instance = bridge.Instance()
         self._shim_instance: bridge.Instance | None = None
+        self._link: ShimLink | None = None  # kept: the guest's calls count into its denials
         self._ended: str | None = None
         self._captures: tuple[Capture, ...] = ()
         self._wall_time: float | None = None
+        self._deadline: float | None = None
+        self._seconds = 0.0
         self._buffer = ctypes.create_string_buffer(engine.core.context_size)
         self._context = bridge.Context.from_buffer(self._buffer)
         self._address = ctypes.addressof(self._buffer)
@@ -137,6 +143,7 @@ class Guest:
 
     def start_shim(self, link: ShimLink, configuration: bytes) -> None:
         """Instantiate the shim in this guest's store and hand it its configuration."""
+        self._link = link
         instance, trap = bridge.Instance(), c_void_p()
         error = W["wasmtime_instance_pre_instantiate"](
             link.pre, self._store, byref(instance), byref(trap)
@@ -147,34 +154,41 @@ class Guest:
         if memory is None or memory.kind != bridge.EXTERN_MEMORY:
             raise ModuleError(f"{link.module.origin}: a shim must export its memory")
         self._engine.core.context_bind(self._address, 0, self._store, byref(memory.of.memory), 0)
-        address = self._call_shim("wasi_allocate", len(configuration)) & 0xFFFFFFFF
-        if address == 0:
-            size = len(configuration)
+        own, size = Memory(self, memory.of.memory), len(configuration)
+        address = self._call_shim("wasi_allocate", size) & 0xFFFFFFFF
+        if not 0 < address <= own.size - size:
             raise ModuleError(f"{link.module.origin}: no memory for {size} bytes of configuration")
-        Memory(self, memory.of.memory).write(address, configuration)
-        if status := self._call_shim("wasi_configure", address, len(configuration)):
+        own.write(address, configuration)
+        if status := self._call_shim("wasi_configure", address, size):
             raise ModuleError(
                 f"{link.module.origin}: the shim refused its configuration: {os.strerror(status)}"
             )
 
     def _call_shim(self, name: str, *values: int) -> int:
         assert self._shim_instance is not None
-        found = self._export(self._shim_instance, name)
-        if found is None or found.kind != bridge.EXTERN_FUNC:
-            raise ModuleError(f"the shim does not export {name}")
         assert self._store is not None
-        result = self._invoke(_Function(self._store, found.of.func), values)
+        found = self._export(self._shim_instance, name)
+        function = None
+        if found is not None and found.kind == bridge.EXTERN_FUNC:
+            function = _Function(self._store, found.of.func)
+        if function is None or (function.parameters, function.results) != ("i" * len(values), "i"):
+            raise ModuleError(f"the shim does not export {name} as it must")
+        result = self._invoke(function, values)
         assert isinstance(result, int)
         return result
 
     def limit_memory(self, size: int | None) -> None:
         """From here on no memory of the store grows beyond ``size`` bytes, nor starts larger."""
         if size is not None:
-            W["wasmtime_store_limiter"](self._store_owner, size, -1, -1, -1, -1)
+            # The limit is one memory's, so there may be one only, beside the shim's.
+            memories = 1 if self._shim_instance is None else 2
+            W["wasmtime_store_limiter"](
+                self._store_owner, min(size, _NO_LIMIT), -1, -1, -1, memories
+            )
 
-    def limit_time(self, seconds: float | None) -> None:
-        """Bound every call from here on."""
-        self._wall_time = seconds
+    def limit_time(self, seconds: float | None, deadline: float | None = None) -> None:
+        """Bound every call from here on; or, with a deadline (monotonic), all of them together."""
+        self._wall_time, self._deadline = seconds, deadline
 
     def watch_output(self, captures: tuple[Capture, ...]) -> None:
         """Have what the guest writes collected while a call runs."""
@@ -187,14 +201,20 @@ class Guest:
             assert shim is not None
             imports[i] = self._resolve(item, shim.modules[item.module])
         instance, trap = bridge.Instance(), c_void_p()
-        error = W["wasmtime_instance_new"](
-            self._store, self._module.pointer, imports, len(imports), byref(instance), byref(trap)
-        )
-        if error and not self._context.stop:
-            raise ModuleError(
-                f"{self._module.origin}: {bridge.last_line(bridge.error_message(error))}"
+        with self._guard():
+            error = W["wasmtime_instance_new"](
+                self._store,
+                self._module.pointer,
+                imports,
+                len(imports),
+                byref(instance),
+                byref(trap),
             )
-        self._finish_call(error, trap.value)
+            if error and not self._context.stop:
+                raise ModuleError(
+                    f"{self._module.origin}: {bridge.last_line(bridge.error_message(error))}"
+                )
+            self._finish_call(error, trap.value)
         self._instance = instance
         memory = self._export(instance, "memory")
         if memory is not None and memory.kind == bridge.EXTERN_MEMORY:
@@ -247,19 +267,21 @@ class Guest:
             if found is None or found.kind != bridge.EXTERN_FUNC:
                 raise ModuleError(f"{self._module.origin}: exports no function {name!r}")
             function = self._functions[name] = _Function(store, found.of.func)
-        limits = [t for t in (timeout, self._wall_time) if t is not None]
-        return self._guarded(function, args, min(limits) if limits else None)
+        values = _raw_values(function, args)
+        with self._guard(timeout):
+            return self._run(function, values)
 
-    def _guarded(self, function: _Function, args: Sequence[float], seconds: float | None) -> Any:
-        deadline = None if seconds is None else time.monotonic() + seconds
+    def _guard(self, timeout: float | None = None) -> Guard:
+        """Around what runs the guest's code: ends it at the first deadline, or at Ctrl-C."""
+        now = time.monotonic()
+        bounds = [] if timeout is None else [(now + max(0.0, timeout), timeout)]
+        if self._wall_time is not None:
+            bounds.append((self._deadline or now + self._wall_time, self._wall_time))
+        at, self._seconds = min(bounds, default=(_NEVER, 0.0))
+        deadline = at if at < _NEVER else None
         # Python's monotonic clock is CLOCK_MONOTONIC, the one that the core compares with.
         self._context.deadline = bridge.NO_DEADLINE if deadline is None else int(deadline * 1e9)
-        self._seconds = seconds or 0.0
-        guard = Guard(
-            self._engine, self._address, deadline, self._captures, self._deadline_action()
-        )
-        with guard:
-            return self._invoke(function, args)
+        return Guard(self._engine, self._address, deadline, self._captures, self._deadline_action())
 
     @property
     def write_refused(self) -> bool:
@@ -268,7 +290,13 @@ class Guest:
             return self._context.refused_write != 0
         if self._export(self._shim_instance, "wasi_refused_writes") is None:
             return False
-        return self._call_shim("wasi_refused_writes") != 0
+        # It is the shim that runs now: what ended the guest does not concern it.
+        stop, self._context.stop = self._context.stop, bridge.STOP_NONE
+        self._context.deadline = bridge.NO_DEADLINE
+        try:
+            return self._call_shim("wasi_refused_writes") != 0
+        finally:
+            self._context.stop = stop
 
     def _deadline_action(self) -> Callable[[], None] | None:
         """What must happen at the deadline besides: nothing, where every wait sees it."""
@@ -305,6 +333,8 @@ class Guest:
     def usable_store(self) -> int:
         """The store's context.  Raises ``UseError`` for the wrong thread, or after the end."""
         self._own()
+        if self._context.stop and not self._ended:  # just as a call returned by itself
+            self._ended = "it was interrupted"
         if self._ended or self._store is None:
             raise UseError(f"the guest cannot be used any more: {self._ended}")
         return self._store
@@ -321,7 +351,9 @@ class Guest:
         return found if present else None
 
     def _invoke(self, function: _Function, args: Sequence[float]) -> Any:
-        values = _raw_values(function, args)
+        return self._run(function, _raw_values(function, args))
+
+    def _run(self, function: _Function, values: Any) -> Any:
         trap = c_void_p()
         error = W["wasmtime_func_call_unchecked"](
             self._store, byref(function.func), values, len(values), byref(trap)
@@ -360,6 +392,8 @@ class Guest:
 def _raw_values(function: _Function, args: Sequence[float]) -> Any:
     if len(args) != len(function.parameters):
         raise TypeError(f"the function takes {len(function.parameters)} arguments, not {len(args)}")
+    if "?" in function.parameters + function.results:
+        raise TypeError("functions with references or vectors cannot be called from here")
     values = (bridge.ValRaw * max(len(function.parameters), len(function.results), 1))()
     for i, kind in enumerate(function.parameters):
         _put(values[i], kind, args[i])
@@ -371,15 +405,13 @@ def _put(value: bridge.ValRaw, kind: str, argument: float) -> None:
         value.f32 = argument
     elif kind == "F":
         value.f64 = argument
-    elif kind in _RANGES:
+    else:
         modulus, half = _RANGES[kind]
         if not isinstance(argument, int):
             raise TypeError(f"{argument!r} is not an integer")
         if not -half <= argument < modulus:
             raise OverflowError(f"{argument} does not fit {'i32' if kind == 'i' else 'i64'}")
         value.i64 = (argument + half) % modulus - half
-    else:
-        raise TypeError("functions with references or vectors cannot be called from here")
 
 
 def _result(value: bridge.ValRaw, kind: str) -> float:
@@ -387,9 +419,7 @@ def _result(value: bridge.ValRaw, kind: str) -> float:
         return value.i32
     if kind == "I":
         return value.i64
-    if kind in "fF":
-        return value.f32 if kind == "f" else value.f64
-    raise TypeError("a result is a reference or a vector, which cannot be had here")
+    return value.f32 if kind == "f" else value.f64
 
 
 def _trap_text(message: str) -> str:

@@ -61,9 +61,8 @@ def run_job(
     args: Sequence[str | bytes],
     argv0: str | bytes | None,
     streams: Streams,
-    deadline: float | None,
 ) -> Ending:
-    """Run the job in a process of its own, until it ends, or ``deadline`` (monotonic seconds).
+    """Run the job in a process of its own, until it ends, or until the deadline of its grants.
 
     Raises what the runtime there raised, ``GuestTimeout``, and ``GuestError`` for too much output.
     Nothing of it is left behind, however it ends.
@@ -75,7 +74,7 @@ def run_job(
         try:
             pidfd = os.pidfd_open(child.pid)
             try:
-                _watch(pidfd, streams, deadline, job.grants.wall_time)
+                _watch(pidfd, streams, job.grants.deadline, job.grants.wall_time)
             finally:
                 os.close(pidfd)
         finally:

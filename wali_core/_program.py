@@ -104,10 +104,11 @@ class Program(Guest):
     def start_program(self, link: ProgramLink) -> None:
         """Instantiate: the program's start function runs, which initialises its memory."""
         instance, trap = bridge.Instance(), ctypes.c_void_p()
-        error = W["wasmtime_instance_pre_instantiate"](
-            link.pre, self._store, byref(instance), byref(trap)
-        )
-        self._finish_call(error, trap.value)
+        with self._guard():
+            error = W["wasmtime_instance_pre_instantiate"](
+                link.pre, self._store, byref(instance), byref(trap)
+            )
+            self._finish_call(error, trap.value)
         self._instance = instance
 
     def _make_memory(self, limit: int | None) -> bridge.Extern | None:

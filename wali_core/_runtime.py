@@ -10,12 +10,12 @@ from functools import partial
 from wali_core import _abi, _bridge
 from wali_core._cache import Cache
 from wali_core._ending import Ending
-from wali_core._engine import DEFAULT_STACK, Engine, Module
+from wali_core._engine import DEFAULT_STACK, Engine, Module, sniff
 from wali_core._errors import GuestExit, GuestTimeout, ModuleError, PolicyError, UseError
 from wali_core._grants import Grants, encoded
 from wali_core._guest import Guest
 from wali_core._link import ShimLink
-from wali_core._stdio import Streams
+from wali_core._stdio import Given, Streams
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -37,6 +37,7 @@ OUTPUT_LIMIT: Final = 64 << 20
 """How many bytes ``capture_output`` keeps of each stream, where nothing is said."""
 
 _LOADED: Final = 64  # modules that a runtime keeps at hand
+_ENOUGH: Final = 4096  # bytes that show what a file is
 
 
 class Runtime:
@@ -70,7 +71,7 @@ class Runtime:
         self._on_compile = on_compile
         self._on_missing = on_missing
         self._lock = allocate_lock()
-        self._modules: dict[str, Module] = {}
+        self._modules: dict[tuple[str, str], Module] = {}
         self._links: dict[str, tuple[_abi.Shim, ShimLink]] = {}
         self._closed = False
 
@@ -83,14 +84,15 @@ class Runtime:
         Raises ``ModuleError`` for what is not a module that this library runs,
         ``FileNotFoundError`` and other ``OSError`` for a file that cannot be read.
         """
+        self._usable()
         if isinstance(module, Module):
             if module.engine is not self.engine:
                 raise UseError("the module was loaded by another runtime: load it with this one")
             return module
-        self._usable()
         data, origin = _read(module)
         prepare = _preparation(data, origin, isolation)
-        key = self.engine.key(data, isolation if prepare else "")
+        # With the name: it is what errors say, and what the program finds as its own.
+        key = self.engine.key(data, isolation if prepare else ""), origin
         with self._lock:
             loaded = self._modules.get(key)
         if loaded is None:
@@ -156,13 +158,13 @@ class Runtime:
         loaded = self.load(module, isolation=isolation)
         grants = self.grants(env, dirs)
         if _abi.interface_of(loaded) != _abi.WALI:
-            return self._instantiate(loaded, grants, args, argv0, stdio)
+            return self._instantiate(loaded, grants, args, argv0, Given(stdio))
         if isolation != SHARED:
             raise ModuleError(
                 f"{loaded.origin}: a WALI program, which has a process of its own: use run_sync, "
                 f"or isolation={SHARED!r} if you trust it with this one"
             )
-        return self._start_program(loaded, grants, args, argv0, stdio, isolation)
+        return self._start_program(loaded, grants, args, argv0, Given(stdio), isolation)
 
     def _instantiate(
         self,
@@ -170,7 +172,7 @@ class Runtime:
         grants: Grants,
         args: Sequence[str | bytes],
         argv0: str | bytes | None,
-        stdio: Sequence[int],
+        streams: Given | Streams,
     ) -> Guest:
         interface = _abi.interface_of(module)
         argv, environ = _command_line(module, grants, args, argv0)
@@ -180,15 +182,16 @@ class Runtime:
             shim = None
             if interface is not None:
                 shim, link = self._shim(interface)
-                guest.place_stdio(stdio)
+                guest.place_stdio(streams.host)
                 preopens = guest.place_preopens(tuple(grants.preopens.values()))
                 guest.start_shim(link, shim.configuration(argv, environ, preopens))
             guest.limit_memory(grants.memory)
+            guest.limit_time(grants.wall_time, grants.deadline)
+            guest.watch_output(streams.captures)
             guest.start(shim)
         except BaseException:
             guest.close()
             raise
-        guest.limit_time(grants.wall_time)
         return guest
 
     def _start_program(
@@ -197,7 +200,7 @@ class Runtime:
         grants: Grants,
         args: Sequence[str | bytes],
         argv0: str | bytes | None,
-        stdio: Sequence[int],
+        streams: Given | Streams,
         isolation: str,
     ) -> Program:
         """A WALI program in this process, which is its own or, if it is trusted, shared."""
@@ -212,17 +215,18 @@ class Runtime:
         program = Program(self.engine, module, own_process=isolation == PROCESS)
         try:
             program.open_store()
-            program.place_stdio(stdio)
+            program.place_stdio(streams.host)
             program.set_arguments(argv, environ, confinement.network)
             link = program.resolve(confinement.gate, grants.memory)
             if self._on_missing and link.missing:
                 self._on_missing(link.missing)
+            program.limit_time(grants.wall_time, grants.deadline)
+            program.watch_output(streams.captures)
             confinement.commit()
             program.start_program(link)
         except BaseException:
             program.close()
             raise
-        program.limit_time(grants.wall_time)
         return program
 
     def grants(
@@ -281,19 +285,20 @@ class Runtime:
         """
         from wali_core._result import completed
 
-        deadline = None if timeout is None else time.monotonic() + timeout
+        started = time.monotonic()
         loaded = self.load(module, isolation=isolation)
         grants = self.grants(env, dirs, wall_time=timeout, memory=memory)
+        grants.count_from(started)
         streams = Streams(stdin, stdout, stderr, capture=capture_output, limit=output_limit)
         in_child = isolation == PROCESS and _abi.interface_of(loaded) == _abi.WALI
 
         def run() -> Ending:
             if not in_child:
-                return self.execute(loaded, grants, args, argv0, streams, deadline, isolation)
+                return self.execute(loaded, grants, args, argv0, streams, isolation)
             from wali_core._process import Job, run_job
 
             job = Job(_source(module), self._policy, self._allow_all, self._cache_choice, grants)
-            return run_job(job, args, argv0, streams, deadline)
+            return run_job(job, args, argv0, streams)
 
         try:
             return completed(run, loaded.origin, args, streams)
@@ -307,26 +312,27 @@ class Runtime:
         args: Sequence[str | bytes],
         argv0: str | bytes | None,
         streams: Streams,
-        deadline: float | None,
         isolation: str = PROCESS,
     ) -> Ending:
         """Run a program in this process; the command line's process is the program's own."""
+        if not module.is_program:
+            raise ModuleError(
+                f"{module.origin}: no _start without parameters: a library, not a program; "
+                "use instantiate and call"
+            )
         start = self._instantiate
         if _abi.interface_of(module) == _abi.WALI:
             start = partial(self._start_program, isolation=isolation)
-        with start(module, grants, args, argv0, streams.host) as guest:
-            guest.watch_output(streams.captures)
-            if not guest.exports("_start"):
-                raise ModuleError(
-                    f"{module.origin}: no _start: a library, not a program; "
-                    "use instantiate and call"
-                )
-            left = None if deadline is None else deadline - time.monotonic()
-            if left is not None and left <= 0:
+        try:
+            guest = start(module, grants, args, argv0, streams)
+        except GuestExit as end:  # in the module's start function
+            return Ending(end.status)
+        with guest:
+            if grants.deadline is not None and time.monotonic() >= grants.deadline:
                 raise GuestTimeout(grants.wall_time or 0.0)
             status = 0
             try:
-                guest.call("_start", timeout=left)
+                guest.call("_start")
             except GuestExit as end:
                 status = end.status
             return Ending(status, write_refused=guest.write_refused)
@@ -401,4 +407,6 @@ def _read(module: str | os.PathLike[str] | bytes) -> tuple[bytes, str]:
         return module, "<module>"
     path = os.fspath(module)
     with open(path, "rb") as file:
-        return file.read(), path
+        start = file.read(_ENOUGH)
+        sniff(start, path)  # before all is read: a device has no end
+        return start + file.read(), path

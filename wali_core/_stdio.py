@@ -10,6 +10,7 @@ from wali_core._monitor import Capture
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from typing import Final, Protocol
 
     class HasFileno(Protocol):
@@ -23,6 +24,15 @@ DEVNULL: Final = -3
 
 _F_ADD_SEALS: Final = 1033
 _SEALS: Final = 1 | 2 | 4 | 8  # no more seals, no shrinking, no growing, no writing
+
+
+class Given:
+    """Streams that stay their owner's: three descriptors, -1 for none."""
+
+    captures: tuple[Capture, ...] = ()
+
+    def __init__(self, host: Sequence[int]) -> None:
+        self.host = host
 
 
 class Streams:

@@ -128,6 +128,7 @@ def _default_interrupt() -> None:
 
 
 def _run(words: Sequence[str]) -> int:
+    started = time.monotonic()
     options = parse(words, _RUN_OPTIONS)
     if "help" in options:
         sys.stdout.write(USAGE)
@@ -140,7 +141,6 @@ def _run(words: Sequence[str]) -> int:
     memory = _amount("memory", options["memory"])
     dirs = dict(_directory(text) for text in options.all("dir"))
     env = dict(pair for text in options.all("env") for pair in _variable(text))
-    deadline = None if timeout is None else time.monotonic() + timeout
 
     from wali_core._runtime import Runtime
     from wali_core._stdio import Streams
@@ -158,9 +158,10 @@ def _run(words: Sequence[str]) -> int:
     grants = runtime.grants(
         env, dirs, wall_time=timeout, memory=None if memory is None else int(memory)
     )
+    grants.count_from(started)
     streams = Streams(None, None, None, capture=False, limit=0)
     _default_interrupt()
-    ending = runtime.execute(module, grants, args, options["argv0"], streams, deadline)
+    ending = runtime.execute(module, grants, args, options["argv0"], streams)
     if ending.write_refused and sys.stderr.isatty():
         _say(
             "hint: a write was refused by a read-only directory; --dir HOST::GUEST:rw grants it", 0
