@@ -10,6 +10,7 @@ import pytest
 from tests.escape import broken
 from tests.escape.attack import Breakage
 from tests.escape.evil import EvilHost, Worlds
+from tests.escape.wasi_guest import WasiHost
 from wali_core import _bridge
 from wali_core.native.compile import compile_guest
 
@@ -57,6 +58,21 @@ def evil(evil_host: EvilHost, world: World) -> Iterator[Evil]:
     """A hostile guest that holds the box and the shelf."""
     with evil_host.enter(world) as guest:
         yield guest
+
+
+@pytest.fixture(scope="session")
+def wasi_hosts() -> Iterator[dict[str, WasiHost]]:
+    """Runtimes with the real shim, by the way in which it resolves paths."""
+    hosts = {way: WasiHost(manual_walk=way == "walk") for way in ("openat2", "walk")}
+    yield hosts
+    for host in hosts.values():
+        host.close()
+
+
+@pytest.fixture(scope="session")
+def wasi_host(wasi_hosts: dict[str, WasiHost]) -> WasiHost:
+    """A runtime with the real shim."""
+    return wasi_hosts["openat2"]
 
 
 @pytest.fixture(scope="session")
