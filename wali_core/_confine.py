@@ -59,7 +59,7 @@ def confine(policy: Policy | None, preopens: Iterable[Preopen], core: Core) -> C
     it requires.
     """
     import capabilities
-    from capabilities.lockdown import Lockdown, LockdownError
+    from capabilities.lockdown import METADATA_WRITERS, Lockdown, LockdownError
 
     base = capabilities.Policy.none() if policy is None else policy
     try:
@@ -70,7 +70,9 @@ def confine(policy: Policy | None, preopens: Iterable[Preopen], core: Core) -> C
             for (module, name), row in core.calls.items()
             if module == "wali" and name.startswith("SYS_")
         }
-        calls = granted.granted_calls(catalogue)
+        # Landlock has no hook for metadata: without a view of its own, a program that may call
+        # chmod may call it on every file of its user's.
+        calls = granted.granted_calls(catalogue) - METADATA_WRITERS
         lockdown = Lockdown.prepare(granted, calls=calls)
     except (capabilities.PolicyError, LockdownError) as error:
         raise PolicyError(str(error)) from error

@@ -125,8 +125,8 @@ CALLS: Final = (
     Call("eventfd2",       290,   19, "uint int",                     "@io-event",    "body"),
     Call("eventfd",        284, None, "uint",                         "@io-event",    "= eventfd2($0, 0)"),
     Call("ppoll",          271,   73, "ptr long ptr ptr uint",        "@io-event",    "body", "own", "a signal mask is planned"),
-    Call("nanosleep",       35,  101, "ptr ptr",                      "@timer",       "body"),
-    Call("clock_nanosleep",230,  115, "int int ptr ptr",              "@timer",       "body", "own", "CLOCK_REALTIME and CLOCK_MONOTONIC"),
+    Call("nanosleep",       35,  101, "ptr ptr",                      "@default",       "body"),
+    Call("clock_nanosleep",230,  115, "int int ptr ptr",              "@default",       "body", "own", "CLOCK_REALTIME and CLOCK_MONOTONIC"),
 
     # --- sockets ---------------------------------------------------------------------------------
     Call("socket",          41,  198, "int int int",                  "@network-io",  "body", note="unix, TCP and UDP"),
@@ -150,7 +150,7 @@ CALLS: Final = (
     Call("clock_getres",   229,  114, "int mem[16]",                  "@default",     "plain", "own"),
     Call("gettimeofday",    96,  169, "mem[16] mem[8]",               "@default",     "plain"),
     Call("getrandom",      318,  278, "mem:1 uint uint",              "@default",     "plain", "own guest"),
-    Call("sched_yield",     24,  124, "",                             "@process",     "plain", "own"),
+    Call("sched_yield",     24,  124, "",                             "@default",     "plain", "own"),
     Call("sysinfo",         99,  179, "mem[368]",                     "@default",     "plain"),
 
     # --- the process -----------------------------------------------------------------------------
@@ -175,9 +175,9 @@ CALLS: Final = (
     Call("getrusage",       98,  165, "int mem[272]",                 "@default",     "plain"),
     Call("getrlimit",       97,  163, "int mem[16]",                  "@default",     "body"),
     Call("setrlimit",      160,  164, "int mem[16]",                  "@resources",   "body"),
-    Call("prlimit64",      302,  261, "int int ptr ptr",              "@process",     "body", note="of the program itself"),
-    Call("exit",            60,   93, "int",                          "@process",     "= exit_group($0)", note="one thread so far: it ends the guest"),
-    Call("exit_group",     231,   94, "int",                          "@process",     "body"),
+    Call("prlimit64",      302,  261, "int int ptr ptr",              "@default",     "body", note="of the program itself"),
+    Call("exit",            60,   93, "int",                          "@default",     "= exit_group($0)", note="one thread so far: it ends the guest"),
+    Call("exit_group",     231,   94, "int",                          "@default",     "body"),
     Call("set_tid_address",218,   96, "ptr",                          "@default",     "body"),
     Call("set_robust_list",273,   99, "ptr uint",                     "@default",     "body", note="does nothing", ours=True),
     Call("setuid",         105,  146, "uint",                         "@setuid",      "plain"),
