@@ -8,12 +8,14 @@ import os
 import sys
 import tempfile
 from pathlib import Path
-from types import ModuleType
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import wasmtime
 
 import wali_core
+
+if TYPE_CHECKING:
+    from types import ModuleType
 
 HERE = Path(__file__).parent
 FILE_SIZE = 1 << 20
@@ -22,7 +24,8 @@ FILE_SIZE = 1 << 20
 def _build_tools() -> ModuleType:
     path = HERE.parent / "wali_core" / "native" / "compile.py"
     spec = importlib.util.spec_from_file_location("_bench_compile", path)
-    assert spec is not None and spec.loader is not None
+    if spec is None or spec.loader is None:
+        raise FileNotFoundError(path)
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
     spec.loader.exec_module(module)
@@ -82,7 +85,8 @@ class WasmtimePy:
 
     def _call(self, name: str, *values: int) -> None:
         function = self._exports[name]
-        assert isinstance(function, wasmtime.Func)
+        if not isinstance(function, wasmtime.Func):
+            raise TypeError(name)
         function(self._store, *values)
 
     def run(self, loop: str, count: int) -> None:

@@ -1,4 +1,4 @@
-"""Start-up: ``wali run hello.wasm``, warm cache, no policy, against ``python -c "import wasmtime"``.
+"""Start-up: ``wali run hello.wasm``, warm cache, no policy, and ``import wasmtime`` in Python.
 
     python -m benchmarks.bench_start
 

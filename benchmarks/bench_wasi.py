@@ -134,7 +134,8 @@ def main(folder: str | None = None) -> None:
     sides = Sides(folder)
     try:
         print(
-            "| call | native | native ns | ours ns | wasmtime-py ns | ours/native | wasmtime-py/ours | target |"
+            "| call | native | native ns | ours ns | wasmtime-py ns | ours/native "
+            "| wasmtime-py/ours | target |"
         )
         print("| --- | --- | --- | --- | --- | --- | --- | --- |")
         for target in TARGETS:

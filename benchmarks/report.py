@@ -16,7 +16,8 @@ from benchmarks import bench_start, bench_wasi
 def main() -> None:
     """Run them one after the other."""
     print(
-        f"{platform.machine()}, {os.cpu_count()} processors, Linux {platform.release()}, Python {platform.python_version()}"
+        f"{platform.machine()}, {os.cpu_count()} processors, Linux {platform.release()}, "
+        f"Python {platform.python_version()}"
     )
     for folder in ("/dev/shm", tempfile.gettempdir()):  # noqa: S108
         if os.access(folder, os.W_OK):

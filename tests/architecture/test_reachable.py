@@ -1,10 +1,10 @@
 """What of the trusted C a WASI guest can reach: counted from the table, function by function.
 
-A WASI guest reaches the host through its shim only, and the shim through the thunks that the table's
-column ``shim`` gives it.  From those bodies the calls are followed through the text of the C; what
-runs without being called (the epoch callback, the fault handler, the functions that Python calls to
-make and end a guest) is counted as reached.  Declarations are no code and are not counted here; they
-are in the total of ``test_tcb.py``.
+A WASI guest reaches the host through its shim only, and the shim through the thunks that the
+table's column ``shim`` gives it.  From those bodies the calls are followed through the text of the
+C; what runs without being called (the epoch callback, the fault handler, the functions that Python
+calls to make and end a guest) is counted as reached.  Declarations are no code and are not counted
+here; they are in the total of ``test_tcb.py``.
 """
 
 from __future__ import annotations
@@ -56,7 +56,9 @@ def functions_of(path: Path) -> Iterator[tuple[str, list[str]]]:
     )
     # In clang-format's style a definition starts in the first column and ends with "}" there.
     for match in re.finditer(
-        r"^(?:BODY|EXPORT|ALWAYS|[a-z])[^;{}=]*?\([^;{}]*\) \{\n.*?^\}", text, re.DOTALL | re.MULTILINE
+        r"^(?:BODY|EXPORT|ALWAYS|[a-z])[^;{}=]*?\([^;{}]*\) \{\n.*?^\}",
+        text,
+        re.DOTALL | re.MULTILINE,
     ):
         head = match[0].partition("{")[0].replace("__attribute__((always_inline))", "")
         name = re.search(r"BODY\((\w+)\)", head) or re.search(r"(\w+)\s*\(", head)

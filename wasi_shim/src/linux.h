@@ -159,7 +159,8 @@ enum {
     POLLHUP = 0x10,
     POLLNVAL = 0x20,
 
-    TCGETS = 0x5401, FIONREAD = 0x541b, /* <asm/ioctls.h> */
+    TCGETS = 0x5401, /* <asm/ioctls.h> */
+    FIONREAD = 0x541b,
 
     MSG_PEEK = 0x02, /* <sys/socket.h> */
     MSG_WAITALL = 0x100,
