@@ -416,9 +416,12 @@ def _frame_name(frame: int) -> str:
 
 
 def last_line(text: str) -> str:
-    """The innermost cause: wasmtime's texts are chains of them."""
+    """The innermost cause: wasmtime's texts are chains of them, numbered where they are several."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return lines[-1] if lines else text
+    if not lines:
+        return text
+    number, _, cause = lines[-1].partition(": ")
+    return cause if number.isdigit() else lines[-1]
 
 
 def check(error: int | None) -> None:

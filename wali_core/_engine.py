@@ -116,7 +116,7 @@ class Engine:
         out = c_void_p()
         error = W["wasmtime_module_new"](self.pointer, data, len(data), byref(out))
         if error:
-            raise ModuleError(f"{origin}: {_first_line(bridge.error_message(error))}")
+            raise ModuleError(f"{origin}: {bridge.last_line(bridge.error_message(error))}")
         assert out.value is not None
         return out.value
 
@@ -142,16 +142,6 @@ class Engine:
         # Modules and guests hold the engine, so none is left that could use the pointer.
         if self.pointer:
             W["wasm_engine_delete"](self.pointer)
-
-
-def _first_line(text: str) -> str:
-    """Errors of wasmtime are chains; the innermost cause says what is wrong with the file."""
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    causes = [
-        line.split(":", 1)[1].strip() if line[:1].isdigit() and ":" in line else line
-        for line in lines
-    ]
-    return causes[-1] if causes else "not a valid module"
 
 
 class Module:

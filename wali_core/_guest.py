@@ -211,9 +211,8 @@ class Guest:
                 byref(trap),
             )
             if error and not self._context.stop:
-                raise ModuleError(
-                    f"{self._module.origin}: {bridge.last_line(bridge.error_message(error))}"
-                )
+                reason = bridge.last_line(bridge.error_message(error))
+                raise ModuleError(f"{self._module.origin}: {self._misfit(imports)}{reason}")
             self._finish_call(error, trap.value)
         self._instance = instance
         memory = self._export(instance, "memory")
@@ -222,13 +221,22 @@ class Guest:
                 self._address, 1, self._store, byref(memory.of.memory), 1
             )
 
+    def _misfit(self, found: Any) -> str:
+        """Which import has another type than what was found for it: wasmtime does not say."""
+        assert self._store is not None
+        for item, extern in zip(self._module.imports, found, strict=True):
+            function = _Function(self._store, extern.of.func)
+            if (function.parameters, function.results) != (item.parameters, item.results):
+                return f"imports {item.module}.{item.name}: "
+        return ""
+
     def _resolve(self, item: bridge.ImportType, prefix: str) -> bridge.Extern:
         assert self._shim_instance is not None
         for name in (prefix + item.name, item.name) if prefix else (item.name,):
             found = self._export(self._shim_instance, name)
             if (
                 found is not None
-                and found.kind == bridge.EXTERN_FUNC
+                and found.kind == item.kind == bridge.EXTERN_FUNC
                 and not name.startswith("wasi_")
             ):
                 return found
@@ -424,5 +432,4 @@ def _result(value: bridge.ValRaw, kind: str) -> float:
 
 def _trap_text(message: str) -> str:
     """The cause without the backtrace, which is in ``frames``."""
-    lines = [line.strip() for line in message.splitlines() if line.strip()]
-    return lines[-1].removeprefix("wasm trap: ") if lines else "the guest trapped"
+    return bridge.last_line(message).removeprefix("wasm trap: ") or "the guest trapped"
