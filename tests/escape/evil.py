@@ -39,6 +39,20 @@ GUEST_PAGES = 16
 IOVEC, DATA = 16, 4096
 """Where the guest's memory holds what `wali_guest` calls work on."""
 
+WAYS_OUT = {
+    "out": "../outside/secret",
+    "outdir": "../outside",
+    "dangling": "../outside/new",
+    "first": "second",
+    "second": "dir/third",
+    "dir/third": "../../outside/secret",
+    "slash": "outdir/",
+    "dir/far": "../..",
+    "magic": "/proc/self",
+    "stdin": "/dev/stdin",
+}
+"""The links in the box that lead out, one with an absolute target besides."""
+
 _TYPES = {"i": "i32", "I": "i64"}
 
 
@@ -65,10 +79,8 @@ class World:
         for folder in ("box/dir", "shelf/dir", "outside/empty"):
             (self.root / folder).mkdir(parents=True)
         (self.root / "box/file").write_bytes(b"of the box")
-        (self.root / "box/out").symlink_to("../outside/secret")
-        (self.root / "box/outdir").symlink_to("../outside")
-        (self.root / "box/absolute").symlink_to(self.outside / "secret")
-        (self.root / "box/dangling").symlink_to("../outside/new")
+        for name, target in (WAYS_OUT | {"absolute": str(self.outside / "secret")}).items():
+            (self.root / "box" / name).symlink_to(target)
         for name in ("shelf/book", "shelf/dir/book"):
             (self.root / name).write_bytes(b"to be read, not written")
         (self.outside / "secret").write_bytes(TOKEN)
