@@ -54,7 +54,7 @@ HOLES: Holes = {
     uint8_t *lock;""",
         ),
         (
-            """    if (capable && request != TCGETS)
+            """    if (capable && request != TCGETS && request != FIONREAD)
         return -EPERM;""",
             """    if (capable)
         return SYS(NR_ioctl, d->host, request, s->base + a[2].u32, 0, 0, 0);""",

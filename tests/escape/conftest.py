@@ -9,7 +9,7 @@ import pytest
 
 from tests.escape import broken
 from tests.escape.attack import Breakage
-from tests.escape.evil import EvilHost, Worlds
+from tests.escape.evil import EvilHost, Worlds, relays
 from tests.escape.wasi_guest import WasiHost
 from wali_core import _bridge
 from wali_core.native.compile import compile_guest
@@ -26,8 +26,12 @@ FLAGS = ("-Wall", "-Wextra", "-Werror", "-Wl,-z,stack-size=16384")
 def evil_shim(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The hostile module."""
     source = Path(__file__).parent / "evil_shim.c"
-    out = tmp_path_factory.mktemp("evil") / "evil_shim.wasm"
-    return compile_guest(source, out, target="wasm32-freestanding", flags=FLAGS)
+    folder = tmp_path_factory.mktemp("evil")
+    (folder / "relays.gen.h").write_text(relays())
+    flags = (*FLAGS, f"-I{folder}")
+    return compile_guest(
+        source, folder / "evil_shim.wasm", target="wasm32-freestanding", flags=flags
+    )
 
 
 @pytest.fixture(scope="session")

@@ -76,7 +76,7 @@ class World:
         self._box_before = state_of([self.box, *self.box.rglob("*")])
 
     def _fill(self) -> None:
-        for folder in ("box/dir", "shelf/dir", "outside/empty"):
+        for folder in ("box/dir", "box/empty", "shelf/dir", "outside/empty"):
             (self.root / folder).mkdir(parents=True)
         (self.root / "box/file").write_bytes(b"of the box")
         for name, target in (WAYS_OUT | {"absolute": str(self.outside / "secret")}).items():
@@ -249,6 +249,21 @@ def allow_list(core: _bridge.Core = _bridge.core) -> dict[tuple[str, str], tuple
         if row.capable_guest:
             found["wali_guest", name] = types
     return found
+
+
+_C_TYPES = {"i": "I", "I": "L", "": "void"}
+
+
+def relays(core: _bridge.Core = _bridge.core) -> str:
+    """The text of `relays.gen.h`: `RELAY(module, name, result, (I a, L b), (a, b))` for each."""
+    lines = []
+    for (module, name), (parameters, result) in allow_list(core).items():
+        letters = "abcdef"[: len(parameters)]
+        typed = [f"{_C_TYPES[kind]} {a}" for kind, a in zip(parameters, letters, strict=True)]
+        arguments = ", ".join(letters)
+        head = f"{module}, {name}, {_C_TYPES[result]}"
+        lines.append(f"RELAY({head}, ({', '.join(typed) or 'void'}), ({arguments}))\n")
+    return "".join(lines)
 
 
 def relay_guest(core: _bridge.Core) -> bytes:

@@ -205,7 +205,6 @@ IOCTL = {
     "TIOCSTI": 0x5412,
     "TIOCGWINSZ": 0x5413,
     "TIOCSWINSZ": 0x5414,
-    "FIONREAD": 0x541B,
     "TIOCLINUX": 0x541C,
     "TIOCCONS": 0x541D,
     "FIONBIO": 0x5421,
@@ -245,7 +244,7 @@ def test_fcntl_is_a_closed_list(evil: Evil, command: int, fd: int) -> None:
 @pytest.mark.parametrize("request_number", IOCTL.values(), ids=IOCTL)
 @pytest.mark.parametrize("fd", [1, BOX, SHELF])
 def test_ioctl_is_a_closed_list(evil: Evil, request_number: int, fd: int) -> None:
-    """Everything but TCGETS: EPERM."""
+    """Everything but TCGETS and FIONREAD: EPERM."""
     assert evil.call("ioctl", fd, request_number, evil.arena) == -errno.EPERM
 
 
@@ -296,7 +295,6 @@ def test_sockets_know_few_flags(evil_host: EvilHost, world: World) -> None:
             1 << 30,
             -(1 << 31),
         ):
-            assert evil.call("sendto", 0, b"x", 1, flag, 0, 0) == -errno.EINVAL
             assert evil.call("recvfrom", 0, Out(1), 1, flag, 0, 0) == -errno.EINVAL
         assert evil.call("accept4", 0, 0, 0, 0x100) == -errno.EINVAL
         assert evil.call("shutdown", 0, 3) == -errno.EINVAL

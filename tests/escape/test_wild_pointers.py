@@ -106,7 +106,7 @@ GOOD: dict[str, Arguments] = {
     "path_link": (BOX, 0, *path("file"), BOX, *path("new")),
     "path_open": (BOX, 0, *path("new"), 1, RIGHTS, RIGHTS, 0, room(4)),
     "path_readlink": (BOX, *path("out"), room(17), Length(17), room(4)),
-    "path_remove_directory": (BOX, *path("dir")),
+    "path_remove_directory": (BOX, *path("empty")),
     "path_rename": (BOX, *path("file"), BOX, *path("new")),
     "path_symlink": (*path("anything"), BOX, *path("new")),
     "path_unlink_file": (BOX, *path("file")),
