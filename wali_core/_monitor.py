@@ -8,16 +8,17 @@ needs it, sleeps in poll(2), and never touches a guest's store.
 
 from __future__ import annotations
 
+import _signal  # type: ignore[import-not-found]  # signal wraps it in enums, which takes a while
 import os
 import select
 import time
-from _thread import allocate_lock, get_ident, start_new_thread
+from _thread import allocate_lock, start_new_thread
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from types import TracebackType
-    from typing import Self
+    from typing import Any, Final, Self
 
     from wali_core._engine import Engine
 
@@ -54,6 +55,7 @@ class Capture:
 
     def finish(self) -> bytes:
         """Everything that was written, once the guest is gone."""
+        self.on_exceeded = None
         os.close(self.write_end)
         self.drain()
         os.close(self.read_end)
@@ -72,6 +74,10 @@ class Guard:
 
     ``on_deadline`` is called by the monitor's thread when the deadline has come and the guest may
     not see it by itself, waiting in the kernel as a WALI program can.
+
+    On the main thread, where Python's own handler would raise KeyboardInterrupt, Ctrl-C is taken
+    over: it ends the guest, and is raised once, when the guest has ended and all is put back.  Any
+    other handler is its owner's: it runs when the guest has ended, as with every C function.
     """
 
     def __init__(
@@ -85,25 +91,40 @@ class Guard:
         self.engine = engine
         self.context = context
         self.deadline = deadline
+        self.due = deadline
+        """When the monitor's thread has something to do for it."""
         self.captures = captures
         self.on_deadline = on_deadline
-        self.interrupted = False
-        self._takes_signals = False
+        self._pressed = False
+        self._handler: Any = None  # what to put back at the end, once it is taken
+        self._wakeup: int | None = None
 
     def interrupt(self) -> None:
         """End the guest: from any thread, but only while this guard is entered."""
-        self.interrupted = True
         self.engine.core.interrupt(self.context)
+        self.urge()
+
+    def urge(self) -> None:
+        """Bring the guest to a safepoint, where it sees that it must end.
+
+        And again a little later, if it is still there: an epoch that passes just while it looks at
+        the one before is lost on it.
+        """
+        self.due = time.monotonic() + _AGAIN
         self.engine.increment_epoch()
 
     def __enter__(self) -> Self:
         for capture in self.captures:
             capture.on_exceeded = self
-        self._takes_signals = _default_sigint()
-        if self._takes_signals or self.deadline is not None or self.captures:
-            _monitor.add(self)
-            if self._takes_signals:
-                _monitor.take_signals(self)
+        try:
+            self._take_signals()
+            if self._handler or self.deadline is not None or self.captures:
+                _monitor.add(self, takes_signals=self._handler is not None)
+            if self._handler:
+                self._wakeup = _monitor.wake_by_signals()
+        except BaseException:
+            self._leave()
+            raise
         return self
 
     def __exit__(
@@ -112,30 +133,33 @@ class Guard:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if self._takes_signals:
-            _monitor.release_signals(self)
+        self._leave()
+        if self._pressed and kind is not KeyboardInterrupt:
+            raise KeyboardInterrupt
+
+    def _leave(self) -> None:
         _monitor.remove(self)
+        for capture in self.captures:
+            capture.on_exceeded = None
+        if self._wakeup is not None:
+            _signal.set_wakeup_fd(self._wakeup, warn_on_full_buffer=False)
+        if self._handler:
+            _signal.signal(_signal.SIGINT, self._handler)
 
+    def _take_signals(self) -> None:
+        handler = _signal.getsignal(_signal.SIGINT)
+        ours = getattr(handler, "__func__", None) is Guard._press
+        if handler is _signal.default_int_handler or ours:
+            try:
+                _signal.signal(_signal.SIGINT, self._press)
+            except ValueError:
+                return  # not the main thread
+            self._handler = handler
 
-def _default_sigint() -> bool:
-    """Is this the main thread, with Python's own handler of Ctrl-C?
-
-    Any other handler is its owner's: it runs when the guest has ended, as with every C function.
-    """
-    # What the module signal wraps in enums, which take a while to make.
-    import _signal  # type: ignore[import-not-found]
-
-    return (
-        get_ident() == _main_thread()
-        and _signal.getsignal(_signal.SIGINT) is _signal.default_int_handler
-    )
-
-
-def _main_thread() -> int:
-    import sys
-
-    threading = sys.modules.get("threading")
-    return threading.main_thread().ident if threading else get_ident()
+    def _press(self, _number: int, _frame: object) -> None:
+        """What runs at Ctrl-C: as soon as Python can, which while the guest runs is too late."""
+        self._pressed = True
+        self.interrupt()
 
 
 class _Monitor:
@@ -143,38 +167,36 @@ class _Monitor:
         self._lock = allocate_lock()
         self._guards: list[Guard] = []
         self._signalled: list[Guard] = []  # guards that Ctrl-C ends, the innermost last
-        self._wakeups: list[int] = []
         self._started = False
         self._read_end = self._write_end = -1
 
-    def add(self, guard: Guard) -> None:
+    def add(self, guard: Guard, *, takes_signals: bool) -> None:
         with self._lock:
+            self._start()
             self._guards.append(guard)
-            if not self._started:
-                self._read_end, self._write_end = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-                self._started = True
-                start_new_thread(self._run, (self._read_end,))
-                return
-        self._wake()
+            if takes_signals:
+                self._signalled.append(guard)
+        if guard.deadline is not None or guard.captures:
+            self._wake()  # it has something to wait for
 
     def remove(self, guard: Guard) -> None:
         """Afterwards the thread does not know the guard, nor read its captures."""
         with self._lock:
-            if guard in self._guards:
-                self._guards.remove(guard)
+            for guards in (self._guards, self._signalled):
+                if guard in guards:
+                    guards.remove(guard)
 
-    def take_signals(self, guard: Guard) -> None:
-        import _signal
+    def wake_by_signals(self) -> int:
+        """Let the thread see signals while no Python code runs; the descriptor that did before."""
+        return int(_signal.set_wakeup_fd(self._write_end, warn_on_full_buffer=False))
 
-        self._signalled.append(guard)
-        self._wakeups.append(_signal.set_wakeup_fd(self._write_end, warn_on_full_buffer=False))
-
-    def release_signals(self, guard: Guard) -> None:
-        import _signal
-
-        _signal.set_wakeup_fd(self._wakeups.pop(), warn_on_full_buffer=False)
-        with self._lock:
-            self._signalled.remove(guard)
+    def _start(self) -> None:
+        if self._started:
+            return
+        if self._read_end < 0:
+            self._read_end, self._write_end = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        start_new_thread(self._run, (self._read_end,))
+        self._started = True
 
     def _wake(self) -> None:
         try:
@@ -199,12 +221,12 @@ class _Monitor:
 
     def _patience(self, guards: tuple[Guard, ...]) -> float | None:
         """How long to sleep, in ms: one more than needed, so that the deadline has come then."""
-        deadlines = [guard.deadline for guard in guards if guard.deadline is not None]
-        return max(0.0, (min(deadlines) - time.monotonic()) * 1000) + 1 if deadlines else None
+        times = [guard.due for guard in guards if guard.due is not None]
+        if not times:
+            return None
+        return min(max(0.0, min(times) - time.monotonic()), _LONGEST) * 1000 + 1
 
     def _notice(self, signals: bytes) -> None:
-        import _signal
-
         if int(_signal.SIGINT) in signals:
             with self._lock:
                 if self._signalled:
@@ -214,10 +236,9 @@ class _Monitor:
         now = time.monotonic()
         for guard in self._guards:
             collect(guard.captures, ready)
-            if guard.deadline is not None and guard.deadline <= now:
-                guard.deadline = None
-                guard.engine.increment_epoch()
-                if guard.on_deadline:
+            if guard.due is not None and guard.due <= now:
+                guard.urge()
+                if guard.on_deadline and guard.deadline is not None and guard.deadline <= now:
                     guard.on_deadline()
 
     def forget(self) -> None:
@@ -227,6 +248,9 @@ class _Monitor:
                 os.close(fd)
         self.__init__()  # type: ignore[misc]
 
+
+_AGAIN: Final = 0.05  # seconds
+_LONGEST: Final = 3600.0  # seconds; poll(2) counts milliseconds, in an int
 
 _monitor = _Monitor()
 os.register_at_fork(after_in_child=_monitor.forget)

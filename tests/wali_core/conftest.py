@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -46,3 +49,31 @@ def guest_from_wat(tmp_path: Path) -> Callable[..., Path]:
         return path
 
     return assemble
+
+
+@pytest.fixture
+def when_ready() -> Callable[[Callable[[], object]], contextlib.AbstractContextManager[int]]:
+    """Return a function that does something as soon as a guest says that it is ready.
+
+    What it returns is entered for the guest's standard output.
+    """
+
+    @contextlib.contextmanager
+    def watching(action: Callable[[], object]) -> Iterator[int]:
+        read, write = os.pipe()
+
+        def watch() -> None:
+            with open(read, "rb", closefd=False) as file:
+                if file.readline():
+                    action()
+
+        thread = threading.Thread(target=watch)
+        thread.start()
+        try:
+            yield write
+        finally:
+            os.close(write)
+            thread.join()
+            os.close(read)
+
+    return watching
