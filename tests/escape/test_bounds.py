@@ -114,16 +114,13 @@ def test_call_with_good_pointers_succeeds(shim: Evil, name: str) -> None:
 
 
 @pytest.mark.parametrize(("name", "position"), POINTERS)
-@pytest.mark.parametrize(
-    "where", ["end", "last_byte", "one_too_far", "next_page", "half", "negative", "highest"]
-)
-def test_pointer_outside_is_refused(shim: Evil, name: str, position: int, where: str) -> None:
+def test_pointer_outside_is_refused(shim: Evil, name: str, position: int) -> None:
     """A pointer past the end, or a buffer that reaches past it: EFAULT, and nothing happens."""
     argument = CALLS[name][position]
     assert isinstance(argument, At)
     size = shim.memory.size
     shim.memory.write(size - 64, b"x" * 64)
-    address = {
+    outside = {
         "end": size,
         "last_byte": size - 1,
         "one_too_far": size - argument.needed + 1,
@@ -131,9 +128,10 @@ def test_pointer_outside_is_refused(shim: Evil, name: str, position: int, where:
         "half": 1 << 31,
         "negative": (1 << 32) - 4096,
         "highest": HIGHEST,
-    }[where]
+    }
+    answers = {where: invoke(shim, name, {position: at}) for where, at in outside.items()}
 
-    assert invoke(shim, name, {position: address}) == -errno.EFAULT
+    assert answers == dict.fromkeys(outside, -errno.EFAULT)
     assert shim.memory.read(size - 64, 64) == b"x" * 64
     assert not shim.world.changed
     assert (shim.world.box / "file").read_bytes() == b"of the box"
@@ -246,30 +244,31 @@ def transfer(evil: Evil, name: str, iovecs: list[tuple[int, int]], count: int) -
 
 
 @pytest.mark.parametrize("name", VECTORS)
-@pytest.mark.parametrize("count", [1025, 1 << 16, 1 << 29, (1 << 31) - 1, -(1 << 31), -1])
-def test_too_many_vectors(evil: Evil, name: str, count: int) -> None:
+def test_too_many_vectors(evil: Evil, name: str) -> None:
     """2^29 vectors: EINVAL at once."""
-    assert transfer(evil, name, [(DATA, 1)], count) == -errno.EINVAL
+    for count in (1025, 1 << 16, 1 << 29, (1 << 31) - 1, -(1 << 31), -1):
+        assert transfer(evil, name, [(DATA, 1)], count) == -errno.EINVAL
 
 
 @pytest.mark.parametrize("name", VECTORS)
-@pytest.mark.parametrize(("base", "length"), OUTSIDE)
-def test_vector_past_the_end(evil: Evil, name: str, base: int, length: int) -> None:
+def test_vector_past_the_end(evil: Evil, name: str) -> None:
     """One bad vector behind a good one: EFAULT, and the good one was not used."""
     evil.guest.memory.write(DATA, b"evil")
+    answers = {wild: transfer(evil, name, [(DATA, 4), wild], 2) for wild in OUTSIDE}
 
-    assert transfer(evil, name, [(DATA, 4), (base, length)], 2) == -errno.EFAULT
+    assert answers == dict.fromkeys(OUTSIDE, -errno.EFAULT)
     assert (evil.world.box / "file").read_bytes() == b"of the box"
     assert evil.guest.memory.read(DATA, 4) == b"evil"
 
 
 @pytest.mark.parametrize("name", VECTORS)
-@pytest.mark.parametrize("address", [GUEST_SIZE, GUEST_SIZE - 7, 1 << 31, HIGHEST - 6, HIGHEST])
-def test_vectors_themselves_past_the_end(evil: Evil, name: str, address: int) -> None:
+def test_vectors_themselves_past_the_end(evil: Evil, name: str) -> None:
     """The array of vectors is memory as well."""
     fd = evil.call("openat", BOX, b"file", os.O_RDWR, 0)
+    call = name.partition(" ")[0]
 
-    assert evil.on_guest(name.partition(" ")[0], fd, address, 1, *VECTORS[name]) == -errno.EFAULT
+    for address in (GUEST_SIZE, GUEST_SIZE - 7, 1 << 31, HIGHEST - 6, HIGHEST):
+        assert evil.on_guest(call, fd, address, 1, *VECTORS[name]) == -errno.EFAULT
 
 
 def test_vectors_that_reach_past_the_end(evil: Evil) -> None:

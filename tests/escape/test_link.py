@@ -97,14 +97,14 @@ REFUSED_CALLS = re.findall(
 
 
 @pytest.mark.parametrize("name", REFUSED_CALLS)
-@pytest.mark.parametrize("module", ["wali", "wali_guest", "guest", "wasi_snapshot_preview1", "env"])
-def test_unlisted_call_does_not_link(runtime: Runtime, module: str, name: str) -> None:
+def test_unlisted_call_does_not_link(runtime: Runtime, name: str) -> None:
     """Calls that a WALI guest may have, and calls that nobody has, are not for shims."""
     row = _bridge.core.calls.get(("wali", f"SYS_{name}"))
     types = (row.parameters.decode(), "I") if row else ("iii", "I")
 
-    with pytest.raises(ModuleError, match=f"SYS_{name}, which a shim may not have"):
-        link(runtime, function(module, f"SYS_{name}", *types))
+    for module in ("wali", "wali_guest", "guest", "wasi_snapshot_preview1", "env"):
+        with pytest.raises(ModuleError, match=f"SYS_{name}, which a shim may not have"):
+            link(runtime, function(module, f"SYS_{name}", *types))
 
 
 @pytest.mark.parametrize(
@@ -142,30 +142,20 @@ def test_list_is_of_exact_names(runtime: Runtime, module: str, name: str) -> Non
 
 
 @pytest.mark.parametrize(("module", "name"), sorted(allow_list()))
-@pytest.mark.parametrize(
-    "wrong", ["one_more", "one_less", "wide_to_narrow", "other_result", "two_results"]
-)
-def test_wrong_type_does_not_link(runtime: Runtime, module: str, name: str, wrong: str) -> None:
+def test_wrong_type_does_not_link(runtime: Runtime, module: str, name: str) -> None:
     """A call of another type would read arguments that are not there."""
     parameters, result = allow_list()[module, name]
-    if wrong == "one_more":
-        parameters += "i"
-    elif wrong == "one_less":
-        parameters = parameters[:-1] if parameters else "I"
-    elif wrong == "wide_to_narrow":
-        parameters = parameters.swapcase() or "i"
-    elif wrong == "other_result":
-        result = {"i": "I", "I": "i", "": "i"}[result]
-    text = function(module, name, parameters, result)
-    if wrong == "two_results":
-        text = (
-            text.replace("(func", "(func (result i32)")
-            if not parameters
-            else text[:-2] + " (result i32)))"
-        )
-
-    with pytest.raises(ModuleError, match="with another type than"):
-        link(runtime, text)
+    other = {"i": "I", "I": "i", "": "i"}[result]
+    wrong = [
+        function(module, name, parameters + "i", result),
+        function(module, name, parameters[:-1] or "I", result),
+        function(module, name, parameters.swapcase() or "ii", result),
+        function(module, name, parameters, other),
+        function(module, name, parameters, "i").replace("(result i32)", "(result i32 i64)"),
+    ]
+    for text in wrong:
+        with pytest.raises(ModuleError, match="with another type than"):
+            link(runtime, text)
 
 
 def test_call_without_arguments_needs_its_result(runtime: Runtime) -> None:
