@@ -11,7 +11,7 @@
 # _monitor.py          deadlines, Ctrl-C and captured output of guests that have a thread
 # _grants.py _stdio.py what a guest is given
 # _runtime.py _run.py  what the public functions are made of
-# cli.py               the command ``wali``
+# cli.py _invoke.py    the command ``wali``
 
 Nothing is imported before it is used: ``wali run`` must start faster than ``import wasmtime``.
 """

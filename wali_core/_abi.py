@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
 
 WALI = "wali"
+START_EXPORT = "__wali_start"
+"""The name under which a prepared module exports what was its start function."""
 _WASI = ("wasi_snapshot_preview1", "wasi_unstable")
 _KNOWN = dict.fromkeys(_WASI, "wasi_shim")  # found without reading every distribution's metadata
 

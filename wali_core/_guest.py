@@ -9,6 +9,7 @@ from _thread import get_ident
 from ctypes import byref, c_void_p
 
 from wali_core import _bridge as bridge
+from wali_core._abi import START_EXPORT
 from wali_core._bridge import W
 from wali_core._errors import GuestError, GuestExit, GuestTimeout, GuestTrap, ModuleError, UseError
 from wali_core._monitor import Guard
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 _STDIO_FLAGS: Final = bridge.DESCRIPTOR_BORROWED | bridge.DESCRIPTOR_SHARED
 OPEN_FILES: Final = 1024
 _RANGES: Final = {"i": (1 << 32, 1 << 31), "I": (1 << 64, 1 << 63)}
+INITIALIZE: Final = "_initialize"
+_AT_START: Final = (START_EXPORT, INITIALIZE)
 _NO_LIMIT: Final = (1 << 63) - 1
 _NEVER: Final = 2.0**33  # seconds: what the core's nanoseconds can still say
 
@@ -195,31 +198,57 @@ class Guest:
         self._captures = captures
 
     def start(self, shim: Shim | None) -> None:
-        """Instantiate the module itself: its imports are the shim's exports."""
+        """Instantiate the module itself: its imports are the shim's exports.
+
+        What was its start function runs once its memory is known, then a reactor's ``_initialize``.
+        """
         imports = (bridge.Extern * len(self._module.imports))()
         for i, item in enumerate(self._module.imports):
             assert shim is not None
             imports[i] = self._resolve(item, shim.modules[item.module])
-        instance, trap = bridge.Instance(), c_void_p()
         with self._guard():
-            error = W["wasmtime_instance_new"](
-                self._store,
-                self._module.pointer,
-                imports,
-                len(imports),
-                byref(instance),
-                byref(trap),
-            )
-            if error and not self._context.stop:
-                reason = bridge.last_line(bridge.error_message(error))
-                raise ModuleError(f"{self._module.origin}: {self._misfit(imports)}{reason}")
-            self._finish_call(error, trap.value)
+            self._make_instance(imports)
+            memory = self._export(self._instance, "memory")
+            if memory is not None and memory.kind == bridge.EXTERN_MEMORY:
+                self._engine.core.context_bind(
+                    self._address, 1, self._store, byref(memory.of.memory), 1
+                )
+            initialize = self._export(self._instance, INITIALIZE)
+            if initialize is not None and self._export(self._instance, "_start") is not None:
+                raise ModuleError(
+                    f"{self._module.origin}: exports both _start and {INITIALIZE}: "
+                    "a module is a command or a reactor, not both"
+                )
+            for name in _AT_START:
+                self._call_once(name)
+
+    def _make_instance(self, imports: Any) -> None:
+        instance, trap = bridge.Instance(), c_void_p()
+        error = W["wasmtime_instance_new"](
+            self._store,
+            self._module.pointer,
+            imports,
+            len(imports),
+            byref(instance),
+            byref(trap),
+        )
+        if error and not self._context.stop:
+            reason = bridge.last_line(bridge.error_message(error))
+            raise ModuleError(f"{self._module.origin}: {self._misfit(imports)}{reason}")
+        self._finish_call(error, trap.value)
         self._instance = instance
-        memory = self._export(instance, "memory")
-        if memory is not None and memory.kind == bridge.EXTERN_MEMORY:
-            self._engine.core.context_bind(
-                self._address, 1, self._store, byref(memory.of.memory), 1
-            )
+
+    def _call_once(self, name: str) -> None:
+        """Call what the module may export to be called first, and not again."""
+        found = self._export(self._instance, name)
+        if found is None or found.kind != bridge.EXTERN_FUNC:
+            return
+        assert self._store is not None
+        function = _Function(self._store, found.of.func)
+        if function.parameters or function.results:
+            what = "the start function" if name == START_EXPORT else name
+            raise ModuleError(f"{self._module.origin}: {what} takes or gives values; it must not")
+        self._invoke(function, ())
 
     def _misfit(self, found: Any) -> str:
         """Which import has another type than what was found for it: wasmtime does not say."""
@@ -268,16 +297,30 @@ class Guest:
         ``GuestTimeout``; ``ModuleError`` where there is no such function; ``TypeError`` or
         ``OverflowError`` for arguments that do not fit it; ``KeyboardInterrupt`` at Ctrl-C.
         """
+        function = self._function(name)
+        values = _raw_values(function, args)
+        with self._guard(timeout):
+            return self._run(function, values)
+
+    def types(self, name: str) -> tuple[str, str]:
+        """The types of an exported function's parameters and of its results, a letter each.
+
+        ``i`` is i32, ``I`` i64, ``f`` f32, ``F`` f64, and ``?`` what ``call`` cannot pass.
+        """
+        function = self._function(name)
+        return function.parameters, function.results
+
+    def _function(self, name: str) -> _Function:
         store = self.usable_store()
         function = self._functions.get(name)
         if function is None:
             found = self._export_of(name)
-            if found is None or found.kind != bridge.EXTERN_FUNC:
+            if found is None or found.kind != bridge.EXTERN_FUNC or name == START_EXPORT:
                 raise ModuleError(f"{self._module.origin}: exports no function {name!r}")
+            if name == INITIALIZE:
+                raise UseError(f"{name} was called when the guest was made, and may not be again")
             function = self._functions[name] = _Function(store, found.of.func)
-        values = _raw_values(function, args)
-        with self._guard(timeout):
-            return self._run(function, values)
+        return function
 
     def _guard(self, timeout: float | None = None) -> Guard:
         """Around what runs the guest's code: ends it at the first deadline, or at Ctrl-C."""

@@ -2,7 +2,9 @@
 
 WALI binaries define their memory and keep their function table to themselves, but threads need one
 memory for several instances, and signals a table to look handlers up in.  ``prepare`` imports the
-one and exports the other.  The engine validates what comes out, so nothing here is trusted; what it
+one and exports the other.  A start function runs before anybody can know the memory of the new
+instance, but in a WASI guest it may make calls that need it: ``defer_start`` leaves it to be called
+afterwards.  The engine validates what comes out, so nothing here is trusted; what it
 must not do is change the meaning of a valid module, or do worse to an invalid one than refuse it.
 Sections that no pass touches are copied as they stand, whatever is in them.
 
@@ -11,6 +13,7 @@ Sections that no pass touches are copied as they stand, whatever is in them.
 
 from __future__ import annotations
 
+from wali_core._abi import START_EXPORT
 from wali_core._errors import ModuleError
 
 TYPE_CHECKING = False
@@ -421,6 +424,16 @@ class Module:
         """The exports (§5.5.10)."""
         return self._entries(EXPORT, Export)
 
+    def start(self) -> int | None:
+        """The index of the start function (§5.5.11), if there is one."""
+        if self.section(START) is None:
+            return None
+        reader = self._reader(START)
+        index = reader.number()
+        if reader.left:
+            raise reader.error(f"{reader.left} more bytes after the start function")
+        return index
+
     # Changing
 
     def append(self, identifier: int, *entries: bytes) -> None:
@@ -536,3 +549,20 @@ def _export_table(module: Module) -> bool:
     if has_table:
         module.append(EXPORT, encode_name(name) + bytes([EXTERN_TABLE, 0]))
     return has_table
+
+
+def defer_start(data: bytes, origin: str) -> bytes:
+    """Export the start function as ``START_EXPORT``, to be called instead of running by itself.
+
+    A module without one stays as it is.  Raises ``ModuleError``, also for a module that uses the
+    name itself.
+    """
+    module = Module(data, origin)
+    name = START_EXPORT.encode()
+    if name in data and any(export.name == name for export in module.exports()):
+        raise module.error(f"exports {START_EXPORT}, a name that is not for modules to use", EXPORT)
+    start = module.start()
+    if start is not None:
+        module.append(EXPORT, encode_name(name) + bytes([EXTERN_FUNC]) + leb128(start))
+        module.remove(START)
+    return module.encode()

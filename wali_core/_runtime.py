@@ -90,13 +90,13 @@ class Runtime:
                 raise UseError("the module was loaded by another runtime: load it with this one")
             return module
         data, origin = _read(module)
-        prepare = _preparation(data, origin, isolation)
+        preparation, prepare = _preparation(data, origin, isolation)
         # With the name: it is what errors say, and what the program finds as its own.
-        key = self.engine.key(data, isolation if prepare else ""), origin
+        key = self.engine.key(data, preparation), origin
         with self._lock:
             loaded = self._modules.get(key)
         if loaded is None:
-            loaded = self._compile(data, origin, isolation, prepare)
+            loaded = self._compile(data, origin, preparation, prepare)
             with self._lock:
                 while len(self._modules) >= _LOADED:
                     del self._modules[next(iter(self._modules))]
@@ -107,7 +107,7 @@ class Runtime:
         self,
         data: bytes,
         origin: str,
-        isolation: str = "",
+        preparation: str = "",
         prepare: Callable[[bytes], bytes] | None = None,
     ) -> Module:
         tell = self._on_compile
@@ -115,7 +115,7 @@ class Runtime:
             data,
             origin,
             self._cache,
-            preparation=isolation if prepare else "",
+            preparation=preparation,
             prepare=prepare,
             on_compile=None if tell is None else lambda size: tell(origin, size),
         )
@@ -153,7 +153,9 @@ class Runtime:
         "ro" | "rw")}``.  ``stdio`` are three descriptors of this process, -1 for none; they stay
         the caller's.
 
-        Raises ``ModuleError``, ``PolicyError``, and what the module's start function raises.
+        The start function of the module, and the ``_initialize`` that a library may export, run
+        here and with all that the guest is given.  Raises ``ModuleError``, ``PolicyError``, and
+        what those two raise.
         """
         loaded = self.load(module, isolation=isolation)
         grants = self.grants(env, dirs)
@@ -313,16 +315,24 @@ class Runtime:
         argv0: str | bytes | None,
         streams: Streams,
         isolation: str = PROCESS,
+        use: Callable[[Guest], None] | None = None,
     ) -> Ending:
-        """Run a program in this process; the command line's process is the program's own."""
-        if not module.is_program:
-            raise ModuleError(
-                f"{module.origin}: no _start without parameters: a library, not a program; "
-                "use instantiate and call"
-            )
+        """Run a program in this process; the command line's process is the program's own.
+
+        ``use`` is what to do with the guest instead of calling ``_start``.
+        """
         start = self._instantiate
         if _abi.interface_of(module) == _abi.WALI:
+            if use is not None:
+                raise ModuleError(
+                    f"{module.origin}: a WALI program, of which only _start can be called"
+                )
             start = partial(self._start_program, isolation=isolation)
+        if use is None and not module.is_program:
+            raise ModuleError(
+                f"{module.origin}: no _start without parameters: a library, not a program; "
+                "use instantiate and call, or wali run --invoke"
+            )
         try:
             guest = start(module, grants, args, argv0, streams)
         except GuestExit as end:  # in the module's start function
@@ -332,7 +342,7 @@ class Runtime:
                 raise GuestTimeout(grants.wall_time or 0.0)
             status = 0
             try:
-                guest.call("_start")
+                guest.call("_start") if use is None else use(guest)
             except GuestExit as end:
                 status = end.status
             return Ending(status, write_refused=guest.write_refused)
@@ -387,19 +397,18 @@ def _policy(policy: Policy | str | os.PathLike[str] | None) -> Policy | None:
         raise PolicyError(str(error)) from error
 
 
-def _preparation(data: bytes, origin: str, isolation: str) -> Callable[[bytes], bytes] | None:
-    """What rewrites a WALI program; None for what plainly imports nothing from ``wali``."""
-    if b"\x04wali" not in data:
-        return None
+def _preparation(data: bytes, origin: str, isolation: str) -> tuple[str, Callable[[bytes], bytes]]:
+    """How a module is rewritten before it is compiled: a name for that, and what does it."""
+    may_be_program = b"\x04wali" in data  # what does not have this imports nothing from wali
 
     def prepare(data: bytes) -> bytes:
-        from wali_core._prepare import is_program, prepare
+        from wali_core._prepare import defer_start, is_program, prepare
 
-        if not is_program(data, origin):
-            return data
-        return bytes(prepare(data, origin, unshare=isolation == SHARED).data)
+        if may_be_program and is_program(data, origin):
+            return bytes(prepare(data, origin, unshare=isolation == SHARED).data)
+        return defer_start(data, origin)
 
-    return prepare
+    return isolation if may_be_program else "start", prepare
 
 
 def _read(module: str | os.PathLike[str] | bytes) -> tuple[bytes, str]:

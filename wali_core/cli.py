@@ -13,19 +13,24 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import Final
 
+    from wali_core._guest import Guest
+
 USAGE: Final = """\
 usage: wali run [OPTIONS] FILE [ARGS...]     run a program
        wali inspect FILE                     say which interface a module imports, and what from it
        wali --version
 
 Options of run, before FILE (everything after it is the program's):
-  --dir HOST[::GUEST][:ro|:rw]  grant a directory, under its own name or as GUEST; read-only unless
-  :rw --env NAME[=VALUE]            set a variable, or pass on this process's
+  --dir HOST[::GUEST][:ro|:rw]  grant a directory, under its own name or as GUEST; read-only if
+                                nothing else is said
+  --env NAME[=VALUE]            set a variable, or pass on this process's
   --policy FILE                 grant what a policy file (TOML) says
   --allow-all                   grant every file, the working directory and the environment
   --timeout TIME                end the program after 2s, 500ms, 1.5m; with status 124
   --memory SIZE                 the most memory that it may have: 64M, 1G
   --argv0 NAME                  what the program sees as its own name
+  --invoke NAME                 call this function of a library: ARGS are its numbers, its results
+                                are printed
   --warn-missing                name the system calls that a WALI program imports and nobody serves
   --no-cache                    neither read nor write compiled modules
 
@@ -47,6 +52,7 @@ _RUN_OPTIONS: Final = {
     "timeout": VALUE,
     "memory": VALUE,
     "argv0": VALUE,
+    "invoke": VALUE,
     "no-cache": SWITCH,
     "warn-missing": SWITCH,
     "help": SWITCH,
@@ -161,12 +167,32 @@ def _run(words: Sequence[str]) -> int:
     grants.count_from(started)
     streams = Streams(None, None, None, capture=False, limit=0)
     _default_interrupt()
-    ending = runtime.execute(module, grants, args, options["argv0"], streams)
+    use, args = _invocation(options["invoke"], args)
+    ending = runtime.execute(module, grants, args, options["argv0"], streams, use=use)
     if ending.write_refused and sys.stderr.isatty():
         _say(
             "hint: a write was refused by a read-only directory; --dir HOST::GUEST:rw grants it", 0
         )
     return ending.status & 0xFF
+
+
+def _invocation(
+    name: str | None, words: list[str]
+) -> tuple[Callable[[Guest], None] | None, list[str]]:
+    """What ``--invoke`` does with the guest, and the arguments that are left for a program."""
+    if name is None:
+        return None, words
+    from wali_core._invoke import ArgumentError, invoke
+
+    def use(guest: Guest) -> None:
+        try:
+            text = invoke(guest, name, words)
+        except ArgumentError as error:
+            raise _Refusal(f"--invoke: {error}", USAGE_ERROR) from None
+        sys.stdout.write(text)
+        sys.stdout.flush()
+
+    return use, []
 
 
 def _require_file(path: str) -> None:

@@ -24,6 +24,7 @@ from hypothesis import strategies as st
 
 from wali_core import ModuleError
 from wali_core import _prepare as prep
+from wali_core._abi import START_EXPORT
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -280,6 +281,41 @@ def test_prepared_modules_do_what_they_did() -> None:
     assert add(store, 1) == 1 + ord("h")
 
 
+def test_start_functions_are_exported_instead() -> None:
+    """The start section goes, the function gets a name, and all else keeps its bytes."""
+    data = assemble(WALI)
+
+    deferred = prep.defer_start(data, "guest.wasm")
+
+    changed = {prep.START, prep.EXPORT}
+    before, after = split(data), split(deferred)
+    assert [s for s in before if s[0] not in changed] == [s for s in after if s[0] not in changed]
+    assert not any(s[0] == prep.START for s in after)
+    assert interface(deferred)[1].keys() == {*interface(data)[1], START_EXPORT}
+
+
+@pytest.mark.parametrize("text", [PLAIN, IMPORTED, NEITHER, EXPORTED, "(module)"])
+def test_what_has_no_start_function_is_returned_itself(text: str) -> None:
+    """A module without a start section is the same object."""
+    data = assemble(text)
+
+    assert prep.defer_start(data, "guest.wasm") is data
+
+
+def test_start_functions_must_be_one_number() -> None:
+    """A start section that goes on is refused."""
+    with pytest.raises(ModuleError, match="byte 11: 1 more bytes after the start function"):
+        prep.defer_start(module(section(prep.START, b"\0\0")), "guest.wasm")
+
+
+def test_the_start_functions_name_is_reserved() -> None:
+    """A module that exports it is refused, whether it has a start function or not."""
+    data = assemble('(module (func (export "__wali_start")))')
+
+    with pytest.raises(ModuleError, match="exports __wali_start"):
+        prep.defer_start(data, "guest.wasm")
+
+
 def test_custom_sections_stay_in_their_places() -> None:
     """New sections come after what must be first, and before what must be last."""
     first, last = section(0, b"\x08dylink.0"), section(0, b"\x04name")
@@ -496,6 +532,12 @@ def check_any(data: bytes) -> None:
         else:
             assert valid(prepared.data) == valid(data)
             assert unshare is False or prepared.memory is None or not prepared.memory.shared
+    try:
+        deferred = prep.defer_start(data, "guest.wasm")
+    except ModuleError as error:
+        assert str(error).startswith("guest.wasm: byte ")  # noqa: PT017
+    else:  # a start function of a wrong type is a fine export: the caller looks at it
+        assert valid(deferred) or not valid(data)
     check_decoders(data)
 
 
@@ -507,7 +549,7 @@ def check_decoders(data: bytes) -> None:
         return
     for decode in (
         *(decoded.types, decoded.imports, decoded.functions, decoded.tables),
-        *(decoded.memories, decoded.globals, decoded.exports),
+        *(decoded.memories, decoded.globals, decoded.exports, decoded.start),
     ):
         try:
             decode()
