@@ -46,6 +46,9 @@ class GuestError(WaliError):
     stderr: bytes | None = None
 
 
+TOO_MUCH_OUTPUT = "the guest wrote more output than its limit allows"
+
+
 class GuestExit(GuestError):
     """The guest called exit (WASI ``proc_exit``, Linux ``exit_group(2)``) inside a call."""
 

@@ -11,7 +11,15 @@ from ctypes import byref, c_void_p
 from wali_core import _bridge as bridge
 from wali_core._abi import START_EXPORT
 from wali_core._bridge import W
-from wali_core._errors import GuestError, GuestExit, GuestTimeout, GuestTrap, ModuleError, UseError
+from wali_core._errors import (
+    TOO_MUCH_OUTPUT,
+    GuestError,
+    GuestExit,
+    GuestTimeout,
+    GuestTrap,
+    ModuleError,
+    UseError,
+)
 from wali_core._monitor import Guard
 
 TYPE_CHECKING = False
@@ -331,7 +339,8 @@ class Guest:
         at, self._seconds = min(bounds, default=(_NEVER, 0.0))
         deadline = at if at < _NEVER else None
         # Python's monotonic clock is CLOCK_MONOTONIC, the one that the core compares with.
-        self._context.deadline = bridge.NO_DEADLINE if deadline is None else int(deadline * 1e9)
+        nanoseconds = None if deadline is None else int(max(deadline, 0.0) * 1e9)
+        self._context.deadline = bridge.NO_DEADLINE if nanoseconds is None else nanoseconds
         return Guard(self._engine, self._address, deadline, self._captures, self._deadline_action())
 
     @property
@@ -435,7 +444,7 @@ class Guest:
             return GuestTimeout(self._seconds)
         if stop == bridge.STOP_INTERRUPT:
             if any(capture.exceeded for capture in self._captures):
-                return GuestError("the guest wrote more output than its limit allows")
+                return GuestError(TOO_MUCH_OUTPUT)
             return KeyboardInterrupt()
         return None
 

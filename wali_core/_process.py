@@ -17,6 +17,7 @@ import attrs
 
 from wali_core._ending import Ending
 from wali_core._errors import (
+    TOO_MUCH_OUTPUT,
     GuestError,
     GuestTimeout,
     GuestTrap,
@@ -120,7 +121,7 @@ def _watch(pidfd: int, streams: Streams, deadline: float | None, seconds: float 
         ready = {fd for fd, _ in poller.poll(left)}
         collect(streams.captures, ready)
         if any(capture.exceeded for capture in streams.captures):
-            raise GuestError("the guest wrote more output than its limit allows")
+            raise GuestError(TOO_MUCH_OUTPUT)
         if pidfd in ready:
             return
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from wali_core._errors import GuestError
+from wali_core._errors import TOO_MUCH_OUTPUT, GuestError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -56,4 +56,8 @@ def completed(
         error.stdout, error.stderr = streams.finish()
         raise
     stdout, stderr = streams.finish()
+    if streams.exceeded:  # and the program has ended before that was noticed
+        late = GuestError(TOO_MUCH_OUTPUT)
+        late.stdout, late.stderr = stdout, stderr
+        raise late
     return CompletedGuest(module, tuple(args), ending.status, stdout, stderr, ending.usage)

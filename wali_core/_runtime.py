@@ -15,7 +15,7 @@ from wali_core._errors import GuestExit, GuestTimeout, ModuleError, PolicyError,
 from wali_core._grants import Grants, encoded
 from wali_core._guest import Guest
 from wali_core._link import ShimLink
-from wali_core._stdio import Given, Streams
+from wali_core._stdio import Given, Streams, own_streams
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -63,6 +63,7 @@ class Runtime:
         on_missing: Callable[[list[str]], None] | None = None,
         stack: int = DEFAULT_STACK,
     ) -> None:
+        own_streams()  # before anything is opened
         self._policy = _policy(policy)
         self._allow_all = allow_all
         self._cache = None if cache is False else Cache(None if cache is True else os.fspath(cache))

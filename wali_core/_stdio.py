@@ -32,7 +32,8 @@ class Given:
     captures: tuple[Capture, ...] = ()
 
     def __init__(self, host: Sequence[int]) -> None:
-        self.host = host
+        own = own_streams()
+        self.host = [own[fd] if 0 <= fd < len(own) else fd for fd in host]
 
 
 class Streams:
@@ -46,6 +47,9 @@ class Streams:
         self, stdin: Input, stdout: Output, stderr: Output, *, capture: bool, limit: int
     ) -> None:
         self._owned: list[int] = []
+        self._own = own_streams()
+        self.exceeded = False
+        """Was there more output than the captures keep?  Known when they are finished."""
         self.captures: tuple[Capture, ...] = ()
         if capture:
             if stdout is not None or stderr is not None:
@@ -81,11 +85,13 @@ class Streams:
 
     def _descriptor(self, stream: int | HasFileno | None, number: int) -> int:
         if stream is None:
-            return number if _is_open(number) else -1
+            return self._own[number]
         if stream == DEVNULL:
             fd = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
             self._owned.append(fd)
             return fd
+        if not isinstance(stream, int) and not hasattr(stream, "fileno"):
+            raise TypeError(f"stream {number} is neither a descriptor nor a file: {stream!r}")
         fd = stream if isinstance(stream, int) else stream.fileno()
         if not _is_open(fd):
             raise UseError(f"descriptor {fd}, given as stream {number}, is not open")
@@ -97,13 +103,37 @@ class Streams:
             return None, None
         first, second = self.captures
         self.captures = ()
-        return first.finish(), second.finish()
+        captured = first.finish(), second.finish()
+        self.exceeded = first.exceeded or second.exceeded
+        return captured
 
     def close(self) -> None:
         self.finish()
         for fd in self._owned:
             os.close(fd)
         self._owned = []
+
+
+_plugged: set[int] = set()
+
+
+def own_streams() -> list[int]:
+    """The process's own streams, -1 for one that is closed.
+
+    A closed one is plugged: else the next file that is opened, another guest's or a compiled
+    module, would get its number, and with it be the stream of the next guest.
+    """
+    for number in range(3):
+        if _is_open(number):
+            if number in _plugged and not os.path.samestat(os.fstat(number), os.stat(os.devnull)):
+                _plugged.remove(number)  # somebody has put a stream in its place
+            continue
+        fd = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)  # gets the lowest free number
+        if fd == number:
+            _plugged.add(number)
+        else:
+            os.close(fd)  # another thread has just taken it
+    return [-1 if number in _plugged else number for number in range(3)]
 
 
 def _is_open(fd: int) -> bool:
