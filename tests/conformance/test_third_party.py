@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
     from wali_core import Guest
 
+pytestmark = pytest.mark.oldest
+
 SVG = """<svg xmlns="http://www.w3.org/2000/svg" width="40" height="30">
 <rect width="40" height="30" fill="#269"/><circle cx="20" cy="15" r="9" fill="#fc3"/></svg>"""
 
@@ -128,7 +130,6 @@ def test_quickjs_runs_a_script(runtime: Runtime, box: Path) -> None:
     (box / "script.js").write_text(SCRIPT)
 
     with runtime.instantiate(reactor, dirs={"/box": (box, "rw")}, stdio=(-1, -1, -1)) as guest:
-        guest.call("_initialize")
         words = [put(guest, word) for word in ("qjs", "/box/script.js")]
         argv: int = guest.call("calloc", len(words) + 1, 4)
         guest.memory.write(argv, struct.pack(f"<{len(words)}I", *words))
@@ -173,7 +174,6 @@ def test_pii_shield_redacts(runtime: Runtime) -> None:
     text = "password: MySuperSecretPassword123!"
 
     with runtime.instantiate(library, stdio=(-1, -1, -1)) as guest:
-        guest.call("_initialize")
         packed = guest.call("redact", put(guest, text, "allocate"), len(text)) % 2**64
         redacted = guest.memory.read(packed >> 32, packed % 2**32).decode()
 

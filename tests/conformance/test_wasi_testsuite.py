@@ -34,7 +34,7 @@ VARIABLE = "WALI_WASI_TESTSUITE"
 LANGUAGES = ("assemblyscript", "c", "rust")
 SECONDS = 60  # enough for the slowest of them on a machine that is busy
 
-pytestmark = pytest.mark.suite
+pytestmark = [pytest.mark.suite, pytest.mark.oldest]
 
 
 @attrs.frozen

@@ -21,6 +21,7 @@ import pytest
 from capabilities import Policy
 from examples._common import guest
 from tests.architecture.test_tcb import MOST_LINES
+from wali_core.cli import USAGE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -149,6 +150,14 @@ def test_links_lead_somewhere(path: Path) -> None:
 def test_the_trusted_base_is_as_small_as_readme_says() -> None:
     """README's figure is the limit that a test holds."""
     assert f"{MOST_LINES:,} lines of C" in (ROOT / "README.md").read_text()
+
+
+def test_every_option_is_described() -> None:
+    """`docs/cli.md` has a line for every option that the command's own help has."""
+    described = (ROOT / "docs" / "cli.md").read_text()
+
+    for option in re.findall(r"^  (--[\w-]+)", USAGE, re.MULTILINE):
+        assert re.search(rf"^\| `{option}[ `]", described, re.MULTILINE), option
 
 
 def test_every_file_of_the_core_is_placed() -> None:
