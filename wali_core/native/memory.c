@@ -120,20 +120,19 @@ static void on_fault(int signal, void *info, void *ucontext) {
     }
 }
 
-/* Called after wasmtime has put up its handlers, which then stand behind ours.  Again is harmless.
- */
+/* Called after wasmtime has put up its handlers, which then stand behind ours.  Once only: whoever
+ * has put up another since then keeps ours behind it, and to go in front again would close a
+ * circle. */
 EXPORT int64_t wali_install_fault_handler(void) {
+    static int installed;
     const int signals[2] = {SIGSEGV, SIGBUS};
+    struct kernel_sigaction ours = {.handler = (void *)on_fault,
+                                    .flags = SA_SIGINFO | SA_ONSTACK | SA_NODEFER | SA_RESTORER,
+                                    .restorer = wali_restorer};
+    if (__atomic_exchange_n(&installed, 1, __ATOMIC_SEQ_CST))
+        return 0;
     for (int i = 0; i < 2; i++) {
-        struct kernel_sigaction now,
-            ours = {.handler = (void *)on_fault,
-                    .flags = SA_SIGINFO | SA_ONSTACK | SA_NODEFER | SA_RESTORER,
-                    .restorer = wali_restorer};
-        int64_t r = SYS(NR_rt_sigaction, signals[i], 0, &now, 8, 0, 0);
-        if (r < 0 || now.handler == (void *)on_fault)
-            return r;
-        previous[i] = now;
-        r = SYS(NR_rt_sigaction, signals[i], &ours, 0, 8, 0, 0);
+        int64_t r = SYS(NR_rt_sigaction, signals[i], &ours, &previous[i], 8, 0, 0);
         if (r < 0)
             return r;
     }
