@@ -98,6 +98,10 @@ class FreeList:
         """Is all of a range free?"""
         return any(low <= start and end <= high for low, high in self.ranges)
 
+    def touches(self, start: int, end: int) -> bool:
+        """Is any of a range free?"""
+        return any(low < end and start < high for low, high in self.ranges)
+
     def find(self, size: int) -> int | None:
         """The lowest free range of this size, or None."""
         return next((low for low, high in self.ranges if high - low >= size), None)
@@ -127,6 +131,7 @@ class AddressSpace:
         refused = self._refused(length, prot, flags, offset)
         if refused:
             return -refused
+        self._adopt_growth()
         host = -1
         if not flags & MAP_ANONYMOUS:
             host = self._host_of(fd)
@@ -139,8 +144,7 @@ class AddressSpace:
         kind = flags & (MAP_SHARED | MAP_PRIVATE | MAP_ANONYMOUS | _HARMLESS)
         result = self._over(start, size, prot, kind, host, offset)
         if result < 0:
-            self._free.add(start, start + size)
-            return result
+            return result  # what was there is there still, be it free or not
         self._taken(start, start + size, file=host >= 0)
         return start
 
@@ -174,8 +178,9 @@ class AddressSpace:
         old_size, new_size = _round_up(old_length), _round_up(new_length)
         if old % PAGE or not old_size or not new_size or flags & ~(MREMAP_MAYMOVE | MREMAP_FIXED):
             return -errno.EINVAL
-        if old + old_size > self._memory.size():
+        if old + old_size > self._memory.size() or self._free.touches(old, old + old_size):
             return -errno.EFAULT
+        self._adopt_growth()
         if flags & MREMAP_FIXED:
             return (
                 self._move_to(old, old_size, new_size, new)
@@ -220,7 +225,7 @@ class AddressSpace:
 
     def _on_range(self, start: int, length: int, call: Callable[[int, int], int]) -> int:
         size = _round_up(length)
-        if start + size > self._memory.size():
+        if start + size > self._memory.size() or self._free.touches(start, start + size):
             return -errno.ENOMEM
         return _checked(call(self._memory.base + start, size)) if size else 0
 
@@ -231,7 +236,6 @@ class AddressSpace:
 
     def _place(self, hint: int, size: int, flags: int) -> int:
         """Where a mapping goes; -errno where it cannot."""
-        self._adopt_growth()
         if flags & _PLACING:
             return self._fixed(hint, size, flags)
         start = self._free.find(size)
@@ -290,7 +294,6 @@ class AddressSpace:
 
     def _extend(self, start: int, size: int) -> bool:
         """Grow a mapping of plain memory where it is."""
-        self._adopt_growth()
         end = start + size
         if start == self._known and not self._reach(end):
             return False
