@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import fcntl
 import json
 import os
 import pickle
@@ -26,12 +27,15 @@ def main(orders: int, answers: int) -> NoReturn:
     with open(orders, "rb") as file:
         order: Order = pickle.load(file)  # noqa: S301 - the parent's own words
     os.set_inheritable(answers, False)
-    _die_with(order.parent)
-    status = _TRAPPED
+    _die_with(order.parent, order.lifeline)
+    own, status = os.getpid(), _TRAPPED
     try:
         status = _run(order)
     except (WaliError, OSError) as error:
-        os.write(answers, _described(error))
+        if os.getpid() == own:
+            os.write(answers, _described(error))
+        else:  # a process that the program has forked: its end is not the program's
+            os.write(2, f"wali: {error}\n".encode())
     os._exit(status & 0xFF)
 
 
@@ -47,7 +51,16 @@ def _described(error: Exception) -> bytes:
     return json.dumps(words).encode()
 
 
-def _die_with(parent: int) -> None:
+def _die_with(parent: int, lifeline: int) -> None:
+    """End with the parent, and with all that the program will have forked.
+
+    The kernel's own signal for it reaches this process alone.  The lifeline is a pipe that nobody
+    but the parent can write: when that is gone, the kernel tells the whole group by SIGKILL.
+    """
+    os.set_inheritable(lifeline, False)
+    fcntl.fcntl(lifeline, fcntl.F_SETSIG, signal.SIGKILL)
+    fcntl.fcntl(lifeline, fcntl.F_SETOWN, -os.getpgrp())
+    fcntl.fcntl(lifeline, fcntl.F_SETFL, os.O_ASYNC)
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     if os.getppid() != parent:
         os._exit(1)  # it was gone before the kernel was told

@@ -55,6 +55,7 @@ class Order:
     args: tuple[str | bytes, ...]
     argv0: str | bytes | None
     parent: int
+    lifeline: int
 
 
 def run_job(
@@ -68,10 +69,11 @@ def run_job(
     Raises what the runtime there raised, ``GuestTimeout``, and ``GuestError`` for too much output.
     Nothing of it is left behind, however it ends.
     """
-    order = pickle.dumps(Order(job, tuple(args), argv0, os.getpid()))
+    lifeline, held = os.pipe2(os.O_CLOEXEC)
+    order = pickle.dumps(Order(job, tuple(args), argv0, os.getpid(), lifeline))
     orders, answers = _memory_file(order), os.memfd_create("answer", os.MFD_CLOEXEC)
     try:
-        child = _start(streams, orders, answers)
+        child = _start(streams, orders, answers, lifeline)
         try:
             pidfd = os.pidfd_open(child.pid)
             try:
@@ -82,8 +84,8 @@ def run_job(
             usage = _end(child)
         return _answer(answers, child.returncode, usage)
     finally:
-        os.close(orders)
-        os.close(answers)
+        for fd in (orders, answers, lifeline, held):
+            os.close(fd)
 
 
 def _memory_file(data: bytes) -> int:
@@ -93,7 +95,7 @@ def _memory_file(data: bytes) -> int:
     return fd
 
 
-def _start(streams: Streams, orders: int, answers: int) -> subprocess.Popen[bytes]:
+def _start(streams: Streams, orders: int, answers: int, lifeline: int) -> subprocess.Popen[bytes]:
     """A new interpreter that sees the packages that this one sees, in a group of its own."""
     code = "import sys; from wali_core._child import main; main(*map(int, sys.argv[1:]))"
     stdio = [fd if fd >= 0 else subprocess.DEVNULL for fd in streams.host]
@@ -102,7 +104,7 @@ def _start(streams: Streams, orders: int, answers: int) -> subprocess.Popen[byte
         stdin=stdio[0],
         stdout=stdio[1],
         stderr=stdio[2],
-        pass_fds=(orders, answers),
+        pass_fds=(orders, answers, lifeline),
         env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
         process_group=0,
     )
