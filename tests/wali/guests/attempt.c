@@ -1,0 +1,180 @@
+/* Does what its arguments say, two by two, and prints what came of it. */
+#include "wali.h"
+
+static struct inet_address address(const char *port) {
+    long n = number(port);
+    return (struct inet_address){
+        AF_INET, {(unsigned char)(n >> 8), (unsigned char)n}, {127, 0, 0, 1}, {0}};
+}
+
+static long closed(long fd) {
+    if (fd >= 0)
+        SYS_close((int)fd);
+    return fd >= 0 ? 0 : fd;
+}
+
+static long first_byte(long fd) {
+    char byte;
+    return fd < 0 ? fd : SYS_read((int)fd, &byte, 1);
+}
+
+/* "FOLDER NAME": the name in the folder, by a descriptor of that. */
+static long beneath(char *words) {
+    char *name = words;
+    while (*name && *name != ' ')
+        name++;
+    *name++ = 0;
+    long dir = SYS_open(words, O_PATH | O_DIRECTORY, 0);
+    return dir < 0 ? dir : SYS_openat((int)dir, name, O_RDWR, 0);
+}
+
+static long rename_into(char *words) {
+    char *to = words;
+    while (*to && *to != ' ')
+        to++;
+    *to++ = 0;
+    return SYS_rename(words, to);
+}
+
+static long stream(void) {
+    return SYS_socket(AF_INET, SOCK_STREAM, 0);
+}
+
+static long to_port(const char *port, int listens) {
+    struct inet_address there = address(port);
+    long fd = stream();
+    if (fd < 0)
+        return fd;
+    int on = 1;
+    SYS_setsockopt((int)fd, 1, 2, &on, sizeof on);
+    long r = listens ? SYS_bind((int)fd, &there, sizeof there)
+                     : SYS_connect((int)fd, &there, sizeof there);
+    if (r == 0 && listens)
+        r = SYS_listen((int)fd, 1);
+    SYS_close((int)fd);
+    return r;
+}
+
+static long listen_unbound(void) {
+    long fd = stream();
+    return fd < 0 ? fd : SYS_listen((int)fd, 1);
+}
+
+static long in_child(void) {
+    int status = 0;
+    long child = SYS_fork();
+    if (child == 0)
+        leave(0);
+    return child < 0 ? child : SYS_wait4((int)child, &status, 0, NULL) == child ? status : -1;
+}
+
+static long own_memory(char *path) {
+    long fd = SYS_open(path, O_RDWR, 0);
+    char byte;
+    return fd < 0 ? fd : SYS_pread64((int)fd, &byte, 1, 0x10000) < 0 ? 1 : 2;
+}
+
+static long map_file(const char *path) {
+    long fd = SYS_open(path, O_RDONLY, 0);
+    if (fd < 0)
+        return fd;
+    long r = SYS_mmap(NULL, PAGE, PROT_READ, MAP_PRIVATE, (int)fd, 0);
+    SYS_close((int)fd);
+    return r < 0 ? r : 0;
+}
+
+static long protect(void) {
+    long at = SYS_mmap(NULL, PAGE, PROT_BOTH, MAP_NEW, -1, 0);
+    return at < 0 ? at : SYS_mprotect((void *)(size_t)at, PAGE, PROT_NONE);
+}
+
+static long attempt(const char *what, char *on) {
+    struct stat about;
+    struct timespec times[2] = {{1, 0}, {1, 0}};
+    char text[256];
+    if (equal(what, "read"))
+        return first_byte(SYS_open(on, O_RDONLY, 0));
+    if (equal(what, "open to write"))
+        return closed(SYS_open(on, O_RDWR, 0));
+    if (equal(what, "open as a path"))
+        return closed(SYS_open(on, O_PATH, 0));
+    if (equal(what, "create"))
+        return closed(SYS_open(on, O_WRONLY | O_CREAT, 0600));
+    if (equal(what, "open beneath"))
+        return closed(beneath(on));
+    if (equal(what, "open memory"))
+        return own_memory(on);
+    if (equal(what, "rename"))
+        return rename_into(on);
+    if (equal(what, "truncate"))
+        return SYS_truncate(on, 0);
+    if (equal(what, "mkdir"))
+        return SYS_mkdir(on, 0700);
+    if (equal(what, "unlink"))
+        return SYS_unlink(on);
+    if (equal(what, "stat"))
+        return SYS_stat(on, &about);
+    if (equal(what, "readlink"))
+        return SYS_readlink(on, text, sizeof text) < 0 ? -1 : 0;
+    if (equal(what, "chdir"))
+        return SYS_chdir(on);
+    if (equal(what, "chmod"))
+        return SYS_chmod(on, 0600);
+    if (equal(what, "set times"))
+        return SYS_utimensat(AT_FDCWD, on, times, 0);
+    if (equal(what, "connect"))
+        return to_port(on, 0);
+    if (equal(what, "listen"))
+        return to_port(on, 1);
+    if (equal(what, "listen unbound"))
+        return listen_unbound();
+    if (equal(what, "datagrams"))
+        return closed(SYS_socket(AF_INET, SOCK_DGRAM, 0));
+    if (equal(what, "raw packets"))
+        return closed(SYS_socket(AF_INET, 3, 1));
+    if (equal(what, "multipath"))
+        return closed(SYS_socket(AF_INET, SOCK_STREAM, 262));
+    if (equal(what, "netlink"))
+        return closed(SYS_socket(16, 3, 0));
+    if (equal(what, "unix"))
+        return closed(SYS_socket(AF_UNIX, SOCK_STREAM, 0));
+    if (equal(what, "fork"))
+        return in_child();
+    if (equal(what, "kill"))
+        return SYS_kill((int)number(on), 0);
+    if (equal(what, "kill parent"))
+        return SYS_kill((int)SYS_getppid(), 0);
+    if (equal(what, "getcwd"))
+        return SYS_getcwd(text, sizeof text) < 0 ? -1 : 0;
+    if (equal(what, "umask"))
+        return SYS_umask(022);
+    if (equal(what, "map a file"))
+        return map_file(on);
+    if (equal(what, "map memory"))
+        return SYS_mmap(NULL, (size_t)number(on), PROT_BOTH, MAP_NEW, -1, 0) < 0 ? -1 : 0;
+    if (equal(what, "protect"))
+        return protect();
+    if (equal(what, "map code"))
+        return SYS_mmap(NULL, PAGE, PROT_READ | PROT_EXEC, MAP_NEW, -1, 0);
+    if (equal(what, "make code")) {
+        void *at = (void *)(size_t)SYS_mmap(NULL, PAGE, PROT_BOTH, MAP_NEW, -1, 0);
+        return SYS_mprotect(at, PAGE, PROT_READ | PROT_EXEC);
+    }
+    if (equal(what, "wait"))
+        return SYS_wait4(-1, NULL, WNOHANG, NULL);
+    if (equal(what, "poll"))
+        return SYS_poll(NULL, 0, 0);
+    if (equal(what, "random"))
+        return SYS_getrandom(text, 8, 0);
+    if (equal(what, "clock"))
+        return SYS_clock_gettime(CLOCK_MONOTONIC, times);
+    if (equal(what, "pid"))
+        return SYS_getpid() > 0;
+    return -9999;
+}
+
+int main(int argc, char **argv) {
+    for (int i = 1; i + 1 < argc; i += 2)
+        say("%d\n", attempt(argv[i], argv[i + 1]));
+    return 0;
+}

@@ -1,0 +1,190 @@
+/* Mappings: made, filled, resized, moved, given back.  What is printed are relations: where a
+ * mapping lies is everybody's own affair. */
+#include "wali.h"
+
+static char *map(void *at, size_t size, int prot, int flags, int fd, long offset) {
+    return (char *)(size_t)SYS_mmap(at, size, prot, flags, fd, offset);
+}
+
+/* An error is a long; cut to a pointer it is one of the last, where no mapping lies. */
+static int failed(const char *at) {
+    return (size_t)at > (size_t)-4096;
+}
+
+static long sum(const char *at, size_t size) {
+    long total = 0;
+    for (size_t i = 0; i < size; i++)
+        total += (long)(unsigned char)at[i] * (long)(i % 251 + 1);
+    return total;
+}
+
+static void fill(char *at, size_t size, int seed) {
+    for (size_t i = 0; i < size; i++)
+        at[i] = (char)((int)i * seed + seed);
+}
+
+static void anonymous(void) {
+    char *a = map(NULL, 5 * PAGE + 1, PROT_BOTH, MAP_NEW, -1, 0);
+    tell("mapped", !failed(a) && (size_t)a % PAGE == 0);
+    tell("zero", sum(a, 6 * PAGE));
+    fill(a, 6 * PAGE, 3);
+    tell("munmap a part", SYS_munmap(a + PAGE, 2 * PAGE));
+    tell("the rest stays", sum(a, PAGE) + sum(a + 3 * PAGE, 3 * PAGE));
+    char *b = map(a + PAGE, 2 * PAGE, PROT_BOTH, MAP_NEW | MAP_FIXED, -1, 0);
+    tell("put it back", b == a + PAGE);
+    tell("zero again", sum(b, 2 * PAGE));
+    fill(b, 2 * PAGE, 5);
+    b = map(a, PAGE, PROT_BOTH, MAP_NEW | MAP_FIXED, -1, 0);
+    tell("over what is there", b == a && sum(a, PAGE) == 0);
+    tell("not over it", SYS_mmap(a, PAGE, PROT_BOTH, MAP_NEW | MAP_FIXED_NOREPLACE, -1, 0));
+    tell("the rest stays", sum(a + PAGE, 5 * PAGE));
+    tell("munmap", SYS_munmap(a, 6 * PAGE));
+    tell("munmap again", SYS_munmap(a, 6 * PAGE));
+    tell("protect what is gone", SYS_mprotect(a, PAGE, PROT_BOTH));
+    tell("advise about it", SYS_madvise(a, PAGE, 4));
+    tell("write it back", SYS_msync(a, PAGE, 4));
+    tell("resize it", SYS_mremap(a, PAGE, 2 * PAGE, MREMAP_MAYMOVE, NULL));
+    tell("munmap nothing", SYS_munmap(a, 0));
+    tell("munmap between pages", SYS_munmap(a + 1, PAGE));
+}
+
+static void files(void) {
+    char text[PAGE];
+    int fd = (int)SYS_open("mapped", O_RDWR | O_CREAT, 0600);
+    fill(text, PAGE, 7);
+    for (int i = 0; i < 3; i++)
+        SYS_write(fd, text, PAGE);
+    char *private = map(NULL, 3 * PAGE, PROT_BOTH, MAP_PRIVATE, fd, 0);
+    char *shared = map(NULL, 2 * PAGE, PROT_BOTH, MAP_SHARED, fd, PAGE);
+    tell("the file's bytes", sum(private, PAGE) == sum(text, PAGE));
+    fill(private, PAGE, 1);
+    fill(shared, PAGE, 9);
+    tell("msync", SYS_msync(shared, PAGE, 4));
+    SYS_pread64(fd, text, PAGE, 0);
+    tell("private", sum(text, PAGE) != sum(private, PAGE));
+    SYS_pread64(fd, text, PAGE, PAGE);
+    tell("shared", sum(text, PAGE) == sum(shared, PAGE));
+    tell("seen in both", sum(private + PAGE, PAGE) == sum(shared, PAGE));
+    SYS_pwrite64(fd, "written", 7, PAGE);
+    tell("and the other way", shared[0] == 'w' && shared[6] == 'n');
+    SYS_close(fd);
+    tell("it outlives the descriptor", sum(shared, PAGE) != 0);
+    tell("munmap", SYS_munmap(private, 3 * PAGE) + SYS_munmap(shared, 2 * PAGE));
+    fd = (int)SYS_open("mapped", O_RDONLY, 0);
+    char *read_only = map(NULL, PAGE, PROT_READ, MAP_SHARED, fd, 0);
+    tell("read-only", !failed(read_only));
+    tell("read into it", SYS_read(fd, read_only, 4));
+    tell("write from it", SYS_write(1, read_only, 0));
+    tell("shared, to write, of what is to read", SYS_mmap(NULL, PAGE, 3, MAP_SHARED, fd, 0));
+    tell("make it writable", SYS_mprotect(read_only, PAGE, PROT_BOTH));
+    char *kept = map(NULL, PAGE, PROT_BOTH, MAP_NEW, -1, 0);
+    kept[0] = 'k';
+    tell("over memory, refused", SYS_mmap(kept, PAGE, 3, MAP_SHARED | MAP_FIXED, fd, 0));
+    char *next = map(NULL, PAGE, PROT_BOTH, MAP_NEW, -1, 0);
+    tell("  kept", kept[0] == 'k' && next != kept);
+    tell("no such file", SYS_mmap(NULL, PAGE, PROT_READ, MAP_SHARED, 77, 0));
+    tell("between pages", SYS_mmap(NULL, PAGE, PROT_READ, MAP_SHARED, fd, 5));
+    tell("neither", SYS_mmap(NULL, PAGE, PROT_READ, 0, fd, 0));
+    tell("nothing", SYS_mmap(NULL, 0, PROT_READ, MAP_PRIVATE, fd, 0));
+    int pipe[2];
+    SYS_pipe(pipe);
+    tell("a pipe", SYS_mmap(NULL, PAGE, PROT_READ, MAP_PRIVATE, pipe[0], 0));
+    SYS_munmap(read_only, PAGE);
+    SYS_unlink("mapped");
+}
+
+static void resizing(void) {
+    char *a = map(NULL, 4 * PAGE, PROT_BOTH, MAP_NEW, -1, 0);
+    fill(a, 4 * PAGE, 11);
+    long before = sum(a, 2 * PAGE);
+    tell("shrink", SYS_mremap(a, 4 * PAGE, 2 * PAGE, 0, NULL) == (long)(size_t)a);
+    tell("  kept", sum(a, 2 * PAGE) == before);
+    char *b = (char *)(size_t)SYS_mremap(a, 2 * PAGE, 64 * PAGE, MREMAP_MAYMOVE, NULL);
+    tell("grow", !failed(b));
+    tell("  kept", sum(b, 2 * PAGE) == before);
+    tell("  zero", sum(b + 2 * PAGE, 62 * PAGE));
+    char *c = map(NULL, 8 * PAGE, PROT_BOTH, MAP_NEW, -1, 0);
+    fill(c, 8 * PAGE, 13);
+    char *d = (char *)(size_t)SYS_mremap(b, 2 * PAGE, 4 * PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, c);
+    tell("move over another", d == c);
+    tell("  kept", sum(d, 2 * PAGE) == before);
+    tell("  zero", sum(d + 2 * PAGE, 2 * PAGE));
+    tell("  the other's rest", sum(c + 4 * PAGE, 4 * PAGE) != 0);
+    tell("over itself", SYS_mremap(c, 4 * PAGE, 4 * PAGE, 3, c + PAGE));
+    tell("fixed without maymove", SYS_mremap(c, PAGE, PAGE, MREMAP_FIXED, b));
+    tell("between pages", SYS_mremap(c + 1, PAGE, PAGE, MREMAP_MAYMOVE, NULL));
+    tell("to nothing", SYS_mremap(c, PAGE, 0, MREMAP_MAYMOVE, NULL));
+    tell("how", SYS_mremap(c, PAGE, PAGE, 64, NULL));
+    char *guard = map(c + 4 * PAGE, PAGE, PROT_NONE, MAP_NEW | MAP_FIXED, -1, 0);
+    tell("no room to grow", SYS_mremap(c, 4 * PAGE, 5 * PAGE, 0, NULL));
+    SYS_munmap(guard, PAGE);
+    SYS_munmap(b + 2 * PAGE, 62 * PAGE);
+    SYS_munmap(c, 8 * PAGE);
+}
+
+static void protecting(void) {
+    char text[8] = "text";
+    char *a = map(NULL, 2 * PAGE, PROT_BOTH, MAP_NEW, -1, 0);
+    fill(a, 2 * PAGE, 3);
+    int pipe[2];
+    SYS_pipe(pipe);
+    tell("protect", SYS_mprotect(a, PAGE, PROT_READ));
+    SYS_write(pipe[1], text, 8);
+    tell("the kernel writes it", SYS_read(pipe[0], a, 8));
+    tell("the kernel reads it", SYS_write(pipe[1], a, 8));
+    tell("not at all", SYS_mprotect(a, PAGE, PROT_NONE));
+    tell("the kernel reads it", SYS_write(pipe[1], a, 8));
+    tell("a path in it", SYS_open(a, O_RDONLY, 0));
+    tell("a time in it", SYS_clock_gettime(CLOCK_MONOTONIC, a));
+    tell("a time across it", SYS_clock_gettime(CLOCK_REALTIME, a + PAGE - 8));
+    tell("a status in it", SYS_pipe((int *)(void *)a));
+    tell("both again", SYS_mprotect(a, PAGE, PROT_BOTH));
+    tell("  kept", sum(a, 2 * PAGE));
+    tell("protect between pages", SYS_mprotect(a + 1, PAGE, PROT_READ));
+    tell("protect how", SYS_mprotect(a, PAGE, 0x100));
+    tell("advise", SYS_madvise(a, PAGE, 4));
+    tell("  gone", sum(a, PAGE));
+    tell("  the next stays", sum(a + PAGE, PAGE));
+    tell("advise how", SYS_madvise(a, PAGE, 999));
+    tell("advise between pages", SYS_madvise(a + 1, PAGE, 4));
+    SYS_munmap(a, 2 * PAGE);
+}
+
+/* Ten thousand mappings, some of them live at a time, in no more room than those need. */
+static void cycles(void) {
+    char *live[16] = {0}, *lowest = (char *)-1, *highest = NULL;
+    size_t sizes[16];
+    unsigned random = 1, wrong = 0;
+    for (int i = 0; i < 10000; i++) {
+        random = random * 1103515245 + 12345;
+        int slot = (int)(random >> 16 & 15);
+        if (live[slot]) {
+            wrong += live[slot][0] != (char)slot || live[slot][sizes[slot] - 1] != (char)slot;
+            wrong += SYS_munmap(live[slot], sizes[slot]) != 0;
+            live[slot] = NULL;
+            continue;
+        }
+        sizes[slot] = (1 + (random >> 20 & 31)) * PAGE;
+        char *at = map(NULL, sizes[slot], PROT_BOTH, MAP_NEW, -1, 0);
+        wrong += failed(at) || at[0] || at[sizes[slot] - 1];
+        at[0] = at[sizes[slot] - 1] = (char)slot;
+        live[slot] = at;
+        lowest = at < lowest ? at : lowest;
+        highest = at + sizes[slot] > highest ? at + sizes[slot] : highest;
+    }
+    tell("cycles went wrong", wrong);
+    tell("within 4 MiB", highest - lowest <= 4 << 20);
+    for (int i = 0; i < 16; i++)
+        if (live[i])
+            SYS_munmap(live[i], sizes[i]);
+}
+
+int main(int argc, char **argv) {
+    (void)argc, (void)argv;
+    anonymous();
+    files();
+    resizing();
+    protecting();
+    cycles();
+    return 0;
+}

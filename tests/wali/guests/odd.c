@@ -1,0 +1,44 @@
+/* Imports that not every engine has, or not so; -D says which. */
+#include "wali.h"
+
+#if defined(MISSING)
+WALI("SYS_quotactl") long quotactl(int command, const char *path, int id, void *to);
+WALI("SYS_of_the_future") long future(long one, double two);
+WALI("SYS_sendmsg") long sendmsg(int fd, void *message, int flags);
+#elif defined(NO_RESULT)
+WALI("SYS_exit") void exit_so(int status);
+#elif defined(RESULT)
+WALI("SYS_exit") long exit_so(int status);
+#elif defined(LONGJMP)
+WALI("setjmp") int set_jump(void *buffer);
+WALI("longjmp") void jump(void *buffer, int value);
+#elif defined(STRANGER)
+WALI("launch") int launch(void);
+#elif defined(WRONG_TYPE)
+WALI("SYS_getuid") int get_user(int of);
+#elif defined(OTHER_MODULE)
+__attribute__((import_module("env"), import_name("f"))) int other(void);
+#endif
+
+int main(int argc, char **argv) {
+    (void)argc, (void)argv;
+#if defined(MISSING)
+    tell("quotactl", quotactl(0, "/", 0, NULL));
+    tell("of the future", future(1, 2));
+    tell("sendmsg", sendmsg(0, NULL, 0));
+#elif defined(NO_RESULT) || defined(RESULT)
+    exit_so(41);
+#elif defined(LONGJMP)
+    int buffer[64];
+    tell("setjmp", set_jump(buffer));
+    jump(buffer, 1);
+#elif defined(STRANGER)
+    launch();
+#elif defined(WRONG_TYPE)
+    get_user(1);
+#elif defined(OTHER_MODULE)
+    other();
+#endif
+    say("after it\n");
+    return 0;
+}

@@ -1,0 +1,341 @@
+"""The address space of a program, driven directly: no hole, and every page as mmap(2) says.
+
+Memory of this process is mapped, as a program's is, inside a linear memory of its own.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import mmap
+import os
+import tempfile
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from wali_core import _bridge as bridge
+from wali_core._engine import DEFAULT_STACK, Engine
+from wali_core._memory import (
+    MAP_ANONYMOUS,
+    MAP_FIXED,
+    MAP_PRIVATE,
+    MAP_SHARED,
+    PAGE,
+    PROT_EXEC,
+    PROT_NONE,
+    PROT_READ,
+    PROT_WRITE,
+    WASM_PAGE,
+    AddressSpace,
+    FreeList,
+    LinearMemory,
+    SharedMemory,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+LEAST, MOST = 2, 64  # pages of 64 KiB
+NEW = MAP_PRIVATE | MAP_ANONYMOUS
+BOTH = PROT_READ | PROT_WRITE
+MAYMOVE, FIXED = 1, 2
+
+
+class World:
+    """A memory, its address space, and a file that can be mapped as descriptor 3."""
+
+    def __init__(self, engine: Engine) -> None:
+        assert engine.pointer is not None
+        self.shared = SharedMemory(engine.pointer, LEAST, MOST)
+        self.memory: LinearMemory = self.shared.linear()
+        self.file = tempfile.TemporaryFile()  # noqa: SIM115 - closed by close()
+        self.file.write(b"F" * 16 * PAGE)
+        self.file.flush()
+        self.space = AddressSpace(
+            self.memory, lambda fd: self.file.fileno() if fd == 3 else -1, own_process=True
+        )
+
+    def close(self) -> None:
+        """Give all of it back."""
+        self.shared.close()
+        self.file.close()
+
+    def byte(self, address: int) -> int:
+        """Return what lies at an address that can be read."""
+        return ctypes.c_ubyte.from_address(self.memory.base + address).value
+
+    def put(self, address: int, value: int) -> None:
+        """Write one byte."""
+        ctypes.c_ubyte.from_address(self.memory.base + address).value = value
+
+    def holes(self) -> list[tuple[int, int]]:
+        """Return the ranges of the memory where the kernel could put something else."""
+        low, high = self.memory.base, self.memory.base + self.memory.size()
+        found, at = [], low
+        for start, end in mappings():
+            if end <= at or start >= high:
+                continue
+            if start > at:
+                found.append((at - low, start - low))
+            at = end
+        return found if at >= high else [*found, (at - low, high - low)]
+
+
+def mappings() -> list[tuple[int, int]]:
+    """Return what is mapped in this process, lowest first."""
+    with open("/proc/self/maps", encoding="ascii") as file:
+        ranges = [line.split()[0].split("-") for line in file]
+    return [(int(start, 16), int(end, 16)) for start, end in ranges]
+
+
+@pytest.fixture(scope="module")
+def engine() -> Engine:
+    """Return one engine for all memories."""
+    return Engine(bridge.core, DEFAULT_STACK)
+
+
+@pytest.fixture
+def world(engine: Engine) -> Iterator[World]:
+    """Return a fresh one."""
+    made = World(engine)
+    yield made
+    made.close()
+
+
+def test_unmapping_leaves_no_hole(world: World) -> None:
+    """After munmap the kernel finds no room there: mappings of the host's lie outside."""
+    space, low = world.space, world.memory.base
+    high = low + (4 << 30)
+    for size in (1, 16, 100, 500):
+        at = space.mmap(0, size * PAGE, BOTH, NEW, -1, 0)
+        assert at > 0
+        assert space.munmap(at, size * PAGE) == 0
+
+    hosts = [mmap.mmap(-1, WASM_PAGE) for _ in range(1000)]
+    inside = [
+        host for host in hosts if low <= ctypes.addressof(ctypes.c_char.from_buffer(host)) < high
+    ]
+
+    assert world.holes() == []
+    assert inside == []
+
+
+def test_cycles_need_no_more_room(world: World) -> None:
+    """Ten thousand mappings, each given back, lie all in the same place."""
+    space = world.space
+    places = set()
+    for i in range(10_000):
+        at = space.mmap(0, (i % 7 + 1) * PAGE, BOTH, NEW, -1, 0)
+        places.add(at)
+        assert space.munmap(at, (i % 7 + 1) * PAGE) == 0
+
+    assert len(places) == 1
+    assert world.memory.size() <= (LEAST + 1) * WASM_PAGE
+
+
+def test_memory_ends(world: World) -> None:
+    """What does not fit is ENOMEM, and what was mapped before is as it was."""
+    space = world.space
+    at = space.mmap(0, PAGE, BOTH, NEW, -1, 0)
+    world.put(at, 7)
+
+    assert space.mmap(0, MOST * WASM_PAGE, BOTH, NEW, -1, 0) == -errno.ENOMEM
+    assert space.mremap(at, PAGE, MOST * WASM_PAGE, MAYMOVE, 0) == -errno.ENOMEM
+    assert world.byte(at) == 7
+    assert space.mmap(MOST * WASM_PAGE, PAGE, BOTH, NEW | MAP_FIXED, -1, 0) == -errno.ENOMEM
+    assert space.mmap((1 << 32) - PAGE, PAGE, BOTH, NEW | MAP_FIXED, -1, 0) == -errno.ENOMEM
+    assert space.munmap((1 << 32) - PAGE, PAGE) == -errno.EINVAL
+    assert space.munmap(PAGE, (1 << 32) - 1) == -errno.EINVAL
+    assert space.mprotect((1 << 32) - PAGE, PAGE, PROT_READ) == -errno.ENOMEM
+
+
+def test_growth_of_the_programs_is_its_own(world: World) -> None:
+    """What it gets by memory.grow is not handed out by mmap."""
+    space = world.space
+    first = space.mmap(0, PAGE, BOTH, NEW, -1, 0)
+    grown = world.memory.size()
+    assert world.memory.grow(1)
+    world.put(grown, 9)
+
+    places = [space.mmap(0, 8 * PAGE, BOTH, NEW, -1, 0) for _ in range(8)]
+
+    assert world.byte(grown) == 9
+    assert all(at + 8 * PAGE <= grown or at >= grown + WASM_PAGE for at in [first, *places])
+
+
+def test_executable_memory_is_refused(world: World) -> None:
+    """Neither made, nor made so later."""
+    at = world.space.mmap(0, PAGE, BOTH, NEW, -1, 0)
+
+    assert world.space.mmap(0, PAGE, BOTH | PROT_EXEC, NEW, -1, 0) == -errno.EPERM
+    assert world.space.mprotect(at, PAGE, PROT_READ | PROT_EXEC) == -errno.EACCES
+
+
+def test_file_mappings_grow_by_no_means_into_the_host(world: World) -> None:
+    """A mapping of a file shrinks and moves; to grow it is refused, not done with other bytes."""
+    space = world.space
+    at = space.mmap(0, 4 * PAGE, PROT_READ, MAP_SHARED, 3, 0)
+    anchor = space.mmap(0, PAGE, BOTH, NEW, -1, 0)
+    assert world.byte(at) == ord("F")
+
+    assert space.mremap(at, 4 * PAGE, 8 * PAGE, MAYMOVE, 0) == -errno.ENOMEM
+    moved = space.mremap(at, 4 * PAGE, 2 * PAGE, MAYMOVE | FIXED, anchor + 8 * PAGE)
+
+    assert moved == anchor + 8 * PAGE
+    assert world.byte(moved + PAGE) == ord("F")
+    assert world.holes() == []
+
+
+# --- at random ------------------------------------------------------------------------------------
+
+_pages = st.integers(0, 40)
+_sizes = st.integers(1, 12)
+OPERATIONS = st.one_of(
+    st.tuples(st.just("map"), _sizes),
+    st.tuples(st.just("file"), _sizes),
+    st.tuples(st.just("fixed"), _pages, _sizes),
+    st.tuples(st.just("unmap"), _pages, _sizes),
+    st.tuples(st.just("protect"), _pages, _sizes),
+    st.tuples(st.just("resize"), _pages, _sizes, _sizes),
+    st.tuples(st.just("move"), _pages, _sizes, _sizes, _pages),
+    st.tuples(st.just("grow"), st.just(1)),
+)
+
+
+class Model:
+    """What each page that was mapped must say: its mark, or None where it cannot be read.
+
+    A mark lies in the first byte of a page.  Pages of a file are marked as well: they are private.
+    """
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.first = world.memory.size()  # below lies what the program was linked with
+        self.pages: dict[int, int | None] = {}
+        self._marks = 0
+
+    def page(self, number: int) -> int:
+        """Return the address of a page, counted from the first that can be mapped."""
+        return self.first + number * PAGE
+
+    def mark(self, at: int, size: int) -> None:
+        """Note pages that are new, and write their marks."""
+        for address in range(at, at + size, PAGE):
+            self._marks = self._marks % 250 + 1
+            self.world.put(address, self._marks)
+            self.pages[address] = self._marks
+
+    def owned(self, at: int, size: int) -> bool:
+        """Is all of a range readable, and the program's?"""
+        return all(self.pages.get(page) is not None for page in range(at, at + size, PAGE))
+
+    def apply(self, what: str, *numbers: int) -> None:
+        """Do one operation, and note what must have come of it."""
+        getattr(self, f"_{what}")(*numbers)
+
+    def _map(self, size: int, flags: int = NEW, fd: int = -1) -> None:
+        at = self.world.space.mmap(0, size * PAGE, BOTH, flags, fd, 0)
+        if at < 0:
+            assert at == -errno.ENOMEM
+            return
+        pages = range(at, at + size * PAGE, PAGE)
+        assert at >= self.first
+        assert not self.pages.keys() & set(pages)  # never over what is there
+        assert [self.world.byte(page) for page in pages] == [0 if fd < 0 else ord("F")] * size
+        self.mark(at, size * PAGE)
+
+    def _file(self, size: int) -> None:
+        self._map(size, MAP_PRIVATE, 3)
+
+    def _fixed(self, page: int, size: int) -> None:
+        at = self.page(page)
+        assert self.world.space.mmap(at, size * PAGE, BOTH, NEW | MAP_FIXED, -1, 0) == at
+        assert self.world.byte(at) == 0
+        self.mark(at, size * PAGE)
+
+    def _unmap(self, page: int, size: int) -> None:
+        at = self.page(page)
+        if at + size * PAGE > self.world.memory.size():
+            return
+        assert self.world.space.munmap(at, size * PAGE) == 0
+        for address in range(at, at + size * PAGE, PAGE):
+            self.pages.pop(address, None)
+
+    def _protect(self, page: int, size: int) -> None:
+        at = self.page(page)
+        if self.owned(at, size * PAGE):
+            assert self.world.space.mprotect(at, size * PAGE, PROT_NONE) == 0
+            self.pages |= dict.fromkeys(range(at, at + size * PAGE, PAGE))
+
+    def _resize(self, page: int, old: int, new: int) -> None:
+        at = self.page(page)
+        if self.owned(at, old * PAGE):
+            moved = self.world.space.mremap(at, old * PAGE, new * PAGE, MAYMOVE, 0)
+            self._moved(at, old, new, moved)
+
+    def _move(self, page: int, old: int, new: int, to: int) -> None:
+        at, target = self.page(page), self.page(to)
+        if self.owned(at, old * PAGE):
+            flags = MAYMOVE | FIXED
+            moved = self.world.space.mremap(at, old * PAGE, new * PAGE, flags, target)
+            assert moved in {target, -errno.EINVAL, -errno.ENOMEM, -errno.EFAULT}
+            self._moved(at, old, new, moved)
+
+    def _moved(self, at: int, old: int, new: int, moved: int) -> None:
+        if moved < 0:  # a mapping of a file, or of two kinds: nothing has changed
+            return
+        marks = [self.pages.pop(at + i * PAGE) for i in range(old)]
+        for i, mark in enumerate(marks[:new]):
+            self.pages[moved + i * PAGE] = mark
+        if new > old:
+            self.mark(moved + old * PAGE, (new - old) * PAGE)
+
+    def _grow(self, pages: int) -> None:
+        start = self.world.memory.size()
+        if self.world.memory.grow(pages):
+            self.mark(start, pages * WASM_PAGE)
+
+    def check(self) -> None:
+        """Compare every page with what it must say, and look for holes."""
+        for page, mark in self.pages.items():
+            if mark is not None:
+                assert self.world.byte(page) == mark, hex(page)
+        assert self.world.holes() == []
+
+
+@settings(max_examples=150)
+@given(operations=st.lists(OPERATIONS, max_size=25))
+def test_pages_are_as_the_model_says(engine: Engine, operations: list[tuple[str, int]]) -> None:
+    """Whatever is mapped, given back, resized and moved: each page is what it was, and no hole."""
+    world = World(engine)
+    try:
+        model = Model(world)
+        for operation in operations:
+            model.apply(*operation)
+            model.check()
+    finally:
+        world.close()
+
+
+ranges = st.tuples(st.integers(0, 30), st.integers(1, 10)).map(lambda r: (r[0], r[0] + r[1]))
+
+
+@given(steps=st.lists(st.tuples(st.booleans(), ranges), max_size=30))
+def test_free_list_is_a_set(steps: list[tuple[bool, tuple[int, int]]]) -> None:
+    """Ranges given and taken come to what a set of numbers would; they stay apart and sorted."""
+    free, model = FreeList(), set[int]()
+    for give, (start, end) in steps:
+        if give:
+            free.add(start, end)
+            model |= set(range(start, end))
+        else:
+            free.remove(start, end)
+            model -= set(range(start, end))
+
+    assert {n for low, high in free.ranges for n in range(low, high)} == model
+    assert free.ranges == sorted(free.ranges)
+    assert all(a[1] < b[0] for a, b in zip(free.ranges, free.ranges[1:], strict=False))
+    assert os.sysconf("SC_PAGE_SIZE") == PAGE

@@ -1,0 +1,485 @@
+"""What holds a program under a policy: the gate, the kernel, and the core's own look.
+
+Every refusal is an attempt of a real program's; the same attempts succeed with `--allow-all`.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from capabilities import Policy
+from capabilities.lockdown import landlock
+from tests.wali import building
+from wali_core import PolicyError, Runtime
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    Wali = Callable[..., subprocess.CompletedProcess[str]]
+    Attempts = Callable[..., dict[str, str]]
+
+ROOT = Path(__file__).resolve().parents[2]
+
+needs_landlock = pytest.mark.skipif(
+    landlock.abi_version() < landlock.FEATURES["signals"],
+    reason="this kernel's Landlock is missing or too old: CONFINEMENT IS NOT TESTED HERE",
+)
+
+
+def named(line: str) -> str:
+    """Return what a line of output says: an errno's name, or the number."""
+    value = int(line)
+    return errno.errorcode[-value] if value < 0 else str(value)
+
+
+@pytest.fixture
+def attempts(wali: Wali) -> Attempts:
+    """Return a function that has a program attempt things: `{"what on": result}`."""
+
+    def attempt(*words: str | Path, options: tuple[str | Path, ...] = ()) -> dict[str, str]:
+        pairs = list(zip(words[::2], words[1::2], strict=True))
+        done = wali(*options, building.program("attempt"), *words)
+        assert (done.returncode, done.stderr) == (0, "")
+        return {
+            f"{what} {on}".strip(): named(line)
+            for (what, on), line in zip(pairs, done.stdout.splitlines(), strict=True)
+        }
+
+    return attempt
+
+
+@pytest.fixture
+def on_disk(box: Path, tmp_path: Path) -> Path:
+    """Return the empty folder, with a file in it and a secret beside it."""
+    (box / "file").write_text("in the box")
+    (tmp_path / "secret").write_text("beside it")
+    (box / "out").symlink_to(tmp_path / "secret")
+    return box
+
+
+def policy(**tables: object) -> Policy:
+    """Return a policy of some tables."""
+    return Policy.from_dict({"version": 1, **tables}, "/")
+
+
+# --- the gate -------------------------------------------------------------------------------------
+
+NEEDS_NOTHING = ("clock", "random", "poll", "pid", "protect")
+
+
+def test_nothing_is_granted_without_a_policy(attempts: Attempts, on_disk: Path) -> None:
+    """A program has memory, time and randomness; every other call answers EPERM."""
+    words = [word for what in NEEDS_NOTHING for word in (what, "")]
+    got = attempts(
+        *words,
+        *("map memory", "4096"),
+        *("read", on_disk / "file", "create", "new", "stat", "/", "readlink", "out"),
+        *("mkdir", "d", "unlink", "file", "chdir", "/", "getcwd", "", "truncate", "file"),
+        *("connect", "80", "listen", "80", "datagrams", "", "unix", "", "fork", "", "kill", "1"),
+        *("open as a path", "/etc/passwd", "open memory", "/proc/self/mem"),
+    )
+
+    free = dict.fromkeys(NEEDS_NOTHING, "0")
+    free |= {"pid": "1", "random": "8", "map memory 4096": "0"}
+    assert got == {what: free.get(what, "EPERM") for what in got}
+    assert sorted(os.listdir(on_disk)) == ["file", "out"]
+
+
+def test_refusals_can_have_another_errno(attempts: Attempts, tmp_path: Path) -> None:
+    """`on_deny` of a policy says what a call that is held back answers."""
+    (tmp_path / "p.toml").write_text('version = 1\n[syscalls]\non_deny = "ENOSYS"\n')
+
+    got = attempts("read", "/etc/passwd", "fork", "", options=("--policy", tmp_path / "p.toml"))
+
+    assert got == {"read /etc/passwd": "ENOSYS", "fork": "ENOSYS"}
+
+
+def test_calls_can_be_allowed_and_denied(attempts: Attempts, tmp_path: Path) -> None:
+    """`[syscalls]` names calls and groups; what it denies is denied in every variant."""
+    (tmp_path / "p.toml").write_text(
+        f"""version = 1
+        [filesystem]
+        read_only = ["{tmp_path}"]
+        [syscalls]
+        allow = ["@default", "@basic-io", "@file-system", "@process"]
+        deny = ["mkdir", "stat"]
+        """
+    )
+    got = attempts(
+        *("fork", "", "mkdir", tmp_path / "d", "stat", "/", "read", tmp_path / "p.toml"),
+        *("connect", "80"),
+        options=("--policy", tmp_path / "p.toml"),
+    )
+
+    assert list(got.values()) == ["0", "EPERM", "EPERM", "1", "EPERM"]
+
+
+def test_unknown_calls_of_a_policy_are_refused(wali: Wali, tmp_path: Path) -> None:
+    """A name that the core does not know is a mistake, not a wish."""
+    (tmp_path / "p.toml").write_text('version = 1\n[syscalls]\nallow = ["opne"]\n')
+
+    done = wali("--policy", tmp_path / "p.toml", building.program("odd"))
+
+    assert (done.returncode, done.stdout) == (126, "")
+    assert "opne" in done.stderr
+
+
+# --- files, by the kernel -------------------------------------------------------------------------
+
+
+@needs_landlock
+@pytest.mark.parametrize("mode", ["ro", "rw"])
+def test_folders_are_granted_by_the_kernel(
+    mode: str, attempts: Attempts, on_disk: Path, tmp_path: Path
+) -> None:
+    """A folder can be read, and written if it says so; nothing else can, by whatever path."""
+    secret = tmp_path / "secret"
+    got = attempts(
+        *("read", on_disk / "file", "read", "file", "map a file", "file", "chdir", on_disk),
+        *("open to write", "file", "create", "new", "mkdir", "d", "rename", "file moved"),
+        *("truncate", "new", "unlink", "moved"),
+        options=("--dir", f"{on_disk}:{mode}"),
+    )
+    refused = attempts(
+        *("read", "/etc/passwd", "read", secret, "read", "../secret", "read", "out"),
+        *("open to write", secret, "create", "../new", "truncate", secret, "unlink", secret),
+        *("rename", f"out {tmp_path}/new", "rename", f"{secret} stolen", "mkdir", "../d"),
+        *("open beneath", "/etc passwd", "open beneath", f"{on_disk} ../secret", "read", "/"),
+        *("map a file", secret, "set times", secret, "chmod", secret),
+        options=("--dir", f"{on_disk}:{mode}"),
+    )
+
+    assert list(got.values())[:4] == ["1", "1", "0", "0"]
+    assert set(list(got.values())[4:]) <= ({"0"} if mode == "rw" else {"EACCES", "ENOENT"})
+    assert list(refused.values())[-2:] == ["EPERM", "EPERM"]  # held back by the gate
+    assert set(list(refused.values())[:-2]) <= {"EACCES", "EXDEV", "EISDIR"}
+    assert secret.read_text() == "beside it"
+    names = {"ro": ["file", "out"], "rw": ["d", "new", "out"]}[mode]
+    assert sorted(os.listdir(on_disk)) == names
+    assert sorted(os.listdir(tmp_path)) == ["box", "secret"]
+
+
+@needs_landlock
+def test_the_kernel_alone_refuses(cache_folder: Path, on_disk: Path) -> None:
+    """With the gate taken out, all is refused that Landlock can refuse."""
+    got = without_gate(
+        cache_folder,
+        {str(on_disk): str(on_disk)},
+        *("read", "/etc/passwd", "read", "out", "create", "new", "connect", "80", "listen", "80"),
+        *("read", "file", "fork", "", "kill parent", ""),
+        cwd=on_disk,
+    )
+
+    assert got == ["EACCES", "EACCES", "EACCES", "EACCES", "EACCES", "1", "0", "EPERM"]
+
+
+UNGATED = """
+import sys
+from wali_core import _confine, cli
+confine = _confine.confine
+def without_gate(*arguments):
+    made = confine(*arguments)
+    made.gate.clear()
+    made.network = _confine.NETWORK_ANY
+    return made
+_confine.confine = without_gate
+sys.exit(cli.main(sys.argv[1:]))
+"""
+
+
+def without_gate(
+    cache_folder: Path, dirs: dict[str, str], *words: str | Path, cwd: Path
+) -> list[str]:
+    """Have a program attempt things where nothing but the kernel confines it."""
+    options = [word for folder in dirs for word in ("--dir", folder)]
+    done = subprocess.run(
+        [sys.executable, "-c", UNGATED, "run", *options, building.program("attempt"), *words],
+        env=os.environ | {"PYTHONPATH": str(ROOT), "XDG_CACHE_HOME": str(cache_folder)},
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    return [named(line) for line in done.stdout.splitlines()]
+
+
+@needs_landlock
+def test_policies_confine_from_python(
+    cache_folder: Path, on_disk: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A policy object, or a file's path, holds in the other process, with grants besides."""
+    monkeypatch.chdir(on_disk)
+    file = on_disk.parent / "p.toml"
+    file.write_text('version = 1\n[filesystem]\nread_only = ["./box"]\n')
+    words = ["read", "file", "read", "../secret", "create", "x", "read", "/etc/passwd"]
+
+    for given in (file, Policy.load(file)):
+        with Runtime(policy=given, cache=cache_folder) as runtime:
+            program = building.program("attempt")
+            plain = runtime.run_sync(program, args=words, capture_output=True)
+            more = runtime.run_sync(program, args=words, dirs={"/etc": "/etc"}, capture_output=True)
+
+        assert plain.stdout == b"1\n-13\n-13\n-13\n"
+        assert more.stdout == b"1\n-13\n-13\n1\n"
+
+
+def test_renaming_is_refused(wali: Wali, runtime: Runtime, on_disk: Path) -> None:
+    """A program sees the host's paths, so `HOST::GUEST` cannot be had; it is said why."""
+    done = wali("--dir", f"{on_disk}::/data", building.program("odd"))
+    with pytest.raises(PolicyError, match="sees the host's own paths"):
+        runtime.run_sync(building.program("odd"), dirs={"/data": on_disk})
+
+    assert (done.returncode, done.stdout) == (126, "")
+    assert f"sees the host's own paths, so {on_disk} cannot have another name" in done.stderr
+
+
+def test_renaming_in_a_policy_is_refused(wali: Wali, tmp_path: Path) -> None:
+    """In a file as well, with the line of the file."""
+    file = tmp_path / "p.toml"
+    file.write_text('version = 1\n[filesystem]\nread_only = ["./box::/data"]\n')
+
+    done = wali("--policy", file, building.program("odd"))
+
+    assert (done.returncode, done.stdout) == (126, "")
+    assert "is renamed to '/data'" in done.stderr
+
+
+def test_folder_that_is_not_there_is_refused(wali: Wali, tmp_path: Path) -> None:
+    """It is named, and nothing runs."""
+    done = wali("--dir", tmp_path / "none", building.program("odd"))
+
+    assert (done.returncode, done.stdout) == (126, "")
+    assert "none" in done.stderr
+
+
+# --- ports, by the kernel -------------------------------------------------------------------------
+
+
+@pytest.fixture
+def server() -> Iterator[socket.socket]:
+    """Return a socket that listens."""
+    with socket.create_server(("127.0.0.1", 0)) as made:
+        yield made
+
+
+@pytest.fixture
+def free_port() -> int:
+    """Return a port that nobody listens at, a moment ago."""
+    with socket.create_server(("127.0.0.1", 0)) as made:
+        port: int = made.getsockname()[1]
+        return port
+
+
+@needs_landlock
+def test_ports_are_granted_by_the_kernel(
+    attempts: Attempts, server: socket.socket, free_port: int, tmp_path: Path
+) -> None:
+    """One port to connect to and one to listen at are those, and none else; TCP alone."""
+    port = server.getsockname()[1]
+    file = tmp_path / "p.toml"
+    file.write_text(
+        f'version = 1\n[network]\nconnect = ["tcp://*:{port}"]\nlisten = ["tcp://*:{free_port}"]\n'
+    )
+
+    got = attempts(
+        *("connect", str(port), "listen", str(free_port)),
+        *("connect", str(free_port), "listen", str(port), "listen", "0", "connect", "80"),
+        *("datagrams", "", "unix", "", "multipath", "", "raw packets", "", "netlink", ""),
+        options=("--policy", file),
+    )
+
+    assert list(got.values()) == [
+        *("0", "0"),
+        *("EACCES", "EACCES", "EACCES", "EACCES"),
+        *("EACCES", "EACCES", "EPROTONOSUPPORT", "EPROTONOSUPPORT", "EAFNOSUPPORT"),
+    ]
+
+
+@needs_landlock
+def test_connecting_is_not_listening(
+    attempts: Attempts, server: socket.socket, tmp_path: Path
+) -> None:
+    """Who may connect may not listen, not even at a port that the kernel chooses."""
+    port = server.getsockname()[1]
+    file = tmp_path / "p.toml"
+    file.write_text(f'version = 1\n[network]\nconnect = ["tcp://*:{port}"]\n')
+
+    got = attempts(
+        "connect", str(port), "listen unbound", "", "listen", "0", options=("--policy", file)
+    )
+
+    assert list(got.values()) == ["0", "EACCES", "EACCES"]
+
+
+# --- the memory of processes ----------------------------------------------------------------------
+
+
+def test_memory_of_a_process_cannot_be_opened(attempts: Attempts, on_disk: Path) -> None:
+    """Whatever it is called: with the whole file system granted, it is looked at once it is open.
+
+    What /proc has besides can be read, as is granted.
+    """
+    (on_disk / "link").symlink_to("/proc/self/mem")
+    (on_disk / "folder").symlink_to("/proc/self")
+    parent = os.getpid()
+    paths = (
+        *(
+            "/proc/self/mem",
+            "/proc/thread-self/mem",
+            f"/proc/{parent}/mem",
+            "/proc/self/../self/mem",
+        ),
+        *("link", "folder/mem", "/proc/self/cwd/link", "/proc/self/root/proc/self/mem"),
+        f"/proc/{parent}/task/{parent}/mem",
+        "/proc//self///mem",
+    )
+    words = [word for path in paths for what in ("open memory", "read") for word in (what, path)]
+    words += ["open beneath", "/proc/self mem", "open beneath", "/proc self/mem"]
+    words += ["open as a path", "/proc/self/mem"]
+
+    for options in (("--dir", "/:rw"), ("--dir", "/"), ("--allow-all",)):
+        got = attempts(*words, options=options)
+        control = attempts("read", "/proc/self/status", "read", "/proc/self/maps", options=options)
+
+        assert set(got.values()) == {"EACCES"}
+        assert len(got) == len(words) // 2
+        assert list(control.values()) == ["1", "1"]
+
+
+def test_code_cannot_be_made(attempts: Attempts) -> None:
+    """Memory is never executable, whatever is granted."""
+    for options in ((), ("--allow-all",)):
+        got = attempts("map code", "", "make code", "", options=options)
+
+        assert list(got.values()) == ["EPERM", "EACCES"]
+
+
+# --- everything, and nothing ----------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("on_disk")
+def test_everything_can_be_granted(attempts: Attempts, server: socket.socket) -> None:
+    """`--allow-all` lifts the gate and the kernel's rules."""
+    got = attempts(
+        *("read", "/etc/passwd", "read", "out", "create", "new", "unlink", "new", "fork", ""),
+        *("connect", str(server.getsockname()[1]), "listen", "0", "datagrams", "", "unix", ""),
+        *("getcwd", "", "chmod", "file", "set times", "file", "stat", "/", "kill parent", ""),
+        options=("--allow-all",),
+    )
+
+    assert list(got.values()) == ["1", "1"] + ["0"] * 12
+
+
+OLD_KERNEL = """
+import sys
+from capabilities.lockdown import landlock
+abi = int(sys.argv.pop(1))
+landlock.abi_version = lambda: abi
+from wali_core import cli
+sys.exit(cli.main(sys.argv[1:]))
+"""
+
+
+def on_kernel(abi: int, *words: str | Path) -> subprocess.CompletedProcess[str]:
+    """Run the command as if the kernel had that version of Landlock."""
+    return subprocess.run(
+        [sys.executable, "-c", OLD_KERNEL, str(abi), "run", *map(str, words)],
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def test_kernel_without_landlock_is_refused() -> None:
+    """Nothing runs, and it is said what is missing and what can be done."""
+    done = on_kernel(0, building.program("odd"))
+
+    assert (done.returncode, done.stdout) == (126, "")
+    assert "this kernel has no Landlock" in done.stderr
+    assert 'lockdown = "best-effort"' in done.stderr
+
+
+def test_kernel_with_an_old_landlock_is_refused(tmp_path: Path) -> None:
+    """Ports cannot be granted where the kernel cannot confine them; files alone can."""
+    ports = tmp_path / "ports.toml"
+    ports.write_text('version = 1\n[network]\nconnect = ["tcp://*:80"]\n')
+
+    refused = on_kernel(3, "--policy", ports, building.program("odd"))
+
+    assert (refused.returncode, refused.stdout) == (126, "")
+    assert "TCP ports" in refused.stderr
+
+
+def test_best_effort_goes_on(tmp_path: Path) -> None:
+    """A policy can say that it runs without; the gate holds all the same."""
+    file = tmp_path / "p.toml"
+    file.write_text('version = 1\nlockdown = "best-effort"\n')
+
+    done = on_kernel(0, "--policy", file, building.program("attempt"), "read", "/etc/passwd")
+
+    assert (done.returncode, done.stdout, done.stderr) == (0, "-1\n", "")
+
+
+# --- after lockdown -------------------------------------------------------------------------------
+
+WATCHED = """
+import sys
+events, armed = [], False
+def hook(name, arguments):
+    if armed and name in {"open", "import", "os.listdir", "os.scandir", "compile", "exec"}:
+        events.append(f"{name} {arguments[0]}")
+sys.addaudithook(hook)
+from capabilities.lockdown import Lockdown
+commit = Lockdown.commit
+def committed(self):
+    global armed
+    commit(self)
+    armed = True
+Lockdown.commit = committed
+from wali_core import cli
+status = cli.main(sys.argv[1:])
+was_armed, armed = armed, False
+print("armed" if was_armed else "not armed", *events, sep="\\n", file=sys.stderr)
+sys.exit(status)
+"""
+
+
+@needs_landlock
+@pytest.mark.parametrize(
+    ("words", "status"),
+    [
+        (["odd"], 0),
+        (["memory"], 0),
+        (["hello"], 0),
+        (["faults", "read unmapped"], 134),
+        (["odd LONGJMP"], 134),
+        (["attempt", "read", "/etc/passwd"], 0),
+    ],
+)
+def test_python_opens_nothing_after_lockdown(words: list[str], status: int, box: Path) -> None:
+    """From the moment that the thread is confined, Python neither opens nor imports anything."""
+    program = building.program(*words[0].split())
+    done = subprocess.run(
+        [sys.executable, "-c", WATCHED, "run", "--dir", f"{box}:rw", program, *words[1:]],
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        cwd=box,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+    assert done.returncode == status
+    assert done.stderr.splitlines()[-1] == "armed"

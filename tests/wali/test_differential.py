@@ -1,0 +1,63 @@
+"""The same source, built for this machine and as a WALI program, prints the same.
+
+The kernel says what is right, and a guest has hundreds of lines to compare.
+"""
+
+from __future__ import annotations
+
+import subprocess
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.wali import building
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+pytestmark = pytest.mark.skipif(
+    not building.HAS_NATIVE, reason="the guests are native programs on x86-64 only"
+)
+
+
+def pending(name: str, reason: str) -> pytest.ParameterSet:
+    """Return a guest that is known to be answered wrongly."""
+    return pytest.param(name, marks=pytest.mark.xfail(reason=reason))
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "faults",
+        pending("files", "an absolute path needs no directory to start from"),
+        "memory",
+        pending("pointers", "a part of a vector at address 0 is NULL"),
+        "processes",
+        pending("sockets", "a socket that is connected cannot be connected again"),
+        "system",
+        "waiting",
+    ],
+)
+def test_prints_what_the_native_program_prints(
+    name: str, wali: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path
+) -> None:
+    """Every result, errno, size and byte is the kernel's."""
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+
+    expected = subprocess.run(
+        [building.native(name)],
+        cwd=elsewhere,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    actual = wali("--allow-all", building.program(name))
+
+    assert actual.stderr == ""
+    assert actual.stdout.splitlines() == expected.stdout.splitlines()
+    assert actual.returncode == expected.returncode == 0
+    assert len(actual.stdout) > 50

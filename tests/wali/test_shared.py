@@ -1,0 +1,125 @@
+"""A trusted program in the embedder's own process: what it has there, and what it has not."""
+
+from __future__ import annotations
+
+import os
+import threading
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.wali import building
+from wali_core import GuestTimeout, GuestTrap, ModuleError, Runtime
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def attempted(runtime: Runtime, *words: str | Path) -> list[int]:
+    """Have a program attempt things in this process."""
+    result = runtime.run_sync(
+        building.program("attempt"),
+        args=[str(word) for word in words],
+        isolation="shared",
+        capture_output=True,
+    )
+    assert (result.returncode, result.stderr, result.usage) == (0, b"", None)
+    return [int(line) for line in (result.stdout or b"").splitlines()]
+
+
+def test_runs_in_this_process(runtime: Runtime) -> None:
+    """A program computes, reads and writes, with a status as its result."""
+    result = runtime.run_sync(
+        building.program("odd", "RESULT"), isolation="shared", capture_output=True
+    )
+
+    assert (result.returncode, result.stdout) == (41, b"")
+
+
+def test_whats_the_processs_own_is_refused(runtime: Runtime) -> None:
+    """Another process, the working directory, signals: ENOSYS, and nothing has happened."""
+    here, mask = os.getcwd(), os.umask(0o77)
+    try:
+        got = attempted(
+            runtime,
+            *("fork", "", "chdir", "/", "getcwd", "", "umask", "", "wait", ""),
+            *("kill", str(os.getpid())),
+        )
+
+        assert got == [-38, -38, -1, -38, -38, -38]
+        assert (os.getcwd(), os.umask(0o77)) == (here, 0o77)
+    finally:
+        os.umask(mask)
+
+
+def test_memory_is_plain(runtime: Runtime) -> None:
+    """Memory can be mapped and given back; files and protections cannot: they could end us all."""
+    got = attempted(
+        runtime,
+        *("map memory", "100000", "protect", "", "map code", "", "make code", ""),
+    )
+
+    assert got == [0, -38, -1, -38]
+
+
+@pytest.mark.xfail(reason="absolute paths need no directory to start from")
+def test_relative_paths_start_nowhere(runtime: Runtime) -> None:
+    """It has no working directory, so that many can share the process."""
+    assert attempted(runtime, "read", "etc/passwd", "read", "/etc/passwd") == [-9, 1]
+    assert attempted(runtime, "map a file", "/etc/passwd") == [-38]
+
+
+def test_trap_is_an_error_here(runtime: Runtime) -> None:
+    """A fault ends the program alone."""
+    with pytest.raises(GuestTrap, match="unreachable"):
+        runtime.run_sync(building.program("faults"), args=["unreachable"], isolation="shared")
+
+
+@pytest.mark.parametrize("way", ["spinning", "reading", "sleeping"])
+def test_timeout_ends_it(way: str, runtime: Runtime) -> None:
+    """What it does meanwhile, computing or waiting, is brought to an end in this process."""
+    reader, writer = os.pipe()
+    try:
+        with pytest.raises(GuestTimeout):
+            runtime.run_sync(
+                building.program("processes"),
+                args=[way],
+                stdin=reader,
+                isolation="shared",
+                capture_output=True,
+                timeout=0.1,
+            )
+    finally:
+        os.close(reader)
+        os.close(writer)
+
+
+def test_must_be_spelled_out(runtime: Runtime) -> None:
+    """A library's function can be called where the program is trusted, and not otherwise."""
+    library = building.program("library", start=False)
+
+    with pytest.raises(ModuleError, match="isolation='shared' if you trust it"):
+        runtime.instantiate(library)
+    with runtime.instantiate(library, isolation="shared") as guest:
+        pid = guest.call("process")
+
+    assert pid == os.getpid()
+
+
+def test_many_at_once(runtime: Runtime) -> None:
+    """Threads have programs of their own, with memories of their own."""
+    statuses = []
+
+    def run() -> None:
+        result = runtime.run_sync(
+            building.program("odd", "RESULT"), isolation="shared", capture_output=True
+        )
+        statuses.append(result.returncode)
+
+    threads = [threading.Thread(target=run) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert statuses == [41] * 4

@@ -1,0 +1,165 @@
+"""How a program starts: its arguments, its environment, its imports, and how it leaves."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.wali import building
+from wali_core import GuestTrap, ModuleError, Runtime
+
+if TYPE_CHECKING:
+    import subprocess
+    from collections.abc import Callable
+    from pathlib import Path
+
+    Wali = Callable[..., subprocess.CompletedProcess[str]]
+
+READ_ENVIRONMENT = """\
+has an environment: 1
+asked with little room: 1
+little room: 1
+access: 0
+open: 3
+read all of it: 1
+mapped the same: 1
+munmap: 0
+close: 0
+"""
+
+
+def test_arguments_arrive(wali: Wali) -> None:
+    """A program's name is its path as it was given; all bytes of its arguments arrive."""
+    program = building.program("hello")
+    long = "x" * 5000
+
+    done = wali(program, "", "two words", "--dir", "é\n", long)
+
+    lines = ["", "two words", "--dir", "é\n", long]
+    shown = "".join(f"argument {i}: {word}\n" for i, word in enumerate([str(program), *lines]))
+    assert (done.returncode, done.stderr) == (0, "")
+    assert shown[:200] in done.stdout
+    assert "no such argument: 0\nhas an environment: 0\n" in done.stdout
+
+
+def test_name_can_be_another(wali: Wali) -> None:
+    """`--argv0` is what the program sees as its own name."""
+    done = wali("--argv0", "sh", building.program("hello"))
+
+    assert "argument 0: sh\n" in done.stdout
+
+
+@pytest.mark.parametrize(
+    "grants",
+    [
+        ["--allow-all"],
+        ["--dir", "."],
+        pytest.param([], marks=pytest.mark.xfail(reason="the gate holds back its open as well")),
+    ],
+)
+def test_environment_is_read_from_its_file(grants: list[str], wali: Wali) -> None:
+    """Whatever else is granted: what was given of an environment can be read."""
+    done = wali(*grants, "--env", "A=1", "--env", "B=two words=é", building.program("hello"))
+
+    assert READ_ENVIRONMENT in done.stdout
+    lines = done.stdout.split("close: 0\n")[1].splitlines()
+    assert {"A=1", "B=two words=é"} <= set(lines)
+    if "--allow-all" not in grants:
+        assert len(lines) == 2
+
+
+def test_environment_with_a_newline_is_refused(wali: Wali) -> None:
+    """The variable is named, since WALI's file cannot hold such a value."""
+    done = wali("--env", "A=1\n2", building.program("hello"))
+
+    assert done.returncode == 126
+    assert "environment variable 'A': its value has a newline" in done.stderr
+
+
+@pytest.mark.parametrize("typed", ["RESULT", "NO_RESULT"])
+def test_exit_can_have_both_types(typed: str, wali: Wali) -> None:
+    """Some programs import SYS_exit with a result, some without."""
+    done = wali(building.program("odd", typed))
+
+    assert (done.returncode, done.stdout, done.stderr) == (41, "", "")
+
+
+def test_missing_calls_answer_enosys(wali: Wali) -> None:
+    """A call that nobody serves, of any type, answers -38, and a program that runs is not told."""
+    done = wali("--allow-all", building.program("odd", "MISSING"))
+
+    assert done.stdout == "quotactl: -38\nof the future: -38\nsendmsg: -38\nafter it\n"
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_missing_calls_are_named(wali: Wali) -> None:
+    """`--warn-missing` names them before the program runs."""
+    done = wali("--allow-all", "--warn-missing", building.program("odd", "MISSING"))
+
+    assert done.stderr.startswith("wali: these calls answer ENOSYS: ")
+    assert set(done.stderr.split(": ")[2].strip().split(", ")) >= {
+        "SYS_quotactl",
+        "SYS_of_the_future",
+    }
+
+
+def test_longjmp_is_named(wali: Wali) -> None:
+    """A program can import setjmp and set; jumping ends it, with the reason."""
+    done = wali(building.program("odd", "LONGJMP"))
+
+    assert done.stdout == "setjmp: 0\n"
+    assert done.returncode == 134
+    assert "called longjmp, which this version does not serve" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        ("STRANGER", "imports wali.launch, which is not a call of WALI"),
+        ("WRONG_TYPE", "imports wali.SYS_getuid with another type than () -> (I)"),
+        ("OTHER_MODULE", "imports env.f"),
+    ],
+)
+def test_imports_that_are_not_walis_are_refused(kind: str, message: str, wali: Wali) -> None:
+    """They are named before anything runs."""
+    done = wali(building.program("odd", kind))
+
+    assert (done.returncode, done.stdout) == (126, "")
+    assert message in done.stderr
+
+
+def test_library_is_no_program(wali: Wali, runtime: Runtime) -> None:
+    """Without _start there is nothing to run, by the command and from Python."""
+    library = building.program("library", "LIBRARY", start=False)
+
+    done = wali(library)
+    with pytest.raises(ModuleError, match=r"no _start.*: a library, not a program"):
+        runtime.run_sync(library)
+
+    assert done.returncode == 126
+    assert "a library, not a program" in done.stderr
+
+
+def test_module_from_bytes(free: Runtime) -> None:
+    """A program can be given as its bytes."""
+    data = building.program("hello").read_bytes()
+
+    result = free.run_sync(data, argv0="mine", args=["a"], capture_output=True)
+
+    assert result.returncode == 0
+    assert b"argument 0: mine\nargument 1: a\n" in (result.stdout or b"")
+
+
+def test_errors_of_the_other_process_arrive(runtime: Runtime, tmp_path: Path) -> None:
+    """What the runtime there raises is raised here: its kind, its words, its frames."""
+    with pytest.raises(ModuleError, match=r"wali\.launch, which is not a call of WALI"):
+        runtime.run_sync(building.program("odd", "STRANGER"))
+    with pytest.raises(GuestTrap, match="called longjmp") as trap:
+        runtime.run_sync(building.program("odd", "LONGJMP"), capture_output=True)
+    with pytest.raises(ModuleError, match=r"environment variable 'A': .* newline"):
+        runtime.run_sync(building.program("hello"), env={"A": "\n"})
+    with pytest.raises(FileNotFoundError):
+        runtime.run_sync(tmp_path / "none.wasm")
+
+    assert trap.value.stdout == b"setjmp: 0\n"
