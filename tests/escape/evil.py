@@ -33,6 +33,9 @@ HOST_DESCRIPTORS = 200
 STAT = 144
 """The size of a `struct stat`."""
 
+SMALL = 1 << 20
+"""Files are smaller than that, but where a guest has made one larger: its size shows then."""
+
 GUEST_PAGES = 16
 """The guest's memory is larger than the shim's: some of its addresses the shim has not."""
 
@@ -143,7 +146,7 @@ def state_of(paths: Iterable[Path]) -> dict[Path, tuple[object, ...]]:
         except FileNotFoundError:
             continue
         content: object = None
-        if stat.S_ISREG(status.st_mode):
+        if stat.S_ISREG(status.st_mode) and status.st_size < SMALL:
             content = path.read_bytes()
         elif stat.S_ISLNK(status.st_mode):
             content = path.readlink()

@@ -240,7 +240,6 @@ for runtime in [Runtime(cache=False, core=core) for core in cores]:
 """
 
 
-@pytest.mark.xfail(strict=True, reason="a handler is put up again on top of another's")
 def test_handlers_do_not_go_in_circles(tmp_path: Path) -> None:
     """A core that is loaded after another passes faults on, and neither gets them back."""
     second = shutil.copy(_bridge.CORE_PATH, tmp_path / "second.so")
