@@ -13,7 +13,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import Final
 
+    from wali_core._engine import Module
     from wali_core._guest import Guest
+    from wali_core._runtime import Runtime
 
 USAGE: Final = """\
 usage: wali run [OPTIONS] FILE [ARGS...]     run a program
@@ -43,6 +45,7 @@ REFUSED: Final = 126
 NOT_FOUND: Final = 127
 TRAPPED: Final = 128 + 6  # SIGABRT, as natively
 USAGE_ERROR: Final = 2
+WRITE_ERROR: Final = 1
 
 _RUN_OPTIONS: Final = {
     "dir": VALUES,
@@ -77,13 +80,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     if words and words[0] in commands:
         return _reporting(lambda: commands[words[0]](words[1:]))
     if words == ["--version"]:
-        return _version()
+        return _reporting(_version)
     if words in (["--help"], ["-h"], ["help"]):
-        sys.stdout.write(USAGE)
-        return 0
+        return _reporting(_help)
     hint = f"unknown command {words[0]!r}: " if words else ""
-    sys.stderr.write(f"wali: {hint}try 'wali --help'\n")
-    return USAGE_ERROR
+    return _say(f"{hint}try 'wali --help'", USAGE_ERROR)
 
 
 def _reporting(command: Callable[[], int]) -> int:
@@ -104,30 +105,72 @@ def _reporting(command: Callable[[], int]) -> int:
         return _say(str(error), TRAPPED)
     except WaliError as error:
         return _say(str(error), REFUSED)
+    except OSError as error:
+        return _say(f"{error.filename or 'the system'}: {error.strerror or error}", REFUSED)
     except KeyboardInterrupt:
-        return _die_of_interrupt()
+        return _end_by(_SIGINT)
 
 
 _FRAMES_SHOWN: Final = 12
 
 
 def _say(message: str, status: int) -> int:
-    sys.stderr.write(f"wali: {message}\n")
+    """Tell the user, if there is a way; the status says it in any case."""
+    if sys.stderr is not None:
+        try:
+            sys.stderr.write(f"wali: {message}\n")
+            sys.stderr.flush()
+        except OSError:
+            pass
     return status
 
 
-def _die_of_interrupt() -> int:
+def _on_terminal() -> bool:
+    """Is somebody there who reads what we say?"""
+    return sys.stderr is not None and sys.stderr.isatty()
+
+
+def _print(text: str) -> None:
+    """Print to standard output, at once.  Names and paths go out as the bytes that they are."""
+    if sys.stdout is None:
+        raise _Refusal("standard output is closed", WRITE_ERROR)
+    try:
+        sys.stdout.buffer.write(os.fsencode(text))
+        sys.stdout.flush()
+    except OSError as error:
+        # What is left in the buffer shall not be tried again at the end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if isinstance(error, BrokenPipeError):
+            _end_by(_SIGPIPE)
+        raise _Refusal(f"standard output: {error.strerror}", WRITE_ERROR) from None
+
+
+_SIGINT, _SIGPIPE = 2, 13
+
+
+def _end_by(number: int) -> int:
     """End as a native program does, so that a shell sees what happened."""
-    _default_interrupt()
-    os.kill(os.getpid(), 2)
-    return 130
+    _default_action(number)
+    os.kill(os.getpid(), number)
+    return 128 + number
 
 
-def _default_interrupt() -> None:
+def _default_action(number: int) -> None:
     # Not the module signal: it makes enums of every number, which takes as long as loading a guest.
     import _signal  # type: ignore[import-not-found]
 
-    _signal.signal(_signal.SIGINT, _signal.SIG_DFL)
+    _signal.signal(number, _signal.SIG_DFL)
+
+
+def _default_interrupt() -> None:
+    """Let Ctrl-C end the process at once, in a compilation or a guest: neither runs Python.
+
+    Where whoever started us had it ignored, as shells do in the background, it stays so.
+    """
+    import _signal
+
+    if _signal.getsignal(_SIGINT) is _signal.default_int_handler:
+        _default_action(_SIGINT)
 
 
 # --- wali run -------------------------------------------------------------------------------------
@@ -135,10 +178,10 @@ def _default_interrupt() -> None:
 
 def _run(words: Sequence[str]) -> int:
     started = time.monotonic()
+    _default_interrupt()
     options = parse(words, _RUN_OPTIONS)
     if "help" in options:
-        sys.stdout.write(USAGE)
-        return 0
+        return _help()
     if not options.rest:
         raise OptionError("run needs the FILE of a program")
     path, *args = options.rest
@@ -156,20 +199,19 @@ def _run(words: Sequence[str]) -> int:
         policy=options["policy"],
         allow_all="allow-all" in options,
         cache="no-cache" not in options,
-        on_compile=_tell_compiling if sys.stderr.isatty() else None,
+        on_compile=_tell_compiling if _on_terminal() else None,
         on_missing=_tell_missing if "warn-missing" in options else None,
         stack=_stack(),
     )
-    module = runtime.load(path)
+    module = _loaded(runtime, path)
     grants = runtime.grants(
         env, dirs, wall_time=timeout, memory=None if memory is None else int(memory)
     )
     grants.count_from(started)
     streams = Streams(None, None, None, capture=False, limit=0)
-    _default_interrupt()
     use, args = _invocation(options["invoke"], args)
     ending = runtime.execute(module, grants, args, options["argv0"], streams, use=use)
-    if ending.write_refused and sys.stderr.isatty():
+    if ending.write_refused and _on_terminal():
         _say(
             "hint: a write was refused by a read-only directory; --dir HOST::GUEST:rw grants it", 0
         )
@@ -189,8 +231,7 @@ def _invocation(
             text = invoke(guest, name, words)
         except ArgumentError as error:
             raise _Refusal(f"--invoke: {error}", USAGE_ERROR) from None
-        sys.stdout.write(text)
-        sys.stdout.flush()
+        _print(text)
 
     return use, []
 
@@ -204,12 +245,19 @@ def _require_file(path: str) -> None:
         raise _Refusal(f"{path}: not readable", REFUSED)
 
 
+def _loaded(runtime: Runtime, path: str) -> Module:
+    try:
+        return runtime.load(path)
+    except OSError as error:
+        raise _Refusal(f"{path}: {error.strerror}", REFUSED) from None
+
+
 def _directory(text: str) -> tuple[str, tuple[str, str]]:
     """``HOST[::GUEST][:ro|:rw]`` as (guest, (host, mode))."""
-    mode = "ro"
+    place, mode = text, "ro"
     if text.endswith((":ro", ":rw")):
-        text, mode = text[:-3], text[-2:]
-    host, separator, guest = text.partition("::")
+        place, mode = text[:-3], text[-2:]
+    host, separator, guest = place.partition("::")
     if not host or (separator and not guest):
         raise OptionError(f"--dir {text}: it must be HOST or HOST::GUEST")
     return guest or host, (host, mode)
@@ -239,13 +287,11 @@ def _amount(option: str, text: str | None) -> float | None:
 
 def _tell_compiling(origin: str, size: int) -> None:
     if size > _SLOW_TO_COMPILE:
-        sys.stderr.write(f"wali: compiling {origin} ({size / 1e6:.1f} MB), once\n")
-        sys.stderr.flush()
+        _say(f"compiling {origin} ({size / 1e6:.1f} MB), once", 0)
 
 
 def _tell_missing(names: list[str]) -> None:
-    sys.stderr.write(f"wali: these calls answer ENOSYS: {', '.join(names)}\n")
-    sys.stderr.flush()
+    _say(f"these calls answer ENOSYS: {', '.join(names)}", 0)
 
 
 def _stack() -> int:
@@ -266,18 +312,33 @@ def _inspect(words: Sequence[str]) -> int:
     if len(words) != 1:
         raise OptionError("inspect needs one FILE")
     _require_file(words[0])
+    _default_interrupt()
     from wali_core import _abi
     from wali_core._runtime import Runtime
 
-    module = Runtime().load(words[0])
-    sys.stdout.write(f"{words[0]}: {_abi.interface_of(module) or 'imports nothing'}\n")
-    for item in module.imports:
-        sys.stdout.write(f"  {item.module}.{item.name} ({item.parameters}) -> ({item.results})\n")
+    module = _loaded(Runtime(), words[0])
+    lines = [f"{words[0]}: {_abi.interface_of(module) or 'imports nothing'}\n"]
+    lines += [
+        f"  {item.module}.{item.name} ({item.parameters}) -> ({item.results})\n"
+        for item in module.imports
+    ]
+    _print("".join(lines))
+    return 0
+
+
+def _help() -> int:
+    _print(USAGE)
     return 0
 
 
 def _version() -> int:
-    from importlib.metadata import version
+    from importlib.metadata import PackageNotFoundError, version
 
-    sys.stdout.write(f"wali {version('wasi-on-wali')} (wasmtime {version('wasmtime')})\n")
+    def of(name: str) -> str:
+        try:
+            return version(name)
+        except PackageNotFoundError:
+            return "(not installed)"
+
+    _print(f"wali {of('wasi-on-wali')} (wasmtime {of('wasmtime')})\n")
     return 0
