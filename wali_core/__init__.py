@@ -5,13 +5,16 @@
 # _table.py            every call that a module may import; the build makes the C thunks from it
 # native/              the trusted C: thunks, descriptors, memory checks, capability mode, waiting
 # _bridge.py           the only module that calls wasmtime and the native core
-# _engine.py _cache.py compiling, and compiled modules on disk
+# _engine.py _cache.py compiling, and compiled modules on disk; _prepare.py: what is changed before
 # _abi.py _link.py     which interface a module imports, and what stands behind each import
 # _guest.py            one program: memory, descriptors, shim, calls
 # _monitor.py          deadlines, Ctrl-C and captured output of guests that have a thread
+# _program.py          WALI programs: _memory.py their mappings, _confine.py what holds them,
+#                      _process.py _child.py the process of each
 # _grants.py _stdio.py what a guest is given
 # _runtime.py _run.py  what the public functions are made of
-# cli.py _invoke.py    the command ``wali``
+# _ending.py _result.py _errors.py  how it ended
+# cli.py               the command ``wali``: _options.py its options, _invoke.py --invoke
 
 Nothing is imported before it is used: ``wali run`` must start faster than ``import wasmtime``.
 """

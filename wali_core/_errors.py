@@ -10,8 +10,7 @@
     │   ├── GuestExit         it called exit: ``status`` says with what
     │   ├── GuestTrap         it did something undefined: ``frames`` says where
     │   └── GuestTimeout      its time was up (also a ``TimeoutError``)
-    └── UseError              the library was used in a way that it forbids (also a
-    ``RuntimeError``)
+    └── UseError              the library was used as it must not be (also a ``RuntimeError``)
 
 An errno that a guest gets is a value and never appears here.
 """
@@ -56,6 +55,9 @@ class GuestExit(GuestError):
         super().__init__(f"the guest exited with status {status}")
         self.status = status
 
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (self.status,), self.__dict__
+
 
 class GuestTrap(GuestError):
     """The guest trapped: unreachable code, an access outside its memory, a full stack.
@@ -74,3 +76,6 @@ class GuestTimeout(GuestError, TimeoutError):
     def __init__(self, seconds: float) -> None:
         super().__init__(f"the guest was stopped after its {seconds:g} s")
         self.seconds = seconds
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (self.seconds,), self.__dict__

@@ -21,8 +21,12 @@ class GuestFailed(GuestError):
 
     def __init__(self, result: CompletedGuest) -> None:
         super().__init__(f"{result.module} exited with status {result.returncode}")
+        self.result = result
         self.returncode = result.returncode
         self.stdout, self.stderr = result.stdout, result.stderr
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (self.result,), self.__dict__
 
 
 @attrs.frozen
