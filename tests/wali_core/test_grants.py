@@ -1,0 +1,316 @@
+"""Tests of wali_core._grants: what a guest is given, from the caller's words and a policy."""
+
+from __future__ import annotations
+
+import io
+import os
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from capabilities import Environment, Filesystem, Grant, Limits, Policy
+from wali_core import PolicyError
+from wali_core import _grants as module
+from wali_core._grants import Grants, Preopen, encoded
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@pytest.fixture
+def grants() -> Grants:
+    """Return grants of nothing."""
+    return Grants()
+
+
+def shown(grants: Grants) -> list[tuple[str, str, bool]]:
+    """Return the directories: the guest's name, the host's, whether it is read-only."""
+    return [(p.guest, p.host, p.read_only) for p in grants.preopens.values()]
+
+
+# --- what is given --------------------------------------------------------------------------------
+
+
+def test_nothing_is_given_unasked(grants: Grants) -> None:
+    """Without a word there is no directory, no variable and no limit."""
+    assert shown(grants) == []
+    assert (grants.env, grants.wall_time, grants.memory, grants.deadline) == ({}, None, None, None)
+
+
+def test_directories_are_read_only_if_nothing_is_said(grants: Grants) -> None:
+    """A directory's mode is what was said, in whatever form its path is."""
+    grants.add_dirs({"a": "/1", "b": Path("/2"), "c": ("/3", "ro"), "d": (Path("/4"), "rw")})
+
+    assert shown(grants) == [
+        ("a", "/1", True),
+        ("b", "/2", True),
+        ("c", "/3", True),
+        ("d", "/4", False),
+    ]
+
+
+def test_later_directories_replace_earlier_ones(grants: Grants) -> None:
+    """A name that is granted again keeps its place and means the other directory."""
+    grants.add_dirs({"a": "/1", "b": "/2"})
+    grants.add_dirs({"a": ("/3", "rw")})
+
+    assert shown(grants) == [("a", "/3", False), ("b", "/2", True)]
+    assert [p.host for p in grants.added] == ["/1", "/2", "/3"]
+
+
+@pytest.mark.parametrize(
+    "dirs",
+    [{"": "/"}, {"a\0b": "/"}, {"a": ("/", "w")}, {"a": ("/", "RW")}, {"a": ("/", True)}],
+    ids=str,
+)
+def test_what_cannot_be_a_directory_is_refused(dirs: dict[str, Any], grants: Grants) -> None:
+    """A name that is none and a mode that is neither are refused, and nothing is granted."""
+    with pytest.raises(PolicyError):
+        grants.add_dirs(dirs)
+    assert shown(grants) == []
+
+
+def test_variables_are_checked(grants: Grants) -> None:
+    """A variable has a name without an equals sign, and no NUL; the last value counts."""
+    grants.add_env({"A": "1", "B": ""})
+    grants.add_env({"A": "2=3"})
+
+    assert grants.env == {"A": "2=3", "B": ""}
+    for name, value in (("", "x"), ("A=B", "x"), ("A\0", "x"), ("A", "x\0")):
+        with pytest.raises(PolicyError, match="environment variable"):
+            grants.add_env({name: value})
+
+
+def test_a_policy_is_taken_over(grants: Grants, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A policy gives its directories, its variables, those that are set here, and its limits."""
+    monkeypatch.setenv("HERE", "x")
+    monkeypatch.delenv("NOT_HERE", raising=False)
+    grants.add_policy(
+        Policy(
+            filesystem=Filesystem(
+                read_only=(Grant("/1", "/a"),), read_write=(Grant("/2", "/b", read_write=True),)
+            ),
+            environment=Environment(inherit=("HERE", "NOT_HERE", "BOTH"), set={"BOTH": "set"}),
+            limits=Limits(wall_time=2.5, memory=1 << 20),
+        )
+    )
+
+    assert shown(grants) == [("/a", "/1", True), ("/b", "/2", False)]
+    assert grants.added == []
+    assert grants.env == {"HERE": "x", "BOTH": "set"}
+    assert (grants.wall_time, grants.memory) == (2.5, 1 << 20)
+
+
+def test_everything_is_everything(grants: Grants) -> None:
+    """All files, the working directory, and the environment as it is."""
+    grants.add_everything()
+
+    assert shown(grants) == [("/", "/", False), (".", ".", False)]
+    assert grants.env == dict(os.environ)
+
+
+NUMBERS = st.none() | st.floats(0, 100)
+
+
+@given(first=NUMBERS, second=NUMBERS)
+def test_limits_only_narrow(first: float | None, second: float | None) -> None:
+    """Of two limits the tighter one counts, and one is a limit though the other is none."""
+    grants = Grants()
+    grants.narrow(first, None)
+    grants.narrow(second, None)
+
+    given = [limit for limit in (first, second) if limit is not None]
+    assert grants.wall_time == min(given, default=None)
+
+
+def test_memory_cannot_be_negative(grants: Grants) -> None:
+    """A limit below nothing is a mistake, and no limit is lifted by it."""
+    grants.narrow(None, 5)
+    with pytest.raises(PolicyError, match="memory: -1 is negative"):
+        grants.narrow(None, -1)
+    assert grants.memory == 5
+
+
+def test_time_can_be_that_of_a_whole_run(grants: Grants) -> None:
+    """Counted from its start, the time of a run has an end; without a limit it has none."""
+    grants.count_from(100.0)
+    assert grants.deadline is None
+    grants.narrow(2.5, None)
+    grants.count_from(100.0)
+    assert grants.deadline == 102.5
+
+
+def test_grants_travel(grants: Grants, tmp_path: Path) -> None:
+    """Another process gets the same grants."""
+    grants.add_dirs({"a": (tmp_path, "rw")})
+    grants.add_env({"A": "1"})
+
+    other = pickle.loads(pickle.dumps(grants))  # noqa: S301 (our own words)
+
+    assert shown(other) == shown(grants)
+    assert other.env == grants.env
+
+
+@given(words=st.lists(st.text(st.characters(exclude_characters="\0", codec="utf-8"))))
+def test_words_become_bytes(words: list[str]) -> None:
+    """Words are what the system makes of them, and bytes stay as they are."""
+    assert encoded(words, "argument") == [word.encode() for word in words]
+    assert encoded([word.encode() for word in words], "argument") == encoded(words, "argument")
+
+
+def test_words_have_no_nul() -> None:
+    """A word with a NUL would be another word to the program."""
+    for word in ("a\0b", b"\0"):
+        with pytest.raises(PolicyError, match="argument .* holds a NUL"):
+            encoded(["fine", word], "argument")
+
+
+# --- directories, opened --------------------------------------------------------------------------
+
+
+@pytest.fixture
+def opened() -> Iterator[list[int]]:
+    """Return a list whose descriptors are closed at the end."""
+    descriptors: list[int] = []
+    yield descriptors
+    for fd in descriptors:
+        os.close(fd)
+
+
+def test_a_directory_is_opened_for_this_process_alone(tmp_path: Path, opened: list[int]) -> None:
+    """A granted directory is open, and no program that is started meanwhile inherits it."""
+    fd, reaches_proc = Preopen("/x", str(tmp_path), read_only=True).open()
+    opened.append(fd)
+
+    assert os.path.samestat(os.fstat(fd), tmp_path.stat())
+    assert not os.get_inheritable(fd)
+    assert not reaches_proc
+
+
+@pytest.mark.parametrize(
+    ("host", "message"),
+    [
+        ("/no/such", "No such file or directory"),
+        (__file__, "Not a directory"),
+        ("", "No such file or directory"),
+        ("/\0", "null"),
+        ("x" * 5000, "File name too long"),
+    ],
+    ids=["missing", "file", "empty", "NUL", "long"],
+)
+def test_what_cannot_be_opened_says_why(host: str, message: str) -> None:
+    """A directory that is not there is named with both its names, and the system's reason."""
+    with pytest.raises(
+        PolicyError, match=rf"^directory '/x': cannot open .* on the host: .*{message}"
+    ):
+        Preopen("/x", host, read_only=True).open()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+def test_a_directory_that_cannot_be_listed_can_be_granted(tmp_path: Path) -> None:
+    """Where the user may pass through a directory and not list it, the guest may too."""
+    folder = tmp_path / "folder"
+    folder.mkdir(mode=0o711)
+    code = """
+import os
+os.seteuid(65534)
+from wali_core._grants import Preopen
+fd, _ = Preopen("/x", ".", read_only=True).open()
+print(os.stat("file", dir_fd=fd).st_size)
+"""
+    (folder / "file").write_text("four")
+    for parent in folder.parents[:3]:
+        parent.chmod(parent.stat().st_mode | 0o011)
+
+    done = subprocess.run(
+        [sys.executable, "-c", f"import wali_core._grants\n{code}"],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(Path(module.__file__).parents[1])},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert (done.stdout, done.stderr) == ("4\n", "")
+
+
+# --- procfs ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("host", ["/proc", "/proc/self", "/proc/self/task", "/proc/1/../sys"])
+def test_procfs_is_never_granted(host: str) -> None:
+    """A directory of procfs is refused, by whatever path it is named."""
+    before = set(os.listdir("/proc/self/fd"))
+
+    with pytest.raises(PolicyError, match="lies on procfs, which is never granted"):
+        Preopen("/x", host, read_only=True).open()
+
+    assert set(os.listdir("/proc/self/fd")) == before
+
+
+def test_procfs_behind_a_link_is_never_granted(tmp_path: Path) -> None:
+    """A link to procfs is procfs."""
+    (tmp_path / "link").symlink_to("/proc/self")
+
+    with pytest.raises(PolicyError, match="lies on procfs"):
+        Preopen("/x", str(tmp_path / "link"), read_only=True).open()
+
+
+def test_procfs_beneath_a_directory_is_known(opened: list[int]) -> None:
+    """Of a directory with procfs beneath it that is known, so that the core looks out for it."""
+    fd, reaches_proc = Preopen("/x", "/", read_only=True).open()
+    opened.append(fd)
+
+    assert reaches_proc
+
+
+def test_without_a_list_of_mounts_everything_is_looked_at(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, opened: list[int]
+) -> None:
+    """Where it cannot be known what is mounted, the core looks at all that is opened."""
+    monkeypatch.setattr(module, "_proc_mounts", lambda: None)
+
+    fd, reaches_proc = Preopen("/x", str(tmp_path), read_only=True).open()
+    opened.append(fd)
+
+    assert reaches_proc
+
+
+def test_mounts_are_read_with_their_strange_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the list of mounts white space and backslashes are escaped; other file systems pass."""
+    lines = (
+        b"22 1 0:20 / /proc rw,relatime shared:5 - proc proc rw\n"
+        b"23 1 0:21 / /sys rw - sysfs sysfs rw\n"
+        b"24 1 0:22 / /a\\040b\\134c\\012d rw master:1 - proc none rw\n"
+        b"25 1 0:23 / /procfs-like rw - tmpfs proc rw\n"
+        b"26 1 0:24 / /\xff rw - proc proc rw\n\n"
+    )
+
+    monkeypatch.setattr("builtins.open", lambda *_: io.BytesIO(lines))
+
+    found = module._proc_mounts()
+    monkeypatch.undo()
+
+    assert found == ["/proc", "/a b\\c\nd", os.fsdecode(b"/\xff")]
+
+
+@pytest.mark.parametrize(
+    ("path", "folder", "beneath"),
+    [
+        ("/proc", "/proc", True),
+        ("/proc/1", "/proc", True),
+        ("/process", "/proc", False),
+        ("/", "/proc", False),
+        ("/proc", "/", True),
+        ("/", "/", True),
+    ],
+)
+def test_beneath_is_by_whole_names(path: str, folder: str, *, beneath: bool) -> None:
+    """A path lies beneath a folder by its components, not by its letters."""
+    assert module._beneath(path, folder) == beneath
