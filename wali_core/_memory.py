@@ -178,7 +178,7 @@ class AddressSpace:
         old_size, new_size = _round_up(old_length), _round_up(new_length)
         if old % PAGE or not old_size or not new_size or flags & ~(MREMAP_MAYMOVE | MREMAP_FIXED):
             return -errno.EINVAL
-        if old + old_size > self._memory.size() or self._free.touches(old, old + old_size):
+        if not self._is_mapped(old, old + old_size):
             return -errno.EFAULT
         self._adopt_growth()
         if flags & MREMAP_FIXED:
@@ -225,9 +225,13 @@ class AddressSpace:
 
     def _on_range(self, start: int, length: int, call: Callable[[int, int], int]) -> int:
         size = _round_up(length)
-        if start + size > self._memory.size() or self._free.touches(start, start + size):
+        if size and not self._is_mapped(start, start + size):
             return -errno.ENOMEM
         return _checked(call(self._memory.base + start, size)) if size else 0
+
+    def _is_mapped(self, start: int, end: int) -> bool:
+        """Is all of a range the program's?  Address 0 is NULL, where nothing is for anybody."""
+        return start > 0 and end <= self._memory.size() and not self._free.touches(start, end)
 
     def _over(self, start: int, size: int, prot: int, flags: int, host: int, offset: int) -> int:
         """Put a mapping over a part of the memory, in one step."""

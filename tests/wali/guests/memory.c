@@ -145,6 +145,11 @@ static void protecting(void) {
     tell("advise", SYS_madvise(a, PAGE, 4));
     tell("  gone", sum(a, PAGE));
     tell("  the next stays", sum(a + PAGE, PAGE));
+    tell("protect NULL", SYS_mprotect(NULL, PAGE, PROT_READ));
+    tell("nothing of it", SYS_mprotect(NULL, 0, PROT_READ));
+    tell("advise about NULL", SYS_madvise(NULL, PAGE, 4));
+    tell("write NULL back", SYS_msync(NULL, PAGE, 4));
+    tell("resize NULL", SYS_mremap(NULL, PAGE, 2 * PAGE, MREMAP_MAYMOVE, NULL));
     tell("advise how", SYS_madvise(a, PAGE, 999));
     tell("advise between pages", SYS_madvise(a + 1, PAGE, 4));
     SYS_munmap(a, 2 * PAGE);
