@@ -40,11 +40,12 @@ def wali(cache_folder: Path, box: Path) -> Callable[..., Completed]:
 
     def run(*words: str | Path, **options: object) -> Completed:
         environment = os.environ | {"PYTHONPATH": str(ROOT), "XDG_CACHE_HOME": str(cache_folder)}
-        given: dict[str, Any] = {"capture_output": True, "stdin": subprocess.DEVNULL, **options}
+        given: dict[str, Any] = {"cwd": box, "stdin": subprocess.DEVNULL, "capture_output": True}
+        given |= options
+        if "input" in options:
+            del given["stdin"]
         command = [sys.executable, "-m", "wali_core", "run", *map(str, words)]
-        return subprocess.run(
-            command, cwd=box, env=environment, text=True, timeout=60, check=False, **given
-        )
+        return subprocess.run(command, env=environment, text=True, timeout=60, check=False, **given)
 
     return run
 
