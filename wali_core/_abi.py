@@ -47,28 +47,28 @@ def interface_of(module: Module) -> str | None:
     Raises ``ModuleError`` where it imports anything else, or two interfaces: a WASI guest that
     could also name raw system calls would not be confined by the shim.
     """
-    names = module.import_modules
-    unknown = sorted(
-        name for name in names if name != WALI and name not in _KNOWN and not _provider(name)
-    )
-    if unknown:
-        example = next(
-            f"{item.module}.{item.name}" for item in module.imports if item.module == unknown[0]
-        )
+    names = sorted(module.import_modules, key=lambda name: (name != WALI, name))
+    servers = [_server(name) for name in names]
+    if None in servers:
+        unknown = names[servers.index(None)]
+        example = next(item.name for item in module.imports if item.module == unknown)
         raise ModuleError(
-            f"{module.origin}: imports {example}: wali serves only the modules "
+            f"{module.origin}: imports {unknown}.{example}: wali serves only the modules "
             f"{', '.join(_WASI)} and {WALI}"
         )
-    if WALI in names and len(names) > 1:
-        raise ModuleError(
-            f"{module.origin}: imports both wali and {min(names - {WALI})}: "
-            "a module may use one of them only"
-        )
-    return min(names) if names else None
+    for name, server in zip(names, servers, strict=True):
+        if server != servers[0]:
+            raise ModuleError(
+                f"{module.origin}: imports both {names[0]} and {name}: "
+                "a module may use one of them only"
+            )
+    return names[0] if names else None
 
 
-def _provider(name: str) -> str | None:
-    """The entry point that serves an import module the core has not heard of."""
+def _server(name: str) -> str | None:
+    """The package that serves an import module; the core's own name for its own."""
+    if name == WALI or name in _KNOWN:
+        return _KNOWN.get(name, WALI)
     from importlib.metadata import entry_points
 
     for point in entry_points(group="wali.abi", name=name):
@@ -80,11 +80,12 @@ def shim_for(name: str) -> Shim:
     """The provider for an import module.  Raises ``ModuleError`` where it is not installed."""
     from importlib import import_module
 
-    provider = _KNOWN.get(name) or _provider(name)
+    provider = _server(name)
     try:
         shim: Shim = import_module(provider or "").abi
-    except (ImportError, ValueError) as error:
+    except (ImportError, AttributeError, ValueError) as error:
         raise ModuleError(
-            f"nothing installed serves {name}: the package {provider} is missing ({error})"
+            f"nothing installed serves {name}: the package {provider} is missing or not whole "
+            f"({error})"
         ) from error
     return shim

@@ -355,11 +355,13 @@ class Runtime:
             raise UseError("the runtime is closed")
 
     def close(self) -> None:
-        """Forget the modules and the engine.  Guests that are still open keep what they need."""
+        """Forget the modules and the engine.  Guests that are still open keep what they need.
+
+        So does one that another thread is just making: what is forgotten here goes with its last
+        user.
+        """
         self._closed = True
         with self._lock:
-            for _, link in self._links.values():
-                link.close()
             self._links.clear()
             self._modules.clear()
 

@@ -167,7 +167,7 @@ def test_words_become_bytes(words: list[str]) -> None:
 def test_words_have_no_nul() -> None:
     """A word with a NUL would be another word to the program."""
     for word in ("a\0b", b"\0"):
-        with pytest.raises(PolicyError, match="argument .* holds a NUL"):
+        with pytest.raises(PolicyError, match=r"argument .* holds a NUL"):
             encoded(["fine", word], "argument")
 
 
