@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import stat
 import time
 from _thread import get_ident
 from ctypes import byref, c_void_p
@@ -12,7 +13,6 @@ from wali_core import _bridge as bridge
 from wali_core._abi import START_EXPORT
 from wali_core._bridge import W
 from wali_core._errors import (
-    TOO_MUCH_OUTPUT,
     GuestError,
     GuestExit,
     GuestTimeout,
@@ -31,15 +31,28 @@ if TYPE_CHECKING:
     from wali_core._engine import Engine, Module
     from wali_core._grants import Preopen
     from wali_core._link import ShimLink
-    from wali_core._monitor import Capture
+    from wali_core._monitor import Watched
 
-_STDIO_FLAGS: Final = bridge.DESCRIPTOR_BORROWED | bridge.DESCRIPTOR_SHARED
+_ENTRY: Final = 8  # bytes of a table's entry
 OPEN_FILES: Final = 1024
 _RANGES: Final = {"i": (1 << 32, 1 << 31), "I": (1 << 64, 1 << 63)}
 INITIALIZE: Final = "_initialize"
 _AT_START: Final = (START_EXPORT, INITIALIZE)
 _NO_LIMIT: Final = (1 << 63) - 1
 _NEVER: Final = 2.0**33  # seconds: what the core's nanoseconds can still say
+
+
+def _stream_flags(number: int, host: int) -> int:
+    """What a standard stream may be used for: a guest got a stream, and no more.
+
+    Standard input is not for changing; a directory that stands there is not a grant of it, nor a way
+    to the engine's memory, should procfs lie beneath.
+    """
+    flags = bridge.DESCRIPTOR_BORROWED | bridge.DESCRIPTOR_SHARED
+    flags |= bridge.DESCRIPTOR_MAY_REACH_PROC
+    if number == 0 or stat.S_ISDIR(os.fstat(host).st_mode):
+        flags |= bridge.DESCRIPTOR_READ_ONLY
+    return flags
 
 
 class Memory:
@@ -106,7 +119,7 @@ class Guest:
         self._shim_instance: bridge.Instance | None = None
         self._link: ShimLink | None = None  # kept: the guest's calls count into its denials
         self._ended: str | None = None
-        self._captures: tuple[Capture, ...] = ()
+        self._captures: tuple[Watched, ...] = ()
         self._wall_time: float | None = None
         self._deadline: float | None = None
         self._seconds = 0.0
@@ -129,7 +142,7 @@ class Guest:
         """Borrow the host's descriptors for 0, 1 and 2; -1 leaves a number free."""
         for number, host in enumerate(stdio):
             if host >= 0:
-                self._place(number, host, _STDIO_FLAGS)
+                self._place(number, host, _stream_flags(number, host))
 
     def _place(self, number: int, host: int, flags: int) -> None:
         if self._engine.core.descriptor_set(self._address, number, host, flags) < 0:
@@ -194,14 +207,14 @@ class Guest:
             # The limit is one memory's, so there may be one only, beside the shim's.
             memories = 1 if self._shim_instance is None else 2
             W["wasmtime_store_limiter"](
-                self._store_owner, min(size, _NO_LIMIT), -1, -1, -1, memories
+                self._store_owner, min(size, _NO_LIMIT), size // _ENTRY, -1, -1, memories
             )
 
     def limit_time(self, seconds: float | None, deadline: float | None = None) -> None:
         """Bound every call from here on; or, with a deadline (monotonic), all of them together."""
         self._wall_time, self._deadline = seconds, deadline
 
-    def watch_output(self, captures: tuple[Capture, ...]) -> None:
+    def watch_output(self, captures: tuple[Watched, ...]) -> None:
         """Have what the guest writes collected while a call runs."""
         self._captures = captures
 
@@ -430,11 +443,15 @@ class Guest:
         message = bridge.error_message(error) if error else ""
         if trap:
             message, frames = bridge.trap_message(trap)
+        self.raise_end()
+        raise GuestTrap(_trap_text(message), frames)
+
+    def raise_end(self) -> None:
+        """Raise what has ended the guest, if anything has: perhaps as its last call returned."""
         reason = self._stopped()
         if reason is not None:
             self._ended = str(reason) or "it was interrupted"
             raise reason
-        raise GuestTrap(_trap_text(message), frames)
 
     def _stopped(self) -> BaseException | None:
         stop = self._context.stop
@@ -443,9 +460,8 @@ class Guest:
         if stop == bridge.STOP_TIMEOUT:
             return GuestTimeout(self._seconds)
         if stop == bridge.STOP_INTERRUPT:
-            if any(capture.exceeded for capture in self._captures):
-                return GuestError(TOO_MUCH_OUTPUT)
-            return KeyboardInterrupt()
+            reasons = [capture.reason for capture in self._captures if capture.exceeded]
+            return GuestError(reasons[0]) if reasons else KeyboardInterrupt()
         return None
 
 

@@ -14,6 +14,8 @@ import select
 import time
 from _thread import allocate_lock, start_new_thread
 
+from wali_core._errors import TOO_MUCH_OUTPUT
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -23,19 +25,41 @@ if TYPE_CHECKING:
     from wali_core._engine import Engine
 
 
-class Capture:
+class Watched:
+    """What may have to end a guest: to be drained whenever ``read_end`` is readable."""
+
+    reason = TOO_MUCH_OUTPUT
+    """Why the guest had to end."""
+
+    def __init__(self, read_end: int) -> None:
+        self.read_end = read_end
+        self.exceeded = False
+        self.on_exceeded: Guard | None = None
+
+    def drain(self) -> bool:
+        """Read what is there.  False at the end."""
+        raise NotImplementedError
+
+    def exceed(self) -> None:
+        """End the guest, and remember it."""
+        if not self.exceeded:
+            self.exceeded = True
+            if self.on_exceeded:
+                self.on_exceeded.interrupt()
+
+
+class Capture(Watched):
     """What a guest writes to a pipe, collected up to ``limit`` bytes.
 
     ``write_end`` is for the guest; ``finish`` closes it and gives the bytes.
     """
 
     def __init__(self, limit: int) -> None:
-        self.read_end, self.write_end = os.pipe2(os.O_CLOEXEC)
+        read_end, self.write_end = os.pipe2(os.O_CLOEXEC)
+        super().__init__(read_end)
         os.set_blocking(self.read_end, False)
         self.limit = limit
-        self.exceeded = False
         self._data = bytearray()
-        self.on_exceeded: Guard | None = None
 
     def drain(self) -> bool:
         """Read what is there.  False at the end."""
@@ -48,10 +72,8 @@ class Capture:
                 return False
             room = self.limit - len(self._data)
             self._data += chunk[:room]
-            if len(chunk) > room and not self.exceeded:
-                self.exceeded = True
-                if self.on_exceeded:
-                    self.on_exceeded.interrupt()
+            if len(chunk) > room:
+                self.exceed()
 
     def finish(self) -> bytes:
         """Everything that was written, once the guest is gone."""
@@ -62,7 +84,7 @@ class Capture:
         return bytes(self._data)
 
 
-def collect(captures: Iterable[Capture], ready: set[int]) -> None:
+def collect(captures: Iterable[Watched], ready: set[int]) -> None:
     """Read from those captures whose read end is ready."""
     for capture in captures:
         if capture.read_end in ready:
@@ -85,7 +107,7 @@ class Guard:
         engine: Engine,
         context: int,
         deadline: float | None,
-        captures: tuple[Capture, ...] = (),
+        captures: tuple[Watched, ...] = (),
         on_deadline: Callable[[], None] | None = None,
     ) -> None:
         self.engine = engine

@@ -17,7 +17,6 @@ import attrs
 
 from wali_core._ending import Ending
 from wali_core._errors import (
-    TOO_MUCH_OUTPUT,
     GuestError,
     GuestTimeout,
     GuestTrap,
@@ -122,8 +121,9 @@ def _watch(pidfd: int, streams: Streams, deadline: float | None, seconds: float 
             raise GuestTimeout(seconds or 0.0)
         ready = {fd for fd, _ in poller.poll(left)}
         collect(streams.captures, ready)
-        if any(capture.exceeded for capture in streams.captures):
-            raise GuestError(TOO_MUCH_OUTPUT)
+        reasons = [capture.reason for capture in streams.captures if capture.exceeded]
+        if reasons:
+            raise GuestError(reasons[0])
         if pidfd in ready:
             return
 

@@ -53,14 +53,21 @@ class CompletedGuest:
 def completed(
     run: Callable[[], Ending], module: str, args: Sequence[str | bytes], streams: Streams
 ) -> CompletedGuest:
-    """The result of ``run``, with what the streams captured; errors get that too."""
+    """The result of ``run``, with what the streams captured; errors get that too.
+
+    Raises what went wrong with the streams, if anything did, even as the program had ended.
+    """
     try:
         ending = run()
     except GuestError as error:
         error.stdout, error.stderr = streams.finish()
+        if streams.error is not None:
+            raise streams.error from error
         raise
     stdout, stderr = streams.finish()
-    if streams.exceeded:  # and the program has ended before that was noticed
+    if streams.error is not None:
+        raise streams.error
+    if streams.exceeded:
         late = GuestError(TOO_MUCH_OUTPUT)
         late.stdout, late.stderr = stdout, stderr
         raise late

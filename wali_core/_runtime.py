@@ -26,15 +26,12 @@ if TYPE_CHECKING:
     from wali_core._grants import Dirs
     from wali_core._program import Program
     from wali_core._result import CompletedGuest
-    from wali_core._stdio import Input, Output
+    from wali_core._stdio import Input, Limits, Output
 
     ModuleSource = str | os.PathLike[str] | bytes | Module
 
 PROCESS: Final = "process"
 SHARED: Final = "shared"
-
-OUTPUT_LIMIT: Final = 64 << 20
-"""How many bytes ``capture_output`` keeps of each stream, where nothing is said."""
 
 _LOADED: Final = 64  # modules that a runtime keeps at hand
 _ENOUGH: Final = 4096  # bytes that show what a file is
@@ -265,7 +262,7 @@ class Runtime:
         stdout: Output = None,
         stderr: Output = None,
         capture_output: bool = False,
-        output_limit: int = OUTPUT_LIMIT,
+        output_limit: Limits = None,
         timeout: float | None = None,
         memory: int | None = None,
         isolation: str = PROCESS,
@@ -276,9 +273,15 @@ class Runtime:
         the policy; ``isolation="shared"`` runs a *trusted* one in this thread instead, without
         file mappings, protections, fork, exec, signals and threads.
 
-        ``stdin`` is bytes, a descriptor, an open file, ``subprocess.DEVNULL`` or None, which
-        inherits; ``stdout`` and ``stderr`` likewise without bytes.  ``capture_output`` collects
-        both, each up to ``output_limit`` bytes; a guest that writes more is ended (``GuestError``).
+        ``stdin`` is bytes, a descriptor, an open file, an iterable of bytes,
+        ``subprocess.DEVNULL`` or None, which inherits.  ``stdout`` and ``stderr`` are a descriptor,
+        an open file, a callable that gets what is written in pieces, ``PIPE`` and ``DEVNULL`` of
+        ``subprocess`` (``stderr`` also its ``STDOUT``) or None.  ``capture_output`` is ``PIPE`` for
+        both.  Iterators and callables are used on threads of their own; what they raise ends the
+        guest and is raised here.  ``output_limit`` is a number of bytes for each of the two, or a
+        pair; if not given, 64 MiB where output is captured.  A guest that writes more is ended
+        (``GuestError``).
+
         ``timeout`` is in seconds, from now on, also for a guest that waits in a call; ``memory`` is
         in bytes.  Both only narrow what the policy says.
 
@@ -339,6 +342,7 @@ class Runtime:
         except GuestExit as end:  # in the module's start function
             return Ending(end.status)
         with guest:
+            guest.raise_end()
             if grants.deadline is not None and time.monotonic() >= grants.deadline:
                 raise GuestTimeout(grants.wall_time or 0.0)
             status = 0

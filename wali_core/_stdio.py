@@ -10,17 +10,26 @@ from wali_core._monitor import Capture
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from typing import Final, Protocol
+    from collections.abc import Callable, Iterable, Sequence
+    from typing import Any, Final, Protocol
+
+    from wali_core._monitor import Watched
+    from wali_core._pump import Drain, Feeder, Sink
 
     class HasFileno(Protocol):
         def fileno(self) -> int: ...
 
-    Input = bytes | int | HasFileno | None
-    Output = int | HasFileno | None
+    Input = bytes | int | HasFileno | Iterable[bytes] | None
+    Output = int | HasFileno | Callable[[bytes], object] | None
+    Limits = int | tuple[int | None, int | None] | None
 
+PIPE: Final = -1
+STDOUT: Final = -2
 DEVNULL: Final = -3
-"""As ``subprocess.DEVNULL``."""
+"""These three as in ``subprocess``."""
+
+OUTPUT_LIMIT: Final = 64 << 20
+"""How many bytes are kept of a stream that is captured, where nothing is said."""
 
 _F_ADD_SEALS: Final = 1033
 _SEALS: Final = 1 | 2 | 4 | 8  # no more seals, no shrinking, no growing, no writing
@@ -29,7 +38,7 @@ _SEALS: Final = 1 | 2 | 4 | 8  # no more seals, no shrinking, no growing, no wri
 class Given:
     """Streams that stay their owner's: three descriptors, -1 for none."""
 
-    captures: tuple[Capture, ...] = ()
+    captures: tuple[Watched, ...] = ()
 
     def __init__(self, host: Sequence[int]) -> None:
         own = own_streams()
@@ -40,33 +49,69 @@ class Streams:
     """Three host descriptors, and what must be closed with them.
 
     ``None`` inherits the process's own stream.  Bytes become a sealed file in memory, which the
-    guest reads as it would read a redirected file.
+    guest reads as it would read a redirected file; what is iterated or called has a pipe.
+
+    ``limit`` is a number of bytes for stdout and stderr each, or for the one and the other; None
+    stands for ``OUTPUT_LIMIT`` where output is captured, and for no limit where it is passed on.
     """
 
     def __init__(
-        self, stdin: Input, stdout: Output, stderr: Output, *, capture: bool, limit: int
+        self, stdin: Input, stdout: Output, stderr: Output, *, capture: bool, limit: Limits = None
     ) -> None:
-        self._owned: list[int] = []
-        self._own = own_streams()
-        self.exceeded = False
-        """Was there more output than the captures keep?  Known when they are finished."""
-        self.captures: tuple[Capture, ...] = ()
         if capture:
             if stdout is not None or stderr is not None:
                 raise UseError(
                     "capture_output takes stdout and stderr: they cannot be given as well"
                 )
-            self.captures = (Capture(limit), Capture(limit))
+            stdout = stderr = PIPE
+        self._limits = limit if isinstance(limit, tuple) else (limit, limit)
+        self._owned: list[int] = []
+        self._own = own_streams()
+        self._captured: list[Capture | None] = [None, None]
+        self._sinks: list[Sink] = []
+        self._feeder: Feeder | None = None
+        self._drain: Drain | None = None
+        self.exceeded = False
+        """Was there more output than there may be?  Known when the streams are finished."""
+        self.error: BaseException | None = None
+        """What an iterator or a callable has raised.  Known then as well."""
+        self.host: list[int] = []
         try:
-            self.host = [self._input(stdin), self._output(stdout, 1), self._output(stderr, 2)]
+            self._set_up(stdin, stdout, stderr)
         except BaseException:
             self.close()
             raise
 
+    def _set_up(self, stdin: Input, stdout: Output, stderr: Output) -> None:
+        out = self._output(stdout, 1)
+        errors = out if _is(stderr, STDOUT) else self._output(stderr, 2)
+        if self._sinks:
+            from wali_core._pump import Drain
+
+            self._drain = Drain(self._sinks)
+            self._sinks = []
+        self.host = [self._input(stdin), out, errors]
+
+    @property
+    def captures(self) -> tuple[Watched, ...]:
+        """What has to be looked after while a guest runs."""
+        watched = (*self._captured, self._drain, self._feeder)
+        return tuple(item for item in watched if item is not None)
+
     def _input(self, stream: Input) -> int:
         if isinstance(stream, (bytes, bytearray, memoryview)):
             return self._memory_file(bytes(stream))
-        return self._descriptor(stream, 0)
+        fd = self._descriptor(stream, 0)
+        if fd is not None:
+            return fd
+        if not hasattr(stream, "__iter__") or isinstance(stream, str):
+            raise TypeError(
+                f"stream 0 is neither bytes nor a descriptor, nor a file, nor gives any: {stream!r}"
+            )
+        from wali_core._pump import Feeder
+
+        self._feeder = Feeder(stream)  # type: ignore[arg-type]
+        return self._feeder.guest_end
 
     def _memory_file(self, data: bytes) -> int:
         fd = os.memfd_create("stdin", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
@@ -79,39 +124,72 @@ class Streams:
         return fd
 
     def _output(self, stream: Output, number: int) -> int:
-        if self.captures:
-            return self.captures[number - 1].write_end
-        return self._descriptor(stream, number)
+        limit = self._limits[number - 1]
+        if _is(stream, PIPE):
+            capture = Capture(OUTPUT_LIMIT if limit is None else limit)
+            self._captured[number - 1] = capture
+            return capture.write_end
+        fd = self._descriptor(stream, number)
+        if fd is not None:
+            return fd
+        if not callable(stream):
+            raise TypeError(
+                f"stream {number} is neither a descriptor nor a file, nor can it be called: "
+                f"{stream!r}"
+            )
+        from wali_core._pump import Sink
 
-    def _descriptor(self, stream: int | HasFileno | None, number: int) -> int:
+        self._sinks.append(Sink(stream, limit))
+        return self._sinks[-1].write_end
+
+    def _descriptor(self, stream: Any, number: int) -> int | None:
+        """The descriptor that a stream stands for; None where it is of another kind."""
         if stream is None:
             return self._own[number]
-        if stream == DEVNULL:
+        if _is(stream, DEVNULL):
             fd = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
             self._owned.append(fd)
             return fd
-        if not isinstance(stream, int) and not hasattr(stream, "fileno"):
-            raise TypeError(f"stream {number} is neither a descriptor nor a file: {stream!r}")
-        fd = stream if isinstance(stream, int) else stream.fileno()
-        if not _is_open(fd):
-            raise UseError(f"descriptor {fd}, given as stream {number}, is not open")
-        return fd
+        given = stream if isinstance(stream, int) else _fileno(stream)
+        if given is None or _is_open(given):
+            return given
+        raise UseError(f"descriptor {given}, given as stream {number}, is not open")
 
     def finish(self) -> tuple[bytes | None, bytes | None]:
-        """What was captured, once the guest is closed."""
-        if not self.captures:
-            return None, None
-        first, second = self.captures
-        self.captures = ()
-        captured = first.finish(), second.finish()
-        self.exceeded = first.exceeded or second.exceeded
-        return captured
+        """What was captured, once the guest is closed; what was passed on has arrived by then."""
+        captured, self._captured = self._captured, [None, None]
+        pumps = [pump for pump in (self._drain, self._feeder) if pump is not None]
+        self._feeder = self._drain = None
+        for sink in self._sinks:  # no drain had been made for them yet
+            sink.close()
+        self._sinks = []
+        for pump in pumps:
+            pump.finish()
+        found = [None if capture is None else capture.finish() for capture in captured]
+        self.error = next((pump.error for pump in pumps if pump.error is not None), self.error)
+        self.exceeded |= any(item is not None and item.exceeded for item in (*captured, *pumps))
+        return found[0], found[1]
 
     def close(self) -> None:
         self.finish()
         for fd in self._owned:
             os.close(fd)
         self._owned = []
+
+
+def _is(stream: Any, constant: int) -> bool:
+    return isinstance(stream, int) and stream == constant
+
+
+def _fileno(stream: Any) -> int | None:
+    """What a file says; None for what is none, or has none, as those in memory."""
+    fileno = getattr(stream, "fileno", None)
+    if fileno is None:
+        return None
+    try:
+        return int(fileno())
+    except OSError:  # io.UnsupportedOperation
+        return None
 
 
 _plugged: set[int] = set()

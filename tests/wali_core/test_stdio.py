@@ -14,7 +14,7 @@ import pytest
 
 from wali_core import UseError
 from wali_core import _stdio as stdio
-from wali_core._stdio import DEVNULL, Given, Streams
+from wali_core._stdio import DEVNULL, PIPE, STDOUT, Given, Streams
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -91,6 +91,26 @@ def test_output_is_captured_apart(streams: Callable[..., Streams]) -> None:
     assert made.finish() == (None, None)
 
 
+def test_one_stream_is_captured(streams: Callable[..., Streams]) -> None:
+    """PIPE is for one of the two, and STDOUT sends both there."""
+    made = streams(None, PIPE, STDOUT, limit=(4, None))
+    os.write(made.host[1], b"1")
+    os.write(made.host[2], b"2")
+    assert made.finish() == (b"12", None)
+
+    made = streams(None, DEVNULL, PIPE, limit=(0, None))
+    os.write(made.host[2], b"error")
+    assert made.finish() == (None, b"error")
+    assert not made.exceeded
+
+
+def test_the_constants_are_those_of_subprocess() -> None:
+    """Whoever knows subprocess can use its words."""
+    theirs = (subprocess.PIPE, subprocess.STDOUT, subprocess.DEVNULL)
+
+    assert theirs == (PIPE, STDOUT, DEVNULL)
+
+
 def test_without_a_capture_there_is_none(streams: Callable[..., Streams]) -> None:
     """Where nothing is captured, nothing is given, and nothing was too much."""
     made = streams()
@@ -103,13 +123,15 @@ def test_without_a_capture_there_is_none(streams: Callable[..., Streams]) -> Non
     ("given", "error", "message"),
     [
         ((9999, None, None), UseError, "descriptor 9999, given as stream 0, is not open"),
-        ((None, -1, None), UseError, "descriptor -1, given as stream 1, is not open"),
-        ((None, None, -1), UseError, "descriptor -1, given as stream 2"),
+        ((-1, None, None), UseError, "descriptor -1, given as stream 0, is not open"),
+        ((None, STDOUT, None), UseError, "descriptor -2, given as stream 1, is not open"),
+        ((None, None, -4), UseError, "descriptor -4, given as stream 2"),
         ((None, 1 << 40, None), UseError, "is not open"),
-        (("text", None, None), TypeError, "stream 0 is neither a descriptor nor a file: 'text'"),
+        (("text", None, None), TypeError, "stream 0 is neither bytes nor .* nor gives any: 'text'"),
+        ((5.5, None, None), TypeError, "stream 0 is neither bytes nor a descriptor"),
         ((None, b"bytes", None), TypeError, "stream 1 is neither"),
         ((None, None, 1.5), TypeError, "stream 2 is neither"),
-        ((io.BytesIO(b"x"), None, None), io.UnsupportedOperation, "fileno"),
+        ((None, io.BytesIO(b"x"), None), TypeError, "stream 1 is neither .* can it be called"),
     ],
     ids=lambda value: repr(value) if isinstance(value, tuple) else "",
 )
