@@ -52,7 +52,7 @@ def _value(word: str, kind: str) -> float:
 
 def _text(value: float, kind: str) -> str:
     if kind == "f":  # as short as tells it from its neighbours: 0.1, not 0.10000000149011612
-        for digits in range(1, _DIGITS):
+        for digits in range(1, _DIGITS + 1):
             short = float(f"{value:.{digits}g}")
             if ctypes.c_float(short).value == value:
                 return repr(short)

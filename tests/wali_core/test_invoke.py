@@ -76,6 +76,7 @@ def test_words_become_numbers_and_results_lines(
 
 @given(value=st.floats(width=32, allow_nan=False))
 @example(1.17549435e-38)
+@example(0.00010362414468545467)  # nine digits
 def test_f32_are_printed_short_and_exact(value: float) -> None:
     """What is printed of an f32 reads as the same f32, in as few digits as that takes."""
     text = invoke(_shared_guest(), "f32", [repr(value)]).strip()
