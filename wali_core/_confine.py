@@ -14,6 +14,7 @@ from wali_core._errors import PolicyError
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from typing import Final
 
     from capabilities import Policy
     from capabilities.lockdown import Lockdown
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from wali_core._grants import Preopen
 
 NETWORK_CONNECT, NETWORK_LISTEN, NETWORK_ANY = 1, 2, 4
+
+_READS_ENVIRONMENT: Final = frozenset(("access", "open", "openat", "faccessat", "fstat"))
 
 
 class Confinement:
@@ -52,8 +55,12 @@ def unconfined() -> Confinement:
     return Confinement({}, NETWORK_ANY, None)
 
 
-def confine(policy: Policy | None, preopens: Iterable[Preopen], core: Core) -> Confinement:
+def confine(
+    policy: Policy | None, preopens: Iterable[Preopen], core: Core, *, environment: bool = False
+) -> Confinement:
     """What a policy and the caller's directories come to.  Without either: nothing is granted.
+
+    With an ``environment`` the program must open the file that holds it, as WALI has it.
 
     Raises ``PolicyError`` where the policy names what does not exist, or the kernel cannot do what
     it requires.
@@ -74,6 +81,8 @@ def confine(policy: Policy | None, preopens: Iterable[Preopen], core: Core) -> C
         # chmod may call it on every file of its user's.
         calls = granted.granted_calls(catalogue) - METADATA_WRITERS
         lockdown = Lockdown.prepare(granted, calls=calls)
+        if environment and granted.lockdown == "required":
+            calls |= _READS_ENVIRONMENT  # of files, the kernel lets it open no other
     except (capabilities.PolicyError, LockdownError) as error:
         raise PolicyError(str(error)) from error
     refusal: int = getattr(errno, granted.syscalls.on_deny)

@@ -61,6 +61,11 @@ class Preopen:
         return any(_beneath(mount, path) for mount in mounts)
 
 
+def _can_be_opened(entry: os.DirEntry[str]) -> bool:
+    mounts = _proc_mounts() or ()
+    return entry.path not in mounts and entry.is_dir() and os.access(entry.path, os.X_OK)
+
+
 def _beneath(path: str, folder: str) -> bool:
     return path == folder or path.startswith(folder.rstrip("/") + "/")
 
@@ -146,9 +151,17 @@ class Grants:
             self.deadline = started + self.wall_time
 
     def add_everything(self) -> None:
-        """``--allow-all``: the whole file system, the working directory, the whole environment."""
-        self._add("/", "/", read_only=False)
+        """``--allow-all``: the whole file system, the working directory, the whole environment.
+
+        Not the root as one directory: to wasi-libc ``/`` and ``.`` are the same name, of which the
+        last wins, so that either absolute or relative paths would go astray.  Each directory in the
+        root has a name of its own instead; procfs among them is never granted.
+        """
         self._add(".", ".", read_only=False)
+        with os.scandir("/") as root:
+            names = sorted(entry.path for entry in root if _can_be_opened(entry))
+        for name in names:
+            self._add(name, name, read_only=False)
         self.env = dict(os.environ)
 
 

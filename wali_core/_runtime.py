@@ -209,7 +209,11 @@ class Runtime:
 
         free = self._allow_all or isolation == SHARED
         confinement = (
-            unconfined() if free else confine(self._policy, grants.added, self.engine.core)
+            unconfined()
+            if free
+            else confine(
+                self._policy, grants.added, self.engine.core, environment=bool(grants.env)
+            )
         )
         argv, environ = _command_line(module, grants, args, argv0)
         program = Program(self.engine, module, own_process=isolation == PROCESS)

@@ -22,6 +22,9 @@ The arguments, by kind (``i``: i32, ``I``: i64 in Wasm):
 ``mem[N]``     i  a buffer of N bytes
 ``at``         i  ``AT_*`` flags; in capability mode ``AT_SYMLINK_NOFOLLOW`` is forced
 ``zero``       i  flags that must be 0 in capability mode
+``exchange``   i  ``RENAME_*``; in capability mode no whiteouts, which are devices
+``clock``      i  in capability mode none of another process's
+``mode``       i  permissions; in capability mode no set-uid, set-gid or sticky bits
 ``int``        i  sign-extended
 ``uint``       i  zero-extended, sizes too
 ``ptr``        i  a pointer that a handwritten body understands
@@ -83,12 +86,12 @@ CALLS: Final = (
     Call("utimensat",      280,   88, "dirfd! path mem[32] at",       "@file-system", "body", "own"),
     Call("faccessat",      269,   48, "dirfd path int uint",          "@file-system", "plain", note="the fourth argument is not the kernel's"),
     Call("access",          21, None, "path int",                     "@file-system", "= faccessat(AT_FDCWD, $0, $1, 0)"),
-    Call("mkdirat",        258,   34, "dirfd! path uint",             "@file-system", "plain", "own"),
+    Call("mkdirat",        258,   34, "dirfd! path mode",             "@file-system", "plain", "own"),
     Call("mkdir",           83, None, "path uint",                    "@file-system", "= mkdirat(AT_FDCWD, $0, $1)"),
     Call("unlinkat",       263,   35, "dirfd! path int",              "@file-system", "plain", "own"),
     Call("unlink",          87, None, "path",                         "@file-system", "= unlinkat(AT_FDCWD, $0, 0)"),
     Call("rmdir",           84, None, "path",                         "@file-system", "= unlinkat(AT_FDCWD, $0, AT_REMOVEDIR)"),
-    Call("renameat2",      316,  276, "dirfd! path dirfd! path int",  "@file-system", "plain", "own"),
+    Call("renameat2",      316,  276, "dirfd! path dirfd! path exchange", "@file-system", "plain", "own"),
     Call("rename",          82, None, "path path",                    "@file-system", "= renameat2(AT_FDCWD, $0, AT_FDCWD, $1, 0)"),
     Call("linkat",         265,   37, "dirfd! path dirfd! path zero", "@file-system", "plain", "own"),
     Call("symlinkat",      266,   36, "target dirfd! path",           "@file-system", "plain", "own"),
@@ -147,7 +150,7 @@ CALLS: Final = (
 
     # --- time, randomness, the system ------------------------------------------------------------
     Call("clock_gettime",  228,  113, "int mem[16]",                  "@default",     "body", "own"),
-    Call("clock_getres",   229,  114, "int mem[16]",                  "@default",     "plain", "own"),
+    Call("clock_getres",   229,  114, "clock mem[16]",                "@default",     "plain", "own"),
     Call("gettimeofday",    96,  169, "mem[16] mem[8]",               "@default",     "plain"),
     Call("getrandom",      318,  278, "mem:1 uint uint",              "@default",     "plain", "own guest"),
     Call("sched_yield",     24,  124, "",                             "@default",     "plain", "own"),

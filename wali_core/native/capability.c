@@ -2,8 +2,10 @@
  *
  * A shim that has been taken over makes these calls with any arguments it likes.  It must still
  * hold only what lies beneath the directories that the policy granted, and read-only what was
- * granted read-only.  Everything that this rests on is in this file; tests/escape/ links the core
- * with a permissive copy of it and sees every attack succeed that is refused here.
+ * granted read-only.  The decisions are in this file, but for the closed lists of fcntl and ioctl
+ * (descriptors.c), O_NOFOLLOW on openat (files.c) and the table's kinds `zero` and `exchange`.
+ * tests/escape/ links the core with permissive copies and sees every attack succeed that is refused
+ * here.
  *
  * Escapes answer EPERM, which WASI's tests accept and wasmtime uses; a write through a read-only
  * grant answers EROFS.
@@ -50,6 +52,13 @@ int64_t capability_modify(struct context *c, const struct descriptor *d) {
 
 int32_t capability_no_follow(int32_t flags) {
     return flags | AT_SYMLINK_NOFOLLOW;
+}
+
+/* No open may wait (a FIFO's, a device's), nor make a terminal ours, nor a file that runs as
+ * somebody else.  Whether the guest's calls on it wait is what F_SETFL said. */
+void capability_tame_open(uint64_t *flags, uint64_t *mode) {
+    *flags |= O_NONBLOCK | O_NOCTTY;
+    *mode &= 0777;
 }
 
 /* A procfs that happens to be mounted beneath a granted directory holds /proc/self/mem: the

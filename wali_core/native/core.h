@@ -136,6 +136,8 @@ int64_t capability_link_target(const char *target);
 int64_t capability_modify(struct context *, const struct descriptor *d);
 int64_t capability_opened(const struct descriptor *dir, int64_t host);
 int32_t capability_no_follow(int32_t flags);
+void capability_tame_open(uint64_t *flags, uint64_t *mode);
+enum { CLOCKS_OF_ONES_OWN = 3 }; /* above: of other processes, by their pid */
 
 /* wait.c: the only places where a guest of a blocking store sleeps. */
 int64_t wait_for(struct context *, struct pollfd *fds, uint32_t count, int64_t until);

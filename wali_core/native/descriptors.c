@@ -81,7 +81,8 @@ uint8_t descriptor_waits(struct descriptor *d) {
     if (SYS(NR_fstat, d->host, &st, 0, 0, 0, 0) < 0)
         return 0; /* let the call itself say what is wrong */
     uint32_t type = st.st_mode & S_IFMT;
-    int memory = type == S_IFCHR && (st.st_rdev >> 8 & 0xfff) == 1; /* null, zero, urandom ... */
+    /* null, zero, full, random: the memory devices, but not kmsg, which waits for a message. */
+    int memory = type == S_IFCHR && (st.st_rdev >> 8 & 0xfff) == 1 && (st.st_rdev & 0xff) != 11;
     int file = type == S_IFREG || type == S_IFDIR || type == S_IFBLK;
     d->kind = file || memory ? KIND_NEVER_WAITS : KIND_WAITS;
     return d->kind == KIND_WAITS;

@@ -54,7 +54,9 @@ BODY(body_openat2) {
             return r;
     }
     uint64_t flags = how.flags;
-    how.flags = HOST_OPEN_FLAGS(flags | O_CLOEXEC);
+    if (capable)
+        capability_tame_open(&how.flags, &how.mode);
+    how.flags = HOST_OPEN_FLAGS(how.flags | O_CLOEXEC);
     r = SYS(NR_openat2, dir->host, path, &how, sizeof how, 0, 0);
     return opened(c, dir, r, flags, capable);
 }
@@ -73,16 +75,17 @@ BODY(body_openat) {
     int64_t r = copy_string(c, s, a[1].u32, path, sizeof path);
     if (r < 0)
         return r;
-    uint64_t host_flags = flags | O_CLOEXEC;
+    uint64_t host_flags = flags | O_CLOEXEC, mode = a[3].u32;
     if (capable) {
         host_flags |= GUEST_O_NOFOLLOW;
+        capability_tame_open(&host_flags, &mode);
         r = capability_component(path);
         if (r == 0)
             r = capability_open_flags(c, dir, flags);
         if (r < 0)
             return r;
     }
-    r = SYS(NR_openat, host_dir, path, HOST_OPEN_FLAGS(host_flags), a[3].u32, 0, 0);
+    r = SYS(NR_openat, host_dir, path, HOST_OPEN_FLAGS(host_flags), mode, 0, 0);
     return opened(c, dir, r, flags, capable);
 }
 
@@ -186,12 +189,13 @@ BODY(body_utimensat) {
 /* The two clocks that everybody asks for are a read in the vDSO; it may not write guest memory,
  * where a fault would be fatal. */
 BODY(body_clock_gettime) {
-    (void)capable;
     int32_t clock = a[0].i32;
     struct timespec t;
     uint8_t *out = space_buffer(c, s, a[1].u32, sizeof t);
     if (out == WALI_BAD || out == NULL)
         return -EFAULT;
+    if (capable && a[0].u32 > CLOCKS_OF_ONES_OWN)
+        return -EINVAL;
     if (clock != CLOCK_REALTIME && clock != CLOCK_MONOTONIC)
         return SYS(NR_clock_gettime, clock, out, 0, 0, 0, 0);
     wasmtime.clock_gettime(clock, &t);

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 # Calls that have no body in C: not served yet, or served by Python.
 NO_BODY = ("planned", "host")
 
+# Kinds of which a shim may use the lowest values only.
+CAPABLE_ONLY = {"exchange": 3, "clock": "CLOCKS_OF_ONES_OWN", "mode": 0o777}
+
 BANNER = "/* Made by generate.py from _table.py: change those. */\n"
 
 
@@ -40,6 +43,9 @@ class Argument:
             self.value = f"p{index}"
         elif kind == "at":
             self.value = f"(capable ? capability_no_follow({value}.i32) : {value}.i32)"
+        elif kind in CAPABLE_ONLY:
+            self.before = [f"if (capable && {value}.u32 > {CAPABLE_ONLY[kind]})", "    return -EINVAL;"]
+            self.value = f"{value}.u32"
         elif kind == "zero":
             self.before = [f"if (capable && {value}.i32)", "    return -EPERM;"]
             self.value = f"{value}.i32"

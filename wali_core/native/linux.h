@@ -39,6 +39,7 @@ enum {
 enum {
     O_ACCMODE = 3,
     O_CREAT = 0x40,
+    O_NOCTTY = 0x100,
     O_TRUNC = 0x200,
     O_APPEND = 0x400,
     O_NONBLOCK = 0x800,

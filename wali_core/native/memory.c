@@ -185,6 +185,9 @@ int64_t copy_iovec(struct context *c, struct space *s, uint32_t address, uint32_
     } guest[16];
     if (count > UIO_MAXIOV)
         return -EINVAL;
+    if (count &&
+        !space_at(c, s, address, (uint64_t)count * sizeof *guest)) /* so no part of it wraps */
+        return -EFAULT;
     for (uint32_t done = 0; done < count;) {
         uint32_t n = count - done < 16 ? count - done : 16;
         if (copy_from(c, s, address + done * 8, guest, n * 8))

@@ -77,11 +77,6 @@ static int64_t store_address(struct context *c, struct space *s, uint32_t addres
     return copy_to(c, s, length_at, &length, sizeof length);
 }
 
-static int64_t wait_writable(struct context *c, const struct descriptor *d) {
-    struct pollfd fds[2] = {{.fd = d->host, .events = POLLOUT}};
-    return wait_for(c, fds, 1, INT64_MAX);
-}
-
 /* connect(2): the attempt goes on in the background, so that it can be waited for as everything is.
  */
 BODY(body_connect) {
@@ -96,13 +91,9 @@ BODY(body_connect) {
     r = SYS(NR_connect, d->host, address, r, 0, 0, 0);
     if (r != -EINPROGRESS || d->status & STATUS_NONBLOCK)
         return r;
-    r = wait_writable(c, d);
-    if (r < 0)
-        return r;
-    int32_t error = 0;
-    uint32_t size = sizeof error;
-    r = SYS(NR_getsockopt, d->host, 1, 4, &error, &size, 0); /* SOL_SOCKET, SO_ERROR */
-    return r < 0 ? r : -error;
+    struct pollfd fds[2] = {{.fd = d->host, .events = POLLOUT}};
+    r = wait_for(c, fds, 1, INT64_MAX);
+    return r < 0 ? r : SYS(NR_connect, d->host, address, a[2].u32, 0, 0, 0); /* how it went */
 }
 
 BODY(body_bind) {
