@@ -6,6 +6,7 @@ import _thread
 import contextlib
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -88,6 +89,92 @@ def test_a_deadline_ends_whatever_a_guest_does(
         guest.call("_start", timeout=0.05)
 
     assert 0.05 <= time.monotonic() - started < 5
+
+
+def open_pipe(_: Path) -> tuple[int, int]:
+    """Return both ends of a pipe."""
+    return os.pipe()
+
+
+def open_terminal(_: Path) -> tuple[int, int]:
+    """Return a terminal, and whoever types on it."""
+    master, slave = os.openpty()
+    return slave, master
+
+
+def open_socket(_: Path) -> tuple[int, int]:
+    """Return two sockets that are connected."""
+    one, other = socket.socketpair()
+    return one.detach(), other.detach()
+
+
+def open_fifo(folder: Path) -> tuple[int, int]:
+    """Return a FIFO, opened for both."""
+    os.mkfifo(folder / "fifo")
+    return os.open(folder / "fifo", os.O_RDWR), os.open(folder / "fifo", os.O_WRONLY)
+
+
+KINDS = [open_pipe, open_terminal, open_socket, open_fifo]
+
+
+@pytest.mark.parametrize("what", ["read", "poll"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_waiting_for_any_input_ends_at_the_deadline(
+    kind: Callable[[Path], tuple[int, int]],
+    what: str,
+    runtime: Runtime,
+    program: Path,
+    tmp_path: Path,
+) -> None:
+    """A guest that waits for a pipe, a terminal, a socket or a FIFO is ended in time."""
+    ends = kind(tmp_path)
+    with pytest.raises(GuestTimeout):
+        runtime.run_sync(program, args=[what], stdin=ends[0], timeout=0.05, capture_output=True)
+    os.write(ends[1], b"input\n")
+    result = runtime.run_sync(program, args=[what], stdin=ends[0], timeout=5, capture_output=True)
+    for fd in ends:
+        os.close(fd)
+
+    assert (result.returncode, result.stdout) == (0, b"ready\n")
+
+
+@pytest.mark.parametrize("kind", [open_pipe, open_socket, open_fifo])
+def test_waiting_for_any_output_ends_at_the_deadline(
+    kind: Callable[[Path], tuple[int, int]], runtime: Runtime, program: Path, tmp_path: Path
+) -> None:
+    """A guest that waits until somebody reads what it has written is ended in time."""
+    ends = kind(tmp_path)
+    with pytest.raises(GuestTimeout):
+        runtime.run_sync(program, args=["fill"], stdout=ends[1], timeout=0.1)
+    for fd in ends:
+        os.close(fd)
+
+
+def test_signals_in_between_lose_nothing(runtime: Runtime, program: Path) -> None:
+    """A guest that is interrupted by a signal every millisecond still reads and writes it all."""
+    data = os.urandom(2_000_000)
+    seen: list[int] = []
+    read, write = os.pipe()
+
+    def feed() -> None:
+        with open(write, "wb") as file:
+            for start in range(0, len(data), 1000):
+                file.write(data[start : start + 1000])
+                file.flush()
+
+    thread = threading.Thread(target=feed)
+    previous = signal.signal(signal.SIGALRM, lambda number, _: seen.append(number))
+    signal.setitimer(signal.ITIMER_REAL, 0.001, 0.001)
+    try:
+        thread.start()
+        result = runtime.run_sync(program, args=["echo"], stdin=read, capture_output=True)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, previous)
+        thread.join()
+        os.close(read)
+
+    assert result.stdout == data
 
 
 def test_many_deadlines_are_kept_apart(runtime: Runtime, program: Path) -> None:
