@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from . import _calls, _load, _show
+from . import _calls, _show
 from ._errors import PolicyError
 from ._model import Parts, Problem, stricter
 
@@ -51,6 +51,9 @@ class Policy(Parts):
             PolicyError: the file cannot be read, is not TOML or is not a policy; it lists every
                 problem.
         """
+        # cattrs and tomllib: half of what it takes to start a guest that has no policy's file.
+        from . import _load
+
         return cls._of(_load.load(path))
 
     @classmethod
@@ -71,6 +74,8 @@ class Policy(Parts):
         Raises:
             PolicyError: with every problem of the data.
         """
+        from . import _load
+
         return cls._of(_load.from_dict(data, os.path.abspath(base_dir), source))
 
     def intersect(self, other: Policy) -> Policy:

@@ -39,12 +39,16 @@ class Confinement:
         self._lockdown = lockdown
 
     def commit(self) -> None:
-        """Confine the calling thread, for good.  Raises ``PolicyError`` if the kernel refuses."""
+        """Confine the calling thread, for good.  Raises ``PolicyError`` if the kernel refuses.
+
+        The process is the program's own: its limits are lowered as well.
+        """
         if self._lockdown is None:
             return
-        from capabilities.lockdown import LockdownError
+        from capabilities.lockdown import LockdownError, rlimits
 
         try:
+            rlimits.lower(core=0)
             self._lockdown.commit()
         except LockdownError as error:
             raise PolicyError(str(error)) from error

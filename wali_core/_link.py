@@ -155,8 +155,11 @@ class ProgramLink(Link):
     def _resolve(self, item: bridge.ImportType) -> tuple[int, int | None]:
         calls = self.module.engine.core.calls
         row = calls.get((item.module, item.name))
+        planned = self.module.engine.core.unserved
         unserved = row is None or not (row.native or item.name in self._host_calls)
-        if item.kind == bridge.EXTERN_FUNC and unserved and item.name.startswith("SYS_"):
+        if row is not None and row.native == planned:
+            self.missing.append(item.name)
+        elif item.kind == bridge.EXTERN_FUNC and unserved and item.name.startswith("SYS_"):
             self.missing.append(item.name)
             return self._typed_missing(item), None
         return super()._resolve(item)

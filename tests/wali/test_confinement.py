@@ -185,8 +185,8 @@ UNGATED = """
 import sys
 from wali_core import _confine, cli
 confine = _confine.confine
-def without_gate(*arguments):
-    made = confine(*arguments)
+def without_gate(*arguments, **options):
+    made = confine(*arguments, **options)
     made.gate.clear()
     made.network = _confine.NETWORK_ANY
     return made

@@ -62,7 +62,6 @@ def test_memory_is_plain(runtime: Runtime) -> None:
     assert got == [0, -38, -1, -38]
 
 
-@pytest.mark.xfail(reason="absolute paths need no directory to start from")
 def test_relative_paths_start_nowhere(runtime: Runtime) -> None:
     """It has no working directory, so that many can share the process."""
     assert attempted(runtime, "read", "etc/passwd", "read", "/etc/passwd") == [-9, 1]

@@ -55,7 +55,7 @@ def test_name_can_be_another(wali: Wali) -> None:
     [
         ["--allow-all"],
         ["--dir", "."],
-        pytest.param([], marks=pytest.mark.xfail(reason="the gate holds back its open as well")),
+        [],
     ],
 )
 def test_environment_is_read_from_its_file(grants: list[str], wali: Wali) -> None:

@@ -40,7 +40,7 @@ GROUPS = {
 }
 
 KIND = re.compile(
-    r"fd!?|dirfd!?|path|target|at|zero|int|uint|ptr|long|mem:(?P<length>\d)|mem\[(?P<size>\d+)\]"
+    r"fd!?|dirfd!?|path|target|at|zero|exchange|clock|mode|int|uint|ptr|long|mem:(?P<length>\d)|mem\[(?P<size>\d+)\]"
 )
 
 # What upstream's builds of lua and sqlite3 import.

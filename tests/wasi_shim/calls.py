@@ -95,6 +95,7 @@ class Errno(enum.IntEnum):
     NOTSUP = 58
     NXIO = 60
     PERM = 63
+    ROFS = 69
     SPIPE = 70
     XDEV = 75
     NOTCAPABLE = 76

@@ -128,6 +128,11 @@ ALWAYS_INLINE int32_t host_of(struct context *c, int32_t number) {
     return d ? d->host : -1;
 }
 
+/* Only an absolute path needs no directory to start from, and those are for programs. */
+ALWAYS_INLINE int needs_directory(int32_t host, const char *path, int capable) {
+    return host == NO_DIRECTORY && (capable || path[0] != '/');
+}
+
 /* capability.c: what the core refuses in capability mode, whatever the shim asks.  0 or -errno. */
 int64_t capability_component(const char *path);
 int64_t capability_open_how(const struct open_how *how, const char *path);

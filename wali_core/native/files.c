@@ -70,11 +70,9 @@ BODY(body_openat) {
     uint64_t flags = a[2].u32;
     if (!capable && a[0].i32 == AT_FDCWD)
         host_dir = c->cwd;
-    if (host_dir == NO_DIRECTORY)
-        return -EBADF;
     int64_t r = copy_string(c, s, a[1].u32, path, sizeof path);
-    if (r < 0)
-        return r;
+    if (r < 0 || needs_directory(host_dir, path, capable))
+        return r < 0 ? r : -EBADF;
     uint64_t host_flags = flags | O_CLOEXEC, mode = a[3].u32;
     if (capable) {
         host_flags |= GUEST_O_NOFOLLOW;
@@ -146,11 +144,9 @@ BODY(body_newfstatat) {
     int32_t host = host_of(c, a[0].i32);
     if (!capable && a[0].i32 == AT_FDCWD)
         host = c->cwd;
-    if (host == NO_DIRECTORY)
-        return -EBADF;
     int64_t r = copy_string(c, s, a[1].u32, path, sizeof path);
-    if (r < 0)
-        return r;
+    if (r < 0 || needs_directory(host, path, capable))
+        return r < 0 ? r : -EBADF;
     if (capable) {
         flags = capability_no_follow(flags);
         r = capability_component(path);

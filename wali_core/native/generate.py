@@ -25,7 +25,7 @@ BANNER = "/* Made by generate.py from _table.py: change those. */\n"
 class Argument:
     """What one argument of a plain thunk needs: statements before the call, and a value."""
 
-    def __init__(self, index: int, kind: str) -> None:
+    def __init__(self, index: int, kind: str, previous: str = "") -> None:
         self.before: list[str] = []
         value = f"a[{index}]"
         kind, modifies = kind.rstrip("!"), kind.endswith("!")
@@ -33,6 +33,11 @@ class Argument:
             self._descriptor(index, kind, modifies=modifies)
         elif kind in ("path", "target"):
             self._string(index, kind)
+            if previous.startswith("dirfd"):
+                self.before += [
+                    f"if (needs_directory(h{index - 1}, p{index}, capable))",
+                    "    return -EBADF;",
+                ]
         elif kind.startswith("mem"):
             size = kind[4:-1] if kind.startswith("mem[") else f"a[{kind[4:]}].u32"
             self.before = [
@@ -44,7 +49,10 @@ class Argument:
         elif kind == "at":
             self.value = f"(capable ? capability_no_follow({value}.i32) : {value}.i32)"
         elif kind in CAPABLE_ONLY:
-            self.before = [f"if (capable && {value}.u32 > {CAPABLE_ONLY[kind]})", "    return -EINVAL;"]
+            self.before = [
+                f"if (capable && {value}.u32 > {CAPABLE_ONLY[kind]})",
+                "    return -EINVAL;",
+            ]
             self.value = f"{value}.u32"
         elif kind == "zero":
             self.before = [f"if (capable && {value}.i32)", "    return -EPERM;"]
@@ -59,7 +67,7 @@ class Argument:
         self.before = [
             f"struct descriptor *d{index} = descriptor_at(c, a[{index}].i32);",
             f"int32_t h{index} = d{index} ? d{index}->host : {fallback};",
-            f"if (h{index} == NO_DIRECTORY)",
+            f"if (h{index} == NO_DIRECTORY" + (" && capable)" if kind == "dirfd" else ")"),
             "    return -EBADF;",
         ]
         if modifies:
@@ -83,7 +91,8 @@ class Argument:
 
 def plain_body(call: Any) -> str:
     """The whole body of a call whose arguments say all that there is to check."""
-    arguments = [Argument(i, kind) for i, kind in enumerate(call.arguments.split())]
+    kinds = call.arguments.split()
+    arguments = [Argument(i, k, kinds[i - 1] if i else "") for i, k in enumerate(kinds)]
     before = [line for argument in arguments for line in argument.before]
     values = [argument.value for argument in arguments] + ["0"] * (6 - len(arguments))
     uses_r = any("(r = " in line for line in before)

@@ -193,8 +193,8 @@ int64_t copy_iovec(struct context *c, struct space *s, uint32_t address, uint32_
         if (copy_from(c, s, address + done * 8, guest, n * 8))
             return -EFAULT;
         for (uint32_t i = 0; i < n; i++, done++) {
-            uint8_t *base = space_at(c, s, guest[i].base, guest[i].length);
-            if (base == NULL)
+            uint8_t *base = space_buffer(c, s, guest[i].base, guest[i].length);
+            if (base == WALI_BAD)
                 return -EFAULT;
             to[done] = (struct iovec){base, guest[i].length};
         }
