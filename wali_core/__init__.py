@@ -11,8 +11,8 @@
 # _monitor.py          deadlines, Ctrl-C and captured output of guests that have a thread
 # _program.py          WALI programs: _memory.py their mappings, _confine.py what holds them,
 #                      _process.py _child.py the process of each
-# _grants.py           what a guest is given,
-# _stdio.py _pump.py   and what its standard streams are
+# _grants.py _sockets.py  what a guest is given,
+# _stdio.py _pump.py      and what its standard streams are
 # _runtime.py _run.py  what the public functions are made of
 # _ending.py _result.py _errors.py  how it ended
 # cli.py               the command ``wali``: _options.py its options, _invoke.py --invoke

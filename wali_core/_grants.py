@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from typing import TypeVar
 
     from capabilities import Policy
+    from wali_core._sockets import Socket
 
     _Number = TypeVar("_Number", int, float)
     Dirs = Mapping[str, str | os.PathLike[str] | tuple[str | os.PathLike[str], str]]
@@ -99,6 +100,7 @@ class Grants:
         self.added: list[Preopen] = []
         """Those of the preopens that the caller granted, on top of the policy."""
         self.env: dict[str, str] = {}
+        self.sockets: tuple[Socket, ...] = ()
         self.wall_time: float | None = None
         self.memory: int | None = None
         self.deadline: float | None = None

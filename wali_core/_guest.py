@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from wali_core._grants import Preopen
     from wali_core._link import ShimLink
     from wali_core._monitor import Watched
+    from wali_core._sockets import Socket
 
 _ENTRY: Final = 8  # bytes of a table's entry
 OPEN_FILES: Final = 1024
@@ -45,8 +46,8 @@ _NEVER: Final = 2.0**33  # seconds: what the core's nanoseconds can still say
 def _stream_flags(number: int, host: int) -> int:
     """What a standard stream may be used for: a guest got a stream, and no more.
 
-    Standard input is not for changing; a directory that stands there is not a grant of it, nor a way
-    to the engine's memory, should procfs lie beneath.
+    Standard input is not for changing; a directory that stands there is not a grant of it, nor a
+    way to the engine's memory, should procfs lie beneath.
     """
     flags = bridge.DESCRIPTOR_BORROWED | bridge.DESCRIPTOR_SHARED
     flags |= bridge.DESCRIPTOR_MAY_REACH_PROC
@@ -150,10 +151,12 @@ class Guest:
                 f"descriptor {number} of the guest cannot be set: there may be at most {OPEN_FILES}"
             )
 
-    def place_preopens(self, preopens: Sequence[Preopen]) -> list[tuple[int, bytes, bool]]:
-        """Open the directories, from 3 on.  What a shim is told of them."""
+    def place_preopens(
+        self, preopens: Sequence[Preopen], first: int
+    ) -> list[tuple[int, bytes, bool]]:
+        """Open the directories, from ``first`` on.  What a shim is told of them."""
         told = []
-        for number, preopen in enumerate(preopens, start=3):
+        for number, preopen in enumerate(preopens, first):
             fd, reaches_proc = preopen.open()
             flags = bridge.DESCRIPTOR_READ_ONLY if preopen.read_only else 0
             flags |= bridge.DESCRIPTOR_MAY_REACH_PROC if reaches_proc else 0
@@ -164,6 +167,20 @@ class Guest:
                 raise
             told.append((number, os.fsencode(preopen.guest), preopen.read_only))
         return told
+
+    def place_sockets(self, sockets: Sequence[Socket], first: int) -> None:
+        """Give it these sockets, from ``first`` on.  The shim finds out by itself what they are."""
+        if not sockets:
+            return
+        from wali_core._sockets import duplicate
+
+        for number, given in enumerate(sockets, first):
+            fd = duplicate(given)
+            try:
+                self._place(number, fd, bridge.DESCRIPTOR_SHARED)
+            except UseError:
+                os.close(fd)
+                raise
 
     def start_shim(self, link: ShimLink, configuration: bytes) -> None:
         """Instantiate the shim in this guest's store and hand it its configuration."""

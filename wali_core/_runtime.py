@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from wali_core._grants import Dirs
     from wali_core._program import Program
     from wali_core._result import CompletedGuest
+    from wali_core._sockets import Socket
     from wali_core._stdio import Input, Limits, Output
 
     ModuleSource = str | os.PathLike[str] | bytes | Module
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 PROCESS: Final = "process"
 SHARED: Final = "shared"
 
+_FIRST_GRANTED: Final = 3  # the number of a guest's first descriptor after its streams
 _LOADED: Final = 64  # modules that a runtime keeps at hand
 _ENOUGH: Final = 4096  # bytes that show what a file is
 
@@ -141,6 +143,7 @@ class Runtime:
         argv0: str | bytes | None = None,
         env: Mapping[str, str] | None = None,
         dirs: Dirs | None = None,
+        sockets: Sequence[Socket] = (),
         stdio: Sequence[int] = (0, 1, 2),
         isolation: str = PROCESS,
     ) -> Guest:
@@ -148,15 +151,16 @@ class Runtime:
 
         ``args`` follow ``argv0`` (the module's name, if not given).  ``env`` and ``dirs`` are
         granted on top of the policy; ``dirs`` is ``{guest: host}``, read-only, or ``{guest: (host,
-        "ro" | "rw")}``.  ``stdio`` are three descriptors of this process, -1 for none; they stay
-        the caller's.
+        "ro" | "rw")}``.  ``sockets`` are socket objects, or descriptors of such: a WASI guest finds
+        them after its directories, and they are set to non-blocking.  ``stdio`` are three
+        descriptors of this process, -1 for none; they stay the caller's.
 
         The start function of the module, and the ``_initialize`` that a library may export, run
         here and with all that the guest is given.  Raises ``ModuleError``, ``PolicyError``, and
         what those two raise.
         """
         loaded = self.load(module, isolation=isolation)
-        grants = self.grants(env, dirs)
+        grants = self.grants(env, dirs, sockets)
         if _abi.interface_of(loaded) != _abi.WALI:
             return self._instantiate(loaded, grants, args, argv0, Given(stdio))
         if isolation != SHARED:
@@ -183,7 +187,8 @@ class Runtime:
             if interface is not None:
                 shim, link = self._shim(interface)
                 guest.place_stdio(streams.host)
-                preopens = guest.place_preopens(tuple(grants.preopens.values()))
+                preopens = guest.place_preopens(tuple(grants.preopens.values()), _FIRST_GRANTED)
+                guest.place_sockets(grants.sockets, _FIRST_GRANTED + len(preopens))
                 guest.start_shim(link, shim.configuration(argv, environ, preopens))
             guest.limit_memory(grants.memory)
             guest.limit_time(grants.wall_time, grants.deadline)
@@ -207,13 +212,12 @@ class Runtime:
         from wali_core._confine import confine, unconfined
         from wali_core._program import Program
 
+        _refuse_sockets(module, grants)
         free = self._allow_all or isolation == SHARED
         confinement = (
             unconfined()
             if free
-            else confine(
-                self._policy, grants.added, self.engine.core, environment=bool(grants.env)
-            )
+            else confine(self._policy, grants.added, self.engine.core, environment=bool(grants.env))
         )
         argv, environ = _command_line(module, grants, args, argv0)
         program = Program(self.engine, module, own_process=isolation == PROCESS)
@@ -237,6 +241,7 @@ class Runtime:
         self,
         env: Mapping[str, str] | None = None,
         dirs: Dirs | None = None,
+        sockets: Sequence[Socket] = (),
         *,
         wall_time: float | None = None,
         memory: int | None = None,
@@ -249,6 +254,7 @@ class Runtime:
             grants.add_policy(self._policy)
         grants.add_dirs(dirs or {})
         grants.add_env(env or {})
+        grants.sockets = tuple(sockets)
         grants.narrow(wall_time, memory)
         return grants
 
@@ -262,6 +268,7 @@ class Runtime:
         argv0: str | bytes | None = None,
         env: Mapping[str, str] | None = None,
         dirs: Dirs | None = None,
+        sockets: Sequence[Socket] = (),
         stdin: Input = None,
         stdout: Output = None,
         stderr: Output = None,
@@ -297,7 +304,7 @@ class Runtime:
 
         started = time.monotonic()
         loaded = self.load(module, isolation=isolation)
-        grants = self.grants(env, dirs, wall_time=timeout, memory=memory)
+        grants = self.grants(env, dirs, sockets, wall_time=timeout, memory=memory)
         grants.count_from(started)
         streams = Streams(stdin, stdout, stderr, capture=capture_output, limit=output_limit)
         in_child = isolation == PROCESS and _abi.interface_of(loaded) == _abi.WALI
@@ -307,6 +314,7 @@ class Runtime:
                 return self.execute(loaded, grants, args, argv0, streams, isolation)
             from wali_core._process import Job, run_job
 
+            _refuse_sockets(loaded, grants)
             job = Job(_source(module), self._policy, self._allow_all, self._cache_choice, grants)
             return run_job(job, args, argv0, streams)
 
@@ -378,6 +386,14 @@ class Runtime:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _refuse_sockets(module: Module, grants: Grants) -> None:
+    if grants.sockets:
+        raise PolicyError(
+            f"{module.origin}: a WALI program, which makes its sockets itself: only WASI programs "
+            "are given some"
+        )
 
 
 def _command_line(

@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 
     from wali_core._engine import Module
     from wali_core._guest import Guest
+    from wali_core._options import Options
     from wali_core._runtime import Runtime
+    from wali_core._sockets import Socket
 
 USAGE: Final = """\
 usage: wali run [OPTIONS] FILE [ARGS...]     run a program
@@ -26,6 +28,8 @@ Options of run, before FILE (everything after it is the program's):
   --dir HOST[::GUEST][:ro|:rw]  grant a directory, under its own name or as GUEST; read-only if
                                 nothing else is said
   --env NAME[=VALUE]            set a variable, or pass on this process's
+  --tcplisten HOST:PORT         give the program a socket that listens there
+  --listenfd                    give it the sockets that systemd has passed (LISTEN_FDS)
   --policy FILE                 grant what a policy file (TOML) says
   --allow-all                   grant every file, the working directory and the environment
   --timeout TIME                end the program after 2s, 500ms, 1.5m; with status 124
@@ -50,6 +54,8 @@ WRITE_ERROR: Final = 1
 _RUN_OPTIONS: Final = {
     "dir": VALUES,
     "env": VALUES,
+    "tcplisten": VALUES,
+    "listenfd": SWITCH,
     "policy": VALUE,
     "allow-all": SWITCH,
     "timeout": VALUE,
@@ -190,6 +196,7 @@ def _run(words: Sequence[str]) -> int:
     memory = _amount("memory", options["memory"])
     dirs = dict(_directory(text) for text in options.all("dir"))
     env = dict(pair for text in options.all("env") for pair in _variable(text))
+    sockets = _sockets(options)
 
     from wali_core._runtime import Runtime
     from wali_core._stdio import Streams
@@ -205,7 +212,7 @@ def _run(words: Sequence[str]) -> int:
     )
     module = _loaded(runtime, path)
     grants = runtime.grants(
-        env, dirs, wall_time=timeout, memory=None if memory is None else int(memory)
+        env, dirs, sockets, wall_time=timeout, memory=None if memory is None else int(memory)
     )
     grants.count_from(started)
     streams = Streams(None, None, None, capture=False, limit=0)
@@ -271,6 +278,28 @@ def _variable(text: str) -> list[tuple[str, str]]:
     if equals:
         return [(name, value)]
     return [(name, os.environ[name])] if name in os.environ else []
+
+
+def _sockets(options: Options) -> list[Socket]:
+    """Those that were passed to this process, then those that are made here."""
+    if "listenfd" not in options and not options.all("tcplisten"):
+        return []
+    from wali_core._sockets import address_of, inherited, listen
+
+    found: list[Socket] = []
+    if "listenfd" in options:
+        found += inherited()
+    for text in options.all("tcplisten"):
+        try:
+            host, port = address_of(text)
+        except ValueError as error:
+            raise OptionError(f"--tcplisten {error}") from None
+        made = listen(host, port)
+        found.append(made)
+        if port == 0:  # the kernel's choice, which somebody must hear of
+            host, port = made.getsockname()[:2]
+            _say(f"listening on {f'[{host}]' if ':' in host else host}:{port}", 0)
+    return found
 
 
 def _amount(option: str, text: str | None) -> float | None:
