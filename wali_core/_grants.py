@@ -64,7 +64,8 @@ class Preopen:
 
 def _can_be_opened(entry: os.DirEntry[str]) -> bool:
     mounts = _proc_mounts() or ()
-    return entry.path not in mounts and entry.is_dir() and os.access(entry.path, os.X_OK)
+    # Not entry.is_dir(), which raises for a link that leads where this user may not look.
+    return entry.path not in mounts and os.path.isdir(entry.path) and os.access(entry.path, os.X_OK)
 
 
 def _beneath(path: str, folder: str) -> bool:

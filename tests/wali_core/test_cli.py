@@ -284,10 +284,11 @@ def test_everything_can_be_allowed(
     environment["MINE"] = "x"
     (tmp_path / "file").write_text("content")
 
-    assert wali("run", "--allow-all", program, "preopens").stdout == "/\n.\n"
+    granted = wali("run", "--allow-all", program, "preopens").stdout.splitlines()
+    assert granted[0] == "."
+    assert {"/usr", "/tmp"} <= {*granted}
     assert "MINE=x\n" in wali("run", "--allow-all", program, "env").stdout
-    path = str(tmp_path / "file").lstrip("/")
-    assert wali("run", "--allow-all", program, "cat", path).stdout == "content"
+    assert wali("run", "--allow-all", program, "cat", "file").stdout == "content"
 
 
 def test_a_policy_is_applied(wali: Callable[..., Result], program: Path, tmp_path: Path) -> None:

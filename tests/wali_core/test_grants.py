@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import pickle
@@ -108,11 +109,31 @@ def test_a_policy_is_taken_over(grants: Grants, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_everything_is_everything(grants: Grants) -> None:
-    """All files, the working directory, and the environment as it is."""
+    """The working directory, all that lies in the root but procfs, and the environment."""
     grants.add_everything()
 
-    assert shown(grants) == [("/", "/", False), (".", ".", False)]
+    folders = [str(path) for path in sorted(Path("/").iterdir()) if path.is_dir()]
+    folders.remove("/proc")
+    assert shown(grants) == [(path, path, False) for path in [".", *folders]]
     assert grants.env == dict(os.environ)
+
+
+def test_everything_is_what_there_is(grants: Grants, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What lies in the root and cannot be looked at is not granted, and no obstacle."""
+
+    class Entry:
+        def __init__(self, path: str) -> None:
+            self.path = path
+
+        def is_dir(self) -> bool:
+            raise PermissionError(self.path)
+
+    entries = [Entry("/no such link"), Entry("/proc"), Entry("/usr"), Entry("/etc/passwd")]
+    monkeypatch.setattr(os, "scandir", lambda _: contextlib.nullcontext(entries))
+
+    grants.add_everything()
+
+    assert list(grants.preopens) == [".", "/usr"]
 
 
 NUMBERS = st.none() | st.floats(0, 100)
