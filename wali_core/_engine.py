@@ -25,7 +25,7 @@ _COMPONENT_VERSION: Final = b"\r\0\1\0"
 DEFAULT_STACK: Final = 512 * 1024
 
 # Part of every cache key: what is not in wasmtime's own check of an artefact.
-_SETTINGS: Final = "1;epochs;fixed memories"
+_SETTINGS: Final = "2;epochs;fixed memories"
 
 
 def sniff(data: bytes, origin: str) -> None:

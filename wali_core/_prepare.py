@@ -416,6 +416,10 @@ class Module:
         """The memories that are defined here (§5.5.8)."""
         return self._entries(MEMORY, read_memory)
 
+    def memory_flags(self) -> list[int]:
+        """The flags of those memories, whatever else they are."""
+        return self._entries(MEMORY, lambda reader: reader.limits()[0])
+
     def globals(self) -> list[Global]:
         """The globals that are defined here (§5.5.9)."""
         return self._entries(GLOBAL, Global)
@@ -554,7 +558,10 @@ def _export_table(module: Module) -> bool:
 def defer_start(data: bytes, origin: str) -> bytes:
     """Export the start function as ``START_EXPORT``, to be called instead of running by itself.
 
-    A module without one stays as it is.  Raises ``ModuleError``, also for a module that uses the
+    A memory of its own is not shared any more: a guest in the embedder's process could stop its
+    thread in ``memory.atomic.wait32``, past every deadline; on a plain memory that traps.
+
+    A module without either stays as it is.  Raises ``ModuleError``, also for a module that uses the
     name itself.
     """
     module = Module(data, origin)
@@ -565,4 +572,10 @@ def defer_start(data: bytes, origin: str) -> bytes:
     if start is not None:
         module.append(EXPORT, encode_name(name) + bytes([EXTERN_FUNC]) + leb128(start))
         module.remove(START)
+    if any(flags & _SHARED for flags in module.memory_flags()):
+        memories = module.memories()
+        for memory in memories:
+            memory.shared = False
+        module.remove(MEMORY)
+        module.append(MEMORY, *(memory.encode() for memory in memories))
     return module.encode()
