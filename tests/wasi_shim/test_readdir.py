@@ -117,3 +117,21 @@ def test_a_subdirectory_shows_nothing_above(wasi: Wasi, box: Path) -> None:
     sub = wasi.path_open("dir", oflags=DIRECTORY)
 
     assert {(box / "dir").stat().st_ino} == {entry.ino for entry in wasi.listdir(sub)}
+
+
+@pytest.mark.parametrize("end", [2**63 - 1, 2**63, 2**64 - 1])
+def test_the_end_comes_before_the_beginning(wasi: Wasi, box: Path, end: int) -> None:
+    """Whoever reads behind the end first finds everything from 0 on."""
+    (box / "file").touch()
+
+    assert wasi.readdir(3, end) == b""
+    assert {b".", b"..", b"file"} == {entry.name for entry in wasi.listdir(3)}
+
+
+def test_a_removed_directory_is_empty(wasi: Wasi, box: Path) -> None:
+    """To list it is no error, as it is none for readdir()."""
+    (box / "dir").mkdir()
+    fd = wasi.path_open("dir", oflags=DIRECTORY)
+    (box / "dir").rmdir()
+
+    assert wasi.listdir(fd) == []

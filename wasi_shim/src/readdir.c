@@ -85,6 +85,8 @@ static int64_t list(struct listing *listing) {
     _Alignas(struct kernel_dirent) char chunk[4096];
     while (listing->left > 0) {
         int64_t size = sys_getdents64(listing->fd, chunk, sizeof chunk);
+        if (size == -ENOENT) /* it was removed: POSIX wants an empty one */
+            return 0;
         if (size <= 0)
             return size;
         for (int64_t at = 0; at < size && listing->left > 0;) {
@@ -108,6 +110,10 @@ errno_t fd_readdir(fd_t fd, guest_address buffer, uint32_t size, uint64_t cookie
     if (guest_check(out, sizeof(uint32_t)) || guest_check(buffer, size))
         return ERRNO_FAULT;
     struct listing listing = {.fd = fd, .at = buffer, .left = size};
+    /* The end, on every file system.  To read there first and from 0 then makes ext4 find nothing
+     * at all: its readdir begins where the first one began, unless it has moved since. */
+    if (cookie >= INT64_MAX)
+        return errno_of(guest_store_u32(out, 0));
     int64_t result = rewind_to(fd, cookie);
     if (result == -EINVAL) /* no position of this directory: beyond its end */
         return errno_of(guest_store_u32(out, 0));
