@@ -284,6 +284,7 @@ def test_flags_come_back(wasi: Wasi) -> None:
 def test_a_directory_has_no_flags(wasi: Wasi) -> None:
     """The kernel's own O_LARGEFILE and its kin do not show."""
     assert wasi.fdstat(wasi.path_open(".", oflags=DIRECTORY))[:2] == (DIRECTORY_TYPE, 0)
+    assert wasi.fdstat(wasi.path_open(".", fdflags=NONBLOCK))[:2] == (DIRECTORY_TYPE, 0)
     assert wasi.fdstat(3)[:2] == (DIRECTORY_TYPE, 0)
 
 

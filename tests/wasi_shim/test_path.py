@@ -6,6 +6,7 @@ import functools
 import os
 import signal
 import tempfile
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -60,6 +61,8 @@ def outcome(attempt: Callable[[], object]) -> str:
         ({"oflags": EXCL | CREAT}, "EXIST"),
         ({"oflags": DIRECTORY}, "NOTDIR"),
         ({"oflags": CREAT | DIRECTORY}, "INVAL"),
+        ({"oflags": EXCL | DIRECTORY}, "INVAL"),
+        ({"oflags": TRUNC | DIRECTORY}, "INVAL"),
         ({"oflags": 16}, "INVAL"),
         ({"fdflags": 32}, "INVAL"),
         ({"follow": 2}, "INVAL"),
@@ -260,6 +263,13 @@ def test_rename_onto_directories(wasi: Wasi, box: Path) -> None:
         ("dir", "new", "PERM"),
         ("dir/", "new", "PERM"),
         ("no", "new", "NOENT"),
+        ("no", "dir/", "NOENT"),
+        ("no", ".", "NOENT"),
+        (".", "new", "PERM"),
+        (".", "file", "EXIST"),
+        ("dir/", "file", "EXIST"),
+        (".", "x" * 256, "NAMETOOLONG"),
+        ("file/", "../new", "NOTDIR"),
     ],
 )
 def test_hard_links(wasi: Wasi, old: str, new: str, errno: str) -> None:
@@ -297,6 +307,25 @@ def test_a_hard_link_of_a_link_is_the_link(wasi: Wasi, box: Path) -> None:
 def test_symbolic_links(wasi: Wasi, target: str, path: str, errno: str) -> None:
     """The target is text, but may not be absolute."""
     assert outcome(lambda: wasi.symlink(target, path)) == errno
+
+
+@pytest.mark.parametrize("path", ["way/", "dir/back//"])
+def test_a_slash_follows_links(wasi: Wasi, box: Path, path: str) -> None:
+    """What is there is the directory behind the link: no text to read, no name to make."""
+    (box / "way").symlink_to("dir")
+    (box / "dir" / "back").symlink_to("../dir/sub")
+
+    assert outcome(lambda: wasi.readlink(path)) == "INVAL"
+    assert outcome(lambda: wasi.symlink("x", path)) == "EXIST"
+    assert outcome(lambda: wasi.link("file", path)) == "EXIST"
+
+
+def test_a_slash_does_not_follow_links_out(wasi: Wasi, box: Path) -> None:
+    """A link that leaves is refused, not looked behind."""
+    (box / "out").symlink_to("../outside")
+
+    assert outcome(lambda: wasi.readlink("out/")) == "PERM"
+    assert outcome(lambda: wasi.symlink("x", "out/")) == "PERM"
 
 
 @pytest.mark.parametrize("size", [0, 1, 3, 4, 5, 4096, 10000])
@@ -371,3 +400,20 @@ def test_contradicting_times_change_nothing(wasi: Wasi, box: Path, flags: int) -
 
     assert outcome(lambda: wasi.set_times("file", flags=flags)) == "INVAL"
     assert before == os.stat(box / "file")
+
+
+@pytest.mark.parametrize("follow", [True, False])
+@pytest.mark.parametrize(
+    ("path", "errno"), [("link", "SUCCESS"), ("no", "NOENT"), ("./no", "NOENT"), ("no/no", "NOENT")]
+)
+def test_setting_no_time_needs_a_file(wasi: Wasi, path: str, errno: str, *, follow: bool) -> None:
+    """Linux does not look at the path then, but only where it is a single component."""
+    assert outcome(lambda: wasi.set_times(path, flags=0, follow=follow)) == errno
+
+
+@pytest.mark.parametrize("call", ["link", "rename"])
+def test_descriptors_come_before_names(wasi: Wasi, call: str) -> None:
+    """Whatever the first path leads to, a second descriptor that is not open is BADF."""
+    for path in ("no/no", "", "/", "file"):
+        attempt = partial(getattr(wasi, call), path, "new", fds=(3, 77))
+        assert outcome(attempt) == "BADF"

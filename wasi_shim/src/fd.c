@@ -139,9 +139,9 @@ EXPORT(fd_filestat_set_times)
 errno_t fd_filestat_set_times(fd_t fd, uint64_t atim, uint64_t mtim, uint32_t fstflags) {
     struct descriptor *descriptor;
     struct kernel_timespec times[2];
-    errno_t error = descriptor_require(fd, RIGHTS_FD_FILESTAT_SET_TIMES, &descriptor);
+    errno_t error = filestat_times(atim, mtim, fstflags, times);
     if (!error)
-        error = filestat_times(atim, mtim, fstflags, times);
+        error = descriptor_require(fd, RIGHTS_FD_FILESTAT_SET_TIMES, &descriptor);
     if (error)
         return error;
     if (descriptor->filetype == FILETYPE_DIRECTORY) /* a preopen may be O_PATH */

@@ -50,6 +50,10 @@ errno_t unstable_path_filestat_get(fd_t fd, uint32_t flags, guest_address path, 
 
 static int64_t set_times(fd_t fd, const char *path, bool follow,
                          const struct kernel_timespec times[2]) {
+    if (times[0].tv_nsec == UTIME_OMIT && times[1].tv_nsec == UTIME_OMIT) {
+        struct kernel_stat stat; /* Linux would not even see whether there is such a file */
+        return resolve_stat(fd, path, follow, &stat);
+    }
     if (!follow && path_is_component(path))
         return sys_utimensat(fd, path, times, AT_SYMLINK_NOFOLLOW);
     int64_t opened = resolve_open(fd, path, OPEN_PATH | (follow ? 0 : O_NOFOLLOW), 0);
@@ -66,9 +70,9 @@ errno_t path_filestat_set_times(fd_t fd, uint32_t flags, guest_address path, uin
     char name[PATH_MAX];
     struct descriptor *descriptor;
     struct kernel_timespec times[2];
-    errno_t error = descriptor_require(fd, RIGHTS_PATH_FILESTAT_SET_TIMES, &descriptor);
+    errno_t error = filestat_times(atim, mtim, fstflags, times);
     if (!error)
-        error = filestat_times(atim, mtim, fstflags, times);
+        error = descriptor_require(fd, RIGHTS_PATH_FILESTAT_SET_TIMES, &descriptor);
     if (!error)
         error = path_copy_in(name, path, length);
     if (error)
@@ -78,45 +82,64 @@ errno_t path_filestat_set_times(fd_t fd, uint32_t flags, guest_address path, uin
     return errno_of(set_times(fd, name, flags & LOOKUPFLAGS_SYMLINK_FOLLOW, times));
 }
 
+/* Two descriptors are looked at before any file is. */
+static errno_t require_both(fd_t old_fd, rights_t old_needed, fd_t new_fd, rights_t new_needed) {
+    struct descriptor *descriptor;
+    errno_t error = descriptor_require(old_fd, old_needed, &descriptor);
+    return error ? error : descriptor_require(new_fd, new_needed, &descriptor);
+}
+
 /* --- links ---------------------------------------------------------------------------------- */
 
 /* What making `parent`'s name anew must answer without trying, or 0.  `name/` can only ever be a
  * directory, and neither kind of link is one. */
-static int64_t new_link_error(const struct parent *parent) {
+static int64_t new_link_error(struct parent *parent) {
     if (parent->is_dot)
         return -EEXIST;
     if (!parent->slash)
         return 0;
-    int64_t result = parent_names_directory(parent);
+    int64_t result = parent_leads_to_directory(parent);
     return result ? result : -EEXIST;
 }
 
-static int64_t old_link_error(const struct parent *parent) {
-    if (parent->is_dot)
-        return -EPERM; /* hard links to directories */
-    if (!parent->slash)
-        return 0;
-    int64_t result = parent_names_directory(parent);
-    return result ? result : -EPERM;
+static int64_t name_exists(const struct parent *parent) {
+    struct kernel_stat stat;
+    return sys_newfstatat(parent->fd, parent->name, &stat, AT_SYMLINK_NOFOLLOW);
 }
 
-static int64_t link(const struct parent *from, const struct parent *to) {
-    int64_t result = old_link_error(from);
-    if (!result)
-        result = new_link_error(to);
-    return result ? result : sys_linkat(from->fd, from->name, to->fd, to->name, 0);
+/* As on Linux, the old name must be there before the new one matters, and that it is a directory's
+ * is what matters last. */
+static int64_t link(const struct parent *from, struct parent *to) {
+    bool directory = from->is_dot || from->slash;
+    int64_t result = new_link_error(to);
+    if (result) {
+        int64_t old = directory ? 0 : name_exists(from);
+        return old < 0 ? old : result;
+    }
+    if (!directory)
+        return sys_linkat(from->fd, from->name, to->fd, to->name, 0);
+    result = name_exists(to);
+    if (result == -ENOENT)
+        return -EPERM;
+    return result < 0 ? result : -EEXIST;
 }
 
 EXPORT(path_link)
 errno_t path_link(fd_t old_fd, uint32_t old_flags, guest_address old_path, uint32_t old_length,
                   fd_t new_fd, guest_address new_path, uint32_t new_length) {
     struct parent from, to;
-    if (old_flags) /* to follow first and link then is two steps, and a race between them */
-        return ERRNO_INVAL;
-    errno_t error = parent_open(&from, old_fd, RIGHTS_PATH_LINK_SOURCE, old_path, old_length);
+    errno_t error = require_both(old_fd, RIGHTS_PATH_LINK_SOURCE, new_fd, RIGHTS_PATH_LINK_TARGET);
     if (error)
         return error;
-    error = parent_open(&to, new_fd, RIGHTS_PATH_LINK_TARGET, new_path, new_length);
+    if (old_flags) /* to follow first and link then is two steps, and a race between them */
+        return ERRNO_INVAL;
+    error = parent_open(&from, old_fd, RIGHTS_PATH_LINK_SOURCE, old_path, old_length);
+    if (error)
+        return error;
+    if (from.slash && !from.is_dot)
+        error = errno_of(parent_names_directory(&from));
+    if (!error)
+        error = parent_open(&to, new_fd, RIGHTS_PATH_LINK_TARGET, new_path, new_length);
     if (!error)
         error = parent_close(&to, link(&from, &to));
     parent_close(&from, 0);
@@ -144,10 +167,12 @@ static rights_t rights_to_open(const struct opening *opening) {
 }
 
 static bool is_valid_opening(const struct opening *opening) {
-    const uint32_t new_directory = OFLAGS_CREAT | OFLAGS_DIRECTORY;
-    /* Before 6.4 Linux made a file of that, and then said that it is no directory. */
-    return (opening->oflags & new_directory) != new_directory && !(opening->oflags & ~OFLAGS_ALL) &&
-           !(opening->fdflags & ~FDFLAGS_ALL);
+    /* POSIX leaves open what these mean for a directory.  Before 6.4 Linux made a file for CREAT,
+     * and then said that it is no directory. */
+    const uint32_t for_files = OFLAGS_CREAT | OFLAGS_EXCL | OFLAGS_TRUNC;
+    if (opening->oflags & OFLAGS_DIRECTORY && opening->oflags & for_files)
+        return false;
+    return !(opening->oflags & ~OFLAGS_ALL) && !(opening->fdflags & ~FDFLAGS_ALL);
 }
 
 static errno_t refuse_opening(const struct descriptor *directory, const struct opening *opening) {
@@ -216,7 +241,7 @@ static errno_t record_opened(fd_t fd, fd_t directory, const struct opening *open
     grant_rights(&opened, &descriptors.entries[directory], opening);
     opened.base &= rights_of_file(fd, opened.filetype);
     if (opened.filetype == FILETYPE_DIRECTORY)
-        opened.flags &= FDFLAGS_NONBLOCK;
+        opened.flags = 0;
     else
         opened.inheriting = 0;
     return descriptor_add(fd, opened);
@@ -238,12 +263,13 @@ errno_t path_open(fd_t fd, uint32_t lookup_flags, guest_address path, uint32_t l
     errno_t error = descriptor_require(fd, rights_to_open(&opening), &directory);
     if (!error)
         error = refuse_opening(directory, &opening);
-    if (!error)
-        error = path_copy_in(name, path, length);
     if (error)
         return error;
     if (lookup_flags & ~LOOKUPFLAGS_SYMLINK_FOLLOW || !is_valid_opening(&opening))
         return ERRNO_INVAL;
+    error = path_copy_in(name, path, length);
+    if (error)
+        return error;
     if (guest_check(out, sizeof(fd_t)))
         return ERRNO_FAULT;
     int64_t opened = resolve_open(fd, name, flags_to_open(&opening), NEW_FILE);
@@ -269,7 +295,7 @@ errno_t path_readlink(fd_t fd, guest_address path, uint32_t length, guest_addres
         return error;
     int64_t result = -EINVAL; /* a directory, no link */
     if (parent.slash && !parent.is_dot) {
-        int64_t directory = parent_names_directory(&parent);
+        int64_t directory = parent_leads_to_directory(&parent);
         result = directory ? directory : -EINVAL;
     } else if (!parent.is_dot)
         result = sys_readlinkat(parent.fd, parent.name, target, sizeof target);
@@ -303,7 +329,10 @@ EXPORT(path_rename)
 errno_t path_rename(fd_t old_fd, guest_address old_path, uint32_t old_length, fd_t new_fd,
                     guest_address new_path, uint32_t new_length) {
     struct parent from, to;
-    errno_t error = parent_open(&from, old_fd, RIGHTS_PATH_RENAME_SOURCE, old_path, old_length);
+    errno_t error =
+        require_both(old_fd, RIGHTS_PATH_RENAME_SOURCE, new_fd, RIGHTS_PATH_RENAME_TARGET);
+    if (!error)
+        error = parent_open(&from, old_fd, RIGHTS_PATH_RENAME_SOURCE, old_path, old_length);
     if (error)
         return error;
     error = parent_open(&to, new_fd, RIGHTS_PATH_RENAME_TARGET, new_path, new_length);
@@ -320,7 +349,10 @@ errno_t path_symlink(guest_address target, uint32_t target_length, fd_t fd, gues
                      uint32_t length) {
     char text[PATH_MAX];
     struct parent parent;
-    errno_t error = path_copy_in(text, target, target_length);
+    struct descriptor *descriptor;
+    errno_t error = descriptor_require(fd, RIGHTS_PATH_SYMLINK, &descriptor);
+    if (!error)
+        error = path_copy_in(text, target, target_length);
     if (!error)
         error = parent_open(&parent, fd, RIGHTS_PATH_SYMLINK, path, length);
     if (error)

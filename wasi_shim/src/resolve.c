@@ -121,7 +121,7 @@ errno_t parent_open(struct parent *parent, fd_t fd, rights_t needed, guest_addre
         error = path_copy_in(parent->path, path, length);
     if (error)
         return error;
-    parent->fd = fd;
+    parent->fd = parent->base = fd;
     int64_t result = resolve_parent(parent);
     parent->owned = result >= 0 && result != parent->fd;
     parent->fd = result;
@@ -134,10 +134,26 @@ errno_t parent_close(const struct parent *parent, int64_t result) {
     return errno_of(result);
 }
 
-int64_t parent_names_directory(const struct parent *parent) {
+static int64_t parent_mode(const struct parent *parent) {
     struct kernel_stat stat;
     int64_t result = sys_newfstatat(parent->fd, parent->name, &stat, AT_SYMLINK_NOFOLLOW);
-    if (result < 0)
-        return result;
-    return (stat.st_mode & S_IFMT) == S_IFDIR ? 0 : -ENOTDIR;
+    return result < 0 ? result : stat.st_mode & S_IFMT;
+}
+
+int64_t parent_names_directory(const struct parent *parent) {
+    int64_t mode = parent_mode(parent);
+    if (mode < 0)
+        return mode;
+    return mode == S_IFDIR ? 0 : -ENOTDIR;
+}
+
+int64_t parent_leads_to_directory(struct parent *parent) {
+    if (parent_mode(parent) != S_IFLNK)
+        return parent_names_directory(parent);
+    if (parent->name != parent->path)
+        parent->name[-1] = '/';
+    int64_t opened = resolve_open(parent->base, parent->path, OPEN_PARENT, 0);
+    if (opened >= 0)
+        sys_close(opened);
+    return opened < 0 ? opened : 0;
 }

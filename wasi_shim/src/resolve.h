@@ -45,6 +45,7 @@ int64_t resolve_stat(fd_t dirfd, const char *path, bool follow, struct kernel_st
 /* The directory that holds the last component, and that component. */
 struct parent {
     int32_t fd;
+    fd_t base;   /* what the guest named */
     bool owned;  /* fd was opened for this, rather than named by the guest */
     bool slash;  /* the path ended in a slash: it must name a directory */
     bool is_dot; /* it ended in `.` or `..`: fd is the directory itself, and there is no name */
@@ -61,6 +62,9 @@ errno_t parent_close(const struct parent *parent, int64_t result);
 
 /* 0 when the name is a directory, else -ENOTDIR or why that cannot be said. */
 int64_t parent_names_directory(const struct parent *parent);
+
+/* The same of `name/`, which follows a link. */
+int64_t parent_leads_to_directory(struct parent *parent);
 
 /* The same as openat2 with RESOLVE_BENEATH, one component at a time (walk.c). */
 int64_t walk_open(fd_t dirfd, const char *path, int32_t flags, uint32_t mode);
