@@ -370,3 +370,10 @@ def test_two_ways_agree(start: Start, box: Path) -> None:
                 except WasiError as error:
                     answers.append(error.errno.name)
             assert answers[0] == answers[1], path
+
+
+@pytest.mark.parametrize("path", ["file/", "dir/", "no/", "dir/no//", "to_dir/", "slash_dir"])
+def test_no_file_is_made_with_a_slash(wasi: Wasi, path: str) -> None:
+    """ISDIR whether or not anything is there, as on Linux."""
+    with pytest.raises(WasiError, match="ISDIR"):
+        wasi.create(path)

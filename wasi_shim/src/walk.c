@@ -159,6 +159,13 @@ static bool is_final(const struct component *component) {
            !name_is_dot_dot(component->name);
 }
 
+/* O_CREAT makes files, and a slash behind a name says that it is none.  Linux does not even look.
+ */
+static bool is_no_file(const struct component *component, int32_t flags) {
+    return flags & O_CREAT && component->last && component->slash &&
+           !name_is_dot(component->name) && !name_is_dot_dot(component->name);
+}
+
 int64_t walk_open(fd_t dirfd, const char *path, int32_t flags, uint32_t mode) {
     const int32_t exclusive = O_CREAT | O_EXCL;
     bool follow = !(flags & O_NOFOLLOW) && (flags & exclusive) != exclusive;
@@ -170,6 +177,8 @@ int64_t walk_open(fd_t dirfd, const char *path, int32_t flags, uint32_t mode) {
         int64_t result = next(walk, &component);
         if (result == 0) /* the path named the directory we are in */
             return end(walk, sys_openat(current(walk), ".", flags | O_NOFOLLOW, mode));
+        if (result > 0 && is_no_file(&component, flags))
+            result = -EISDIR;
         bool expanded = false;
         bool final = result > 0 && is_final(&component);
         if (final && follow)
