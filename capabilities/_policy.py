@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from . import _calls, _show
+from . import _calls
 from ._errors import PolicyError
 from ._model import Parts, Problem, stricter
 
@@ -137,6 +137,8 @@ class Policy(Parts):
         Host paths are absolute, entries are sorted, and what has its default is left out. Loading
         the text makes a policy that grants the same.
         """
+        from . import _show
+
         return _show.show(self)
 
     @classmethod

@@ -17,6 +17,7 @@ EXAMPLES = (
     ("03_timeout.wait", "A time-out ends a guest, whatever it is doing"),
     ("04_library.checksum", "A module as a library"),
     ("05_evil_shim.evil_shim", "A hostile WASI implementation gets nowhere"),
+    ("06_echo_server.run", "A Linux server in Wasm, confined to one port and one folder"),
 )
 
 

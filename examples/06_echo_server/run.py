@@ -1,6 +1,6 @@
 """Run a server that may use one port and one folder, talk to it, and see what it cannot do.
 
-python -m examples.04_echo_server.run
+python -m examples.06_echo_server.run
 """
 
 from __future__ import annotations
