@@ -349,7 +349,8 @@ def test_a_time_out_ends_a_program(what: str, run: Callable[..., CompletedGuest]
 
     assert 0.1 <= time.monotonic() - started < 5
     assert caught.value.seconds == 0.1
-    assert (caught.value.stdout, caught.value.stderr) == (b"ready\n", b"")
+    assert caught.value.stdout in {b"ready\n", b""}  # on a busy machine it has not come that far
+    assert caught.value.stderr == b""
     os.close(read)
     os.close(write)
 
@@ -557,7 +558,7 @@ read_write = ["{folder}/out::/out"]
 inherit = ["LANG", "NOT_SET"]
 set = {{ MODE = "batch" }}
 [limits]
-wall_time = "100ms"
+wall_time = "{time}"
 memory = "3M"
 """
 
@@ -570,8 +571,15 @@ def policy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("LANG", "C.UTF-8")
     monkeypatch.delenv("NOT_SET", raising=False)
     path = tmp_path / "policy.toml"
-    path.write_text(POLICY.format(folder=tmp_path))
+    path.write_text(POLICY.format(folder=tmp_path, time="1m"))
     return path
+
+
+@pytest.fixture
+def short_policy(policy: Path) -> Path:
+    """Return the same policy, with little time."""
+    policy.write_text(POLICY.format(folder=policy.parent, time="100ms"))
+    return policy
 
 
 @pytest.mark.parametrize("form", ["path", "string", "value"])
@@ -614,20 +622,20 @@ def test_grants_come_on_top_of_a_policy(
 
 @pytest.mark.parametrize("timeout", [None, 10.0])
 def test_a_policys_time_is_not_widened(
-    timeout: float | None, policy: Path, program: Path, cache_folder: Path
+    timeout: float | None, short_policy: Path, program: Path, cache_folder: Path
 ) -> None:
     """The shorter of the policy's time and the caller's counts."""
     with (
-        Runtime(policy=policy, cache=cache_folder) as runtime,
+        Runtime(policy=short_policy, cache=cache_folder) as runtime,
         pytest.raises(GuestTimeout, match=r"after its 0\.1 s"),
     ):
         runtime.run_sync(program, args=["spin"], timeout=timeout, capture_output=True)
 
 
-def test_a_policys_time_is_narrowed(policy: Path, program: Path, cache_folder: Path) -> None:
+def test_a_policys_time_is_narrowed(short_policy: Path, program: Path, cache_folder: Path) -> None:
     """A time-out shorter than the policy's counts instead."""
     with (
-        Runtime(policy=policy, cache=cache_folder) as runtime,
+        Runtime(policy=short_policy, cache=cache_folder) as runtime,
         pytest.raises(GuestTimeout, match=r"after its 0\.02 s"),
     ):
         runtime.run_sync(program, args=["spin"], timeout=0.02, capture_output=True)

@@ -23,6 +23,16 @@ if TYPE_CHECKING:
 F_GET_SEALS = 1034
 
 
+class NoFile(io.BytesIO):
+    """A stream of Python's own, behind which there is no descriptor."""
+
+    def __repr__(self) -> str:
+        return "no file"
+
+
+NO_FILE = NoFile()
+
+
 @pytest.fixture
 def streams() -> Iterator[Callable[..., Streams]]:
     """Return a function that makes streams, which are closed at the end, and leave nothing."""
@@ -131,7 +141,7 @@ def test_without_a_capture_there_is_none(streams: Callable[..., Streams]) -> Non
         ((5.5, None, None), TypeError, "stream 0 is neither bytes nor a descriptor"),
         ((None, b"bytes", None), TypeError, "stream 1 is neither"),
         ((None, None, 1.5), TypeError, "stream 2 is neither"),
-        ((None, io.BytesIO(b"x"), None), TypeError, "stream 1 is neither .* can it be called"),
+        ((None, NO_FILE, None), TypeError, "stream 1 is neither .* can it be called"),
     ],
     ids=lambda value: repr(value) if isinstance(value, tuple) else "",
 )
