@@ -300,6 +300,17 @@ def test_preopens_are_found_in_order(start: Start, box: Path) -> None:
         wasi.prestat(6)
 
 
+def test_only_preopens_have_a_name(wasi: Wasi) -> None:
+    """Everything else that is open is NOTDIR, what is not is BADF."""
+    for fd, errno in (
+        (wasi.create("file"), "NOTDIR"),
+        (wasi.path_open("."), "NOTDIR"),
+        (77, "BADF"),
+    ):
+        with pytest.raises(WasiError, match=errno):
+            wasi.call("fd_prestat_dir_name", fd, 64, 8)
+
+
 def test_the_name_needs_room(start: Start, box: Path) -> None:
     """A short buffer is NAMETOOLONG, a long one keeps its rest."""
     wasi = start({"name": str(box)})

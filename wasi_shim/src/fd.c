@@ -183,10 +183,13 @@ errno_t fd_prestat_get(fd_t fd, guest_address out) {
 
 EXPORT(fd_prestat_dir_name)
 errno_t fd_prestat_dir_name(fd_t fd, guest_address name, uint32_t size) {
-    const struct descriptor *descriptor = descriptor_lookup(fd);
-    if (!descriptor || !descriptor->preopen)
-        return ERRNO_BADF;
+    struct descriptor *descriptor;
+    errno_t error = descriptor_identify(fd, &descriptor);
+    if (error)
+        return error;
     const struct preopen *preopen = descriptor->preopen;
+    if (!preopen) /* not BADF: that is fd_prestat_get's, by which preopens are counted */
+        return ERRNO_NOTDIR;
     if (size < preopen->name_length)
         return ERRNO_NAMETOOLONG;
     return errno_of(guest_copy_out(name, preopen->name, preopen->name_length));
