@@ -55,9 +55,10 @@ int32_t capability_no_follow(int32_t flags) {
 }
 
 /* No open may wait (a FIFO's, a device's), nor make a terminal ours, nor a file that runs as
- * somebody else.  Whether the guest's calls on it wait is what F_SETFL said. */
+ * somebody else.  O_PATH opens nothing, and goes with no other flag.  Whether the guest's calls on
+ * it wait is what F_SETFL said. */
 void capability_tame_open(uint64_t *flags, uint64_t *mode) {
-    *flags |= O_NONBLOCK | O_NOCTTY;
+    *flags |= *flags & O_PATH ? 0 : O_NONBLOCK | O_NOCTTY;
     *mode &= 0777;
 }
 
