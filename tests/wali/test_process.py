@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import select
 import signal
 import subprocess
@@ -69,7 +70,7 @@ def open_descriptors() -> set[str]:
         with contextlib.suppress(FileNotFoundError):
             found.add(f"{number} {os.readlink(f'/proc/self/fd/{number}')}")
     # Compiled modules live as long as what holds them, be it an exception's frames.
-    return {line for line in found if "/fd" not in line and "/cache0/" not in line}
+    return {line for line in found if "/fd" not in line and not re.search(r"/cache\d+/", line)}
 
 
 def is_gone(pid: int) -> bool:
