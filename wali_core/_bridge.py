@@ -14,6 +14,7 @@ from __future__ import annotations
 import ctypes
 import os
 import sys
+from _thread import get_ident, get_native_id
 from ctypes import (
     POINTER,
     byref,
@@ -326,8 +327,29 @@ _wasmtime = ctypes.CDLL(WASMTIME_PATH)
 W: Final = _declare(_wasmtime, _WASMTIME, WASMTIME_PATH)
 
 
+_libc = ctypes.CDLL(None)
+_libc.pthread_getattr_np.argtypes = (ctypes.c_ulong, P)
+_PTHREAD_ATTR_BYTES: Final = 64  # 56 on x86-64
+
+
+def thread_stack() -> int:
+    """How large the stack of this thread is, in bytes; 0, if that cannot be known.
+
+    Of the main thread it is not asked: its stack grows, and the C library would look for its limits
+    in a file.
+    """
+    if get_native_id() == os.getpid():
+        return 0
+    attributes, size = ctypes.create_string_buffer(_PTHREAD_ATTR_BYTES), c_size_t()
+    if _libc.pthread_getattr_np(get_ident(), attributes):
+        return 0
+    _libc.pthread_attr_getstacksize(attributes, byref(size))
+    _libc.pthread_attr_destroy(attributes)
+    return size.value
+
+
 def _libc_clock_gettime() -> int:
-    return _address(ctypes.CDLL(None).clock_gettime)
+    return _address(_libc.clock_gettime)
 
 
 class Core:

@@ -58,6 +58,7 @@ class Engine:
 
     def __init__(self, core: bridge.Core, stack: int = DEFAULT_STACK) -> None:
         self.core = core
+        self.stack = stack
         self.pointer: int | None = None
         config = W["wasm_config_new"]()
         W["wasmtime_config_epoch_interruption_set"](config, True)
@@ -151,6 +152,8 @@ class Module:
         self.engine = engine
         self.pointer: int | None = pointer
         self.origin = origin
+        self.source: bytes | None = None
+        """What another process needs to load it, where no file has it."""
         self._types = bridge.TypeVector(pointer, imports=True)
         self.imports = self._types.items
 

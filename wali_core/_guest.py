@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 _ENTRY: Final = 8  # bytes of a table's entry
 OPEN_FILES: Final = 1024
+_HOST_STACK: Final = 128 << 10  # what Python, wasmtime and the core need beside a guest
 _RANGES: Final = {"i": (1 << 32, 1 << 31), "I": (1 << 64, 1 << 63)}
 INITIALIZE: Final = "_initialize"
 _AT_START: Final = (START_EXPORT, INITIALIZE)
@@ -111,6 +112,12 @@ class Guest:
     """
 
     def __init__(self, engine: Engine, module: Module) -> None:
+        stack = bridge.thread_stack()
+        if 0 < stack < engine.stack + _HOST_STACK:
+            raise UseError(
+                f"this thread's stack of {stack} bytes is too small for a guest, which may use "
+                f"{engine.stack} of it: see threading.stack_size, or Runtime(stack=...)"
+            )
         self._engine = engine
         self._module = module
         self._thread = get_ident()

@@ -97,6 +97,8 @@ class Runtime:
             loaded = self._modules.get(key)
         if loaded is None:
             loaded = self._compile(data, origin, preparation, prepare)
+            if isinstance(module, bytes) and _abi.WALI in loaded.import_modules:
+                loaded.source = data
             with self._lock:
                 while len(self._modules) >= _LOADED:
                     del self._modules[next(iter(self._modules))]
@@ -408,7 +410,7 @@ def _command_line(
 def _source(module: ModuleSource) -> str | bytes:
     """What another process can load again."""
     if isinstance(module, Module):
-        return module.origin
+        return module.source or os.path.abspath(module.origin)
     return module if isinstance(module, bytes) else os.path.abspath(os.fspath(module))
 
 

@@ -345,6 +345,34 @@ def test_traps_in_threads_are_their_own(
     assert sorted(ends) == sorted(["load", "stack", "divide"] * 40)
 
 
+def test_a_thread_too_small_for_a_guest_is_refused(
+    runtime: Runtime, guest_from_wat: Callable[..., Path]
+) -> None:
+    """In a thread whose stack a guest could overflow there is none; in one just larger, a trap."""
+    module = runtime.load(guest_from_wat(f"(module {TRAPPING})"))
+    ends: list[str] = []
+
+    def work() -> None:
+        try:
+            runtime.instantiate(module).call("stack")
+        except (UseError, GuestTrap) as error:
+            ends.append(str(error))
+
+    least = runtime.engine.stack + (128 << 10)
+    before = threading.stack_size()
+    for size in (128 << 10, least - 4096, least, 8 << 20):
+        threading.stack_size(size)
+        thread = threading.Thread(target=work)
+        thread.start()
+        threading.stack_size(before)
+        thread.join()
+
+    assert [end.partition(" of ")[0] for end in ends] == [
+        *["this thread's stack"] * 2,
+        *["call stack exhausted"] * 2,
+    ]
+
+
 # --- its start ------------------------------------------------------------------------------------
 
 

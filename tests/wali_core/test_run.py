@@ -381,6 +381,27 @@ def test_a_start_function_has_the_programs_time(
         runtime.run_sync(module, timeout=0.05)
 
 
+# --- WALI programs, which have a process of their own ---------------------------------------------
+
+WALI = """(module
+  (import "wali" "SYS_exit_group" (func $exit (param i32) (result i64)))
+  (memory (export "memory") 1 10 shared)
+  (func (export "_start") (drop (call $exit (i32.const 3)))))"""
+
+
+@pytest.mark.parametrize("form", ["path", "bytes", "loaded path", "loaded bytes"])
+def test_a_wali_program_may_have_any_form(
+    form: str, runtime: Runtime, guest_from_wat: Callable[..., Path]
+) -> None:
+    """A program that runs in another process can be given as it would be for this one."""
+    path = guest_from_wat(WALI)
+    module: Any = path if "path" in form else path.read_bytes()
+    if "loaded" in form:
+        module = runtime.load(module)
+
+    assert runtime.run_sync(module).returncode == 3
+
+
 # --- programs that are none -----------------------------------------------------------------------
 
 
