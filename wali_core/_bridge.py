@@ -397,6 +397,12 @@ core: Core = Core(CORE_PATH)
 
 
 def text_of(vector: ByteVec) -> str:
+    """A name from a module.  What a terminal would obey, or would break a line, is escaped."""
+    text = _raw_text(vector)
+    return text if text.isprintable() else text.encode("unicode_escape").decode()
+
+
+def _raw_text(vector: ByteVec) -> str:
     return (
         ctypes.string_at(vector.data, vector.size).decode("utf-8", "replace") if vector.data else ""
     )
@@ -406,7 +412,7 @@ def _message(describe: Any, pointer: int) -> str:
     vector = ByteVec()
     describe(pointer, byref(vector))
     try:
-        return text_of(vector).rstrip("\0")
+        return _raw_text(vector).rstrip("\0")
     finally:
         W["wasm_byte_vec_delete"](byref(vector))
 

@@ -122,6 +122,7 @@ _FRAMES_SHOWN: Final = 12
 
 def _say(message: str, status: int) -> int:
     """Tell the user, if there is a way; the status says it in any case."""
+    message = "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in message)
     if sys.stderr is not None:
         try:
             sys.stderr.write(f"wali: {message}\n")
@@ -328,10 +329,17 @@ def _stack() -> int:
     from resource import RLIMIT_STACK, getrlimit
 
     size = getrlimit(RLIMIT_STACK)[0]
-    return _LARGE_STACK if size < 0 or size >= 4 * _LARGE_STACK else _LARGE_STACK // 4
+    if 0 <= size < _LEAST_STACK:
+        raise _Refusal(
+            f"the limit of this process's stack, {size} bytes, is too small to run a program: "
+            f"ulimit -s {_LEAST_STACK // 1024} is the least",
+            REFUSED,
+        )
+    return _LARGE_STACK if size < 0 else min(size // 4, _LARGE_STACK)
 
 
 _LARGE_STACK: Final = 2 << 20
+_LEAST_STACK: Final = 512 << 10
 
 
 # --- the rest -------------------------------------------------------------------------------------

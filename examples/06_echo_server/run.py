@@ -123,7 +123,7 @@ def serve(program: Path, folder: Path) -> None:
 
 def main() -> None:
     """Do it in a folder that is removed afterwards."""
-    program = built(HERE / "server.c")
+    program = built(HERE / "echo_server.c")
     with tempfile.TemporaryDirectory(prefix="wali-example-") as name:
         folder = Path(name)
         (folder / "log").mkdir()
