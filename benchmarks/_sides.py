@@ -21,7 +21,8 @@ HERE = Path(__file__).parent
 FILE_SIZE = 1 << 20
 
 
-def _build_tools() -> ModuleType:
+def build_tools() -> ModuleType:
+    """The build script, which is part of no package that is installed."""
     path = HERE.parent / "wali_core" / "native" / "compile.py"
     spec = importlib.util.spec_from_file_location("_bench_compile", path)
     if spec is None or spec.loader is None:
@@ -131,7 +132,7 @@ class Sides:
     def __init__(self, parent: str | None = None) -> None:
         self._temporary = tempfile.TemporaryDirectory(prefix="wali-bench-", dir=parent)
         folder = Path(self._temporary.name)
-        tools = _build_tools()
+        tools = build_tools()
         library = tools.build_baseline(HERE / "native.c", folder / "native.so")
         guest = tools.compile_guest(
             HERE / "guest.c", folder / "guest.wasm", target="wasm32-freestanding"

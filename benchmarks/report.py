@@ -10,7 +10,7 @@ import os
 import platform
 import tempfile
 
-from benchmarks import bench_start, bench_wasi
+from benchmarks import bench_linker, bench_start, bench_wasi
 
 
 def main() -> None:
@@ -23,6 +23,8 @@ def main() -> None:
         if os.access(folder, os.W_OK):
             print(f"\nWASI calls, files in {folder}")
             bench_wasi.main(folder)
+    print("\nWASI calls in a Linker of one's own")
+    bench_linker.main()
     print("\nStart-up")
     bench_start.main()
 

@@ -15,6 +15,7 @@
 # _stdio.py _pump.py      and what its standard streams are
 # _runtime.py _run.py  what the public functions are made of
 # _ending.py _result.py _errors.py  how it ended
+# lowlevel.py _foreign.py  a shim in a Store of somebody else's
 # cli.py               the command ``wali``: _options.py its options, _invoke.py --invoke
 
 Nothing is imported before it is used: ``wali run`` must start faster than ``import wasmtime``.

@@ -579,3 +579,18 @@ def defer_start(data: bytes, origin: str) -> bytes:
         module.remove(MEMORY)
         module.append(MEMORY, *(memory.encode() for memory in memories))
     return module.encode()
+
+
+def fix_memory(data: bytes, origin: str, pages: int) -> bytes:
+    """Give the one memory that a module defines so many pages, and no way to grow.
+
+    A memory that cannot grow cannot move, whatever the engine.  Raises ``ModuleError``.
+    """
+    module = Module(data, origin)
+    memories, section = module.memories(), module.section(MEMORY)
+    if len(memories) != 1 or section is None:
+        raise module.error(f"{len(memories)} memories; there must be one", MEMORY)
+    fixed = MemoryLimits(max(pages, memories[0].minimum), None, shared=memories[0].shared)
+    fixed.maximum = fixed.minimum
+    module.overwrite(MEMORY, 0, len(section.body), leb128(1) + fixed.encode())
+    return module.encode()

@@ -35,7 +35,7 @@ PROGRAMS = {
     "03_timeout/wait.c": "wasm32-wasi",
     "04_library/checksum.c": "wasm32-freestanding",
     "05_evil_shim/innocent.c": "wasm32-freestanding",
-    "../tests/wali_core/server.c": "wasm32-freestanding",
+    "../tests/wali_core/greeter.c": "wasm32-freestanding",
 }
 WRONG_POLICY = """version = 1
 [filesystem]

@@ -319,6 +319,34 @@ def test_the_start_functions_name_is_reserved() -> None:
         prep.defer_start(data, "guest.wasm")
 
 
+@pytest.mark.parametrize(
+    ("text", "pages", "memory"),
+    [
+        (PLAIN, 16, (16, 16)),
+        (PLAIN, 0, (1, 1)),
+        ("(module (memory 3 100))", 16, (16, 16)),
+        ("(module (memory 30 100))", 16, (30, 30)),
+    ],
+)
+def test_memories_are_fixed(text: str, pages: int, memory: tuple[int, int]) -> None:
+    """A memory gets a size that is its first and its last, and no other section changes."""
+    data = assemble(text)
+
+    fixed = prep.fix_memory(data, "guest.wasm", pages)
+
+    assert valid(fixed)
+    assert limits(prep.Module(fixed, "guest.wasm").memories()[0]) == (*memory, False)
+    others = [s for s in split(data) if s[0] != prep.MEMORY]
+    assert [s for s in split(fixed) if s[0] != prep.MEMORY] == others
+
+
+@pytest.mark.parametrize("text", [NEITHER, "(module (memory 1) (memory 1))", IMPORTED])
+def test_only_one_memory_can_be_fixed(text: str) -> None:
+    """A module must define one memory, no more and no less."""
+    with pytest.raises(ModuleError, match=r"\d memories; there must be one"):
+        prep.fix_memory(assemble(text), "guest.wasm", 16)
+
+
 def test_custom_sections_stay_in_their_places() -> None:
     """New sections come after what must be first, and before what must be last."""
     first, last = section(0, b"\x08dylink.0"), section(0, b"\x04name")

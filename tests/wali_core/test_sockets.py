@@ -35,9 +35,9 @@ os.execv(sys.argv[2], sys.argv[2:])
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the compiled `server.c`, which serves the descriptor that its arguments name."""
-    out = tmp_path_factory.mktemp("server") / "server.wasm"
-    source = Path(__file__).with_name("server.c")
+    """Return the compiled `greeter.c`, which serves the descriptor that its arguments name."""
+    out = tmp_path_factory.mktemp("greeter") / "greeter.wasm"
+    source = Path(__file__).with_name("greeter.c")
     return compiler.compile_guest(source, out, target="wasm32-freestanding")
 
 

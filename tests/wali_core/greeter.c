@@ -1,4 +1,4 @@
-/* A WASI program that has a listening socket: SERVER DESCRIPTOR CONNECTIONS
+/* A WASI program that has a listening socket: GREETER DESCRIPTOR CONNECTIONS
  *
  * Accepts, says "hello", gives back what it is sent until the other side says no more, says "bye",
  * and shuts down; one connection after the other.  What fails ends it with WASI's errno.
