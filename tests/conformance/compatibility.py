@@ -404,19 +404,6 @@ def _removed_listing(_: Twins, call: Call, ours: Answer, theirs: Answer) -> Pair
 
 
 @_rule(
-    "`fd_advise` on offsets from 2^63",
-    here="INVAL",
-    there="taken",
-    why="no file has them",
-    replay=(_open(b"a"), Call("fd_advise", (4, 2**63, 0, 0))),
-)
-def _far_advice(_: Twins, call: Call, ours: Answer, theirs: Answer) -> Pair | None:
-    if call.name != "fd_advise" or call.args[1] < 1 << 63:
-        return None
-    return SETTLED if (ours.errno, theirs.errno) == (Errno.INVAL, 0) else None
-
-
-@_rule(
     "positions beyond what the file system holds",
     here="INVAL",
     there="any position below 2^64",
@@ -539,6 +526,25 @@ def _refused_offset(twins: Twins, call: Call, ours: Answer, theirs: Answer) -> P
 
 
 _RESOLVED["`fd_pwrite` with APPEND"] = _refused_offset
+
+
+@_aligned(
+    "appending nothing",
+    here="the position stays",
+    there="the position moves to the end",
+    why="POSIX: to write zero bytes has no other results",
+    replay=(_open(b"a", fdflags=APPEND), Call("fd_write", (4, [])), Call("fd_tell", (4,))),
+)
+def _appended_nothing(twins: Twins, call: Call, ours: Answer) -> bool:
+    """Move wasmtime's position back."""
+    if call.name != "fd_write" or ours.outputs[0] or call.args[0] in twins.streams:
+        return False
+    if not _flags_there(twins, call.args[0]) & APPEND:
+        return False
+    position = twins.on_ours(Call("fd_tell", (call.args[0],))).outputs[0]
+    twins.on_theirs(Call("fd_seek", (call.args[0], position, 0)))
+    return True
+
 
 # --- standard streams -----------------------------------------------------------------------------
 

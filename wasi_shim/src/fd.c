@@ -15,7 +15,7 @@ errno_t fd_advise(fd_t fd, uint64_t offset, uint64_t length, uint32_t advice) {
     errno_t error = descriptor_require(fd, RIGHTS_FD_ADVISE, &descriptor);
     if (error)
         return error;
-    if (advice >= sizeof linux_advice || offset > INT64_MAX || length > INT64_MAX)
+    if (advice >= sizeof linux_advice)
         return ERRNO_INVAL;
     return errno_of(sys_fadvise(fd, offset, length, linux_advice[advice]));
 }
