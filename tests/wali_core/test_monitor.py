@@ -454,9 +454,9 @@ for _ in range(200):
     try:
         armed.set()
         with runtime.instantiate(module) as guest:
-            while armed.is_set():
+            late = time.monotonic() + 1  # one that a finalizer got never comes
+            while time.monotonic() < late:
                 guest.call("f", timeout=10)
-            for _ in range(100):
                 guest.call("f")
     except KeyboardInterrupt:
         pressed += 1
