@@ -277,6 +277,14 @@ def test_hard_links(wasi: Wasi, old: str, new: str, errno: str) -> None:
     assert outcome(lambda: wasi.link(old, new)) == errno
 
 
+def test_a_directory_is_not_linked_into_one_that_is_gone(wasi: Wasi, box: Path) -> None:
+    """What is missing comes first."""
+    fd = wasi.path_open("dir/sub", oflags=DIRECTORY)
+    (box / "dir" / "sub").rmdir()
+
+    assert outcome(lambda: wasi.link("dir/", "new", fds=(3, fd))) == "NOENT"
+
+
 def test_a_hard_link_of_a_link_is_the_link(wasi: Wasi, box: Path) -> None:
     """The old name is never followed, and asking for it is INVAL."""
     wasi.link("link", "new")

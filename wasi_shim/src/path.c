@@ -102,26 +102,21 @@ static int64_t new_link_error(struct parent *parent) {
     return result ? result : -EEXIST;
 }
 
-static int64_t name_exists(const struct parent *parent) {
-    struct kernel_stat stat;
-    return sys_newfstatat(parent->fd, parent->name, &stat, AT_SYMLINK_NOFOLLOW);
-}
-
 /* As on Linux, the old name must be there before the new one matters, and that it is a directory's
- * is what matters last. */
+ * is what matters last: any directory will do to be told, and none is ever linked. */
 static int64_t link(const struct parent *from, struct parent *to) {
     bool directory = from->is_dot || from->slash;
     int64_t result = new_link_error(to);
-    if (result) {
-        int64_t old = directory ? 0 : name_exists(from);
+    if (result && !directory) {
+        struct kernel_stat stat;
+        int64_t old = sys_newfstatat(from->fd, from->name, &stat, AT_SYMLINK_NOFOLLOW);
         return old < 0 ? old : result;
     }
-    if (!directory)
-        return sys_linkat(from->fd, from->name, to->fd, to->name, 0);
-    result = name_exists(to);
-    if (result == -ENOENT)
-        return -EPERM;
-    return result < 0 ? result : -EEXIST;
+    if (result)
+        return result;
+    if (directory)
+        return sys_linkat(to->fd, ".", to->fd, to->name, 0);
+    return sys_linkat(from->fd, from->name, to->fd, to->name, 0);
 }
 
 EXPORT(path_link)
