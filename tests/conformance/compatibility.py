@@ -302,6 +302,13 @@ def _unfollowed_directory(_: Twins, call: Call, ours: Answer, theirs: Answer) ->
 # --- files ----------------------------------------------------------------------------------------
 
 
+def _set_time_there(twins: Twins, fd: int) -> None:
+    """Give wasmtime's file the time of modification that ours has."""
+    time = twins.on_ours(Call("fd_filestat_get", (fd,))).outputs[0].mtim
+    given = (fd, 0, 0, 8) if time == "now" else (fd, 0, time, 4)
+    twins.on_theirs(Call("fd_filestat_set_times", given))
+
+
 @_rule(
     "`fd_allocate`",
     here="fallocate",
@@ -317,6 +324,7 @@ def _allocate(twins: Twins, call: Call, ours: Answer, theirs: Answer) -> Pair | 
         size = twins.on_theirs(Call("fd_filestat_get", (fd,))).outputs[0].size
         if offset + length > size:
             twins.on_theirs(Call("fd_filestat_set_size", (fd, offset + length)))
+        _set_time_there(twins, fd)
     return SETTLED
 
 
@@ -519,9 +527,7 @@ def _refused_offset(twins: Twins, call: Call, ours: Answer, theirs: Answer) -> P
     fd = call.args[0]
     if not _take_back_append(twins, fd, theirs.outputs[0]):
         return None
-    time = twins.on_ours(Call("fd_filestat_get", (fd,))).outputs[0].mtim
-    if time != "now":
-        twins.on_theirs(Call("fd_filestat_set_times", (fd, 0, time, 4)))
+    _set_time_there(twins, fd)
     return SETTLED
 
 

@@ -264,6 +264,7 @@ def test_rename_onto_directories(wasi: Wasi, box: Path) -> None:
         ("dir/", "new", "PERM"),
         ("no", "new", "NOENT"),
         ("no", "dir/", "NOENT"),
+        ("no", "file/", "NOTDIR"),
         ("no", ".", "NOENT"),
         (".", "new", "PERM"),
         (".", "file", "EXIST"),

@@ -107,7 +107,7 @@ static int64_t new_link_error(struct parent *parent) {
 static int64_t link(const struct parent *from, struct parent *to) {
     bool directory = from->is_dot || from->slash;
     int64_t result = new_link_error(to);
-    if (result && !directory) {
+    if (result == -EEXIST && !directory) {
         struct kernel_stat stat;
         int64_t old = sys_newfstatat(from->fd, from->name, &stat, AT_SYMLINK_NOFOLLOW);
         return old < 0 ? old : result;
