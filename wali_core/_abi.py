@@ -30,8 +30,13 @@ if TYPE_CHECKING:
             args: Sequence[bytes],
             env: Sequence[bytes],
             preopens: Sequence[tuple[int, bytes, bool]],
+            *,
+            strict: bool,
         ) -> bytes:
-            """What the shim is told through ``wasi_allocate`` and ``wasi_configure``."""
+            """What the shim is told through ``wasi_allocate`` and ``wasi_configure``.
+
+            ``strict``: rights that a guest does not ask for it does not get.
+            """
 
 
 WALI = "wali"

@@ -141,7 +141,8 @@ class ForeignGuest(Guest):
 
     ``fail`` turns an exception into a ``wasm_trap_t`` and gives its address: whoever owns the store
     knows how they raise through Wasm.  ``exited`` gives the exception for an exit status.
-    ``after``, if given, is called after every call of the guest's.
+    ``after``, if given, is called after every call of the guest's.  ``strict_rights`` is as for
+    ``Runtime.instantiate``.
 
     Raises ``ModuleError``, ``PolicyError``, and ``UseError`` for a store that has one already.
     """
@@ -158,6 +159,7 @@ class ForeignGuest(Guest):
         fail: Callable[[BaseException], int],
         exited: Callable[[int], BaseException],
         after: Callable[[], None] | None = None,
+        strict_rights: bool = False,
     ) -> None:
         self.context: int = W["wasmtime_store_context"](store)
         if self.context in _served:
@@ -171,7 +173,8 @@ class ForeignGuest(Guest):
             self.place_stdio(stdio)
             told = self.place_preopens(preopens, FIRST_GRANTED)
             link = _ForeignLink(shim.module, self._address)
-            self.start_shim(link, shim.shim.configuration(argv, environ, told))
+            configuration = shim.shim.configuration(argv, environ, told, strict=strict_rights)
+            self.start_shim(link, configuration)
             link.close()  # the store keeps what it needs
             self._prepare_calls(shim)
             self._close_with_store(shim)

@@ -102,6 +102,8 @@ class Grants:
         """Those of the preopens that the caller granted, on top of the policy."""
         self.env: dict[str, str] = {}
         self.sockets: tuple[Socket, ...] = ()
+        self.strict_rights = False
+        """What a WASI guest does not ask for when it opens something, it does not get."""
         self.wall_time: float | None = None
         self.memory: int | None = None
         self.deadline: float | None = None

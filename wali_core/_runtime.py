@@ -147,6 +147,7 @@ class Runtime:
         dirs: Dirs | None = None,
         sockets: Sequence[Socket] = (),
         stdio: Sequence[int] = (0, 1, 2),
+        strict_rights: bool = False,
         isolation: str = PROCESS,
     ) -> Guest:
         """A guest of this runtime, ready to be called.
@@ -157,12 +158,15 @@ class Runtime:
         them after its directories, and they are set to non-blocking.  ``stdio`` are three
         descriptors of this process, -1 for none; they stay the caller's.
 
+        With ``strict_rights`` a WASI guest has, of what it opens, the rights that it asked for and
+        no others; by default only those to read and to write are a matter of asking.
+
         The start function of the module, and the ``_initialize`` that a library may export, run
         here and with all that the guest is given.  Raises ``ModuleError``, ``PolicyError``, and
         what those two raise.
         """
         loaded = self.load(module, isolation=isolation)
-        grants = self.grants(env, dirs, sockets)
+        grants = self.grants(env, dirs, sockets, strict_rights=strict_rights)
         if _abi.interface_of(loaded) != _abi.WALI:
             return self._instantiate(loaded, grants, args, argv0, Given(stdio))
         if isolation != SHARED:
@@ -191,7 +195,10 @@ class Runtime:
                 guest.place_stdio(streams.host)
                 preopens = guest.place_preopens(tuple(grants.preopens.values()), _FIRST_GRANTED)
                 guest.place_sockets(grants.sockets, _FIRST_GRANTED + len(preopens))
-                guest.start_shim(link, shim.configuration(argv, environ, preopens))
+                configuration = shim.configuration(
+                    argv, environ, preopens, strict=grants.strict_rights
+                )
+                guest.start_shim(link, configuration)
             guest.limit_memory(grants.memory)
             guest.limit_time(grants.wall_time, grants.deadline)
             guest.watch_output(streams.captures)
@@ -214,7 +221,7 @@ class Runtime:
         from wali_core._confine import confine, unconfined
         from wali_core._program import Program
 
-        _refuse_sockets(module, grants)
+        _refuse_wasi_only(module, grants)
         free = self._allow_all or isolation == SHARED
         confinement = (
             unconfined()
@@ -247,6 +254,7 @@ class Runtime:
         *,
         wall_time: float | None = None,
         memory: int | None = None,
+        strict_rights: bool = False,
     ) -> Grants:
         """The policy's grants with the caller's on top; limits only narrow."""
         grants = Grants()
@@ -257,6 +265,7 @@ class Runtime:
         grants.add_dirs(dirs or {})
         grants.add_env(env or {})
         grants.sockets = tuple(sockets)
+        grants.strict_rights = strict_rights
         grants.narrow(wall_time, memory)
         return grants
 
@@ -278,6 +287,7 @@ class Runtime:
         output_limit: Limits = None,
         timeout: float | None = None,
         memory: int | None = None,
+        strict_rights: bool = False,
         isolation: str = PROCESS,
     ) -> CompletedGuest:
         """Run a program (a module with ``_start``) to its end.
@@ -296,7 +306,8 @@ class Runtime:
         (``GuestError``).
 
         ``timeout`` is in seconds, from now on, also for a guest that waits in a call; ``memory`` is
-        in bytes.  Both only narrow what the policy says.
+        in bytes.  Both only narrow what the policy says.  ``strict_rights`` is as for
+        ``instantiate``.
 
         An exit status is a result, not an exception.  Raises ``ModuleError``, ``PolicyError``,
         ``GuestTrap``, ``GuestTimeout`` and, at Ctrl-C, ``KeyboardInterrupt``; a ``GuestError``
@@ -306,7 +317,9 @@ class Runtime:
 
         started = time.monotonic()
         loaded = self.load(module, isolation=isolation)
-        grants = self.grants(env, dirs, sockets, wall_time=timeout, memory=memory)
+        grants = self.grants(
+            env, dirs, sockets, wall_time=timeout, memory=memory, strict_rights=strict_rights
+        )
         grants.count_from(started)
         streams = Streams(stdin, stdout, stderr, capture=capture_output, limit=output_limit)
         in_child = isolation == PROCESS and _abi.interface_of(loaded) == _abi.WALI
@@ -316,7 +329,7 @@ class Runtime:
                 return self.execute(loaded, grants, args, argv0, streams, isolation)
             from wali_core._process import Job, run_job
 
-            _refuse_sockets(loaded, grants)
+            _refuse_wasi_only(loaded, grants)
             job = Job(_source(module), self._policy, self._allow_all, self._cache_choice, grants)
             return run_job(job, args, argv0, streams)
 
@@ -390,11 +403,16 @@ class Runtime:
         self.close()
 
 
-def _refuse_sockets(module: Module, grants: Grants) -> None:
+def _refuse_wasi_only(module: Module, grants: Grants) -> None:
     if grants.sockets:
         raise PolicyError(
             f"{module.origin}: a WALI program, which makes its sockets itself: only WASI programs "
             "are given some"
+        )
+    if grants.strict_rights:
+        raise PolicyError(
+            f"{module.origin}: a WALI program, whose descriptors have no rights: strict rights are "
+            "for WASI programs"
         )
 
 

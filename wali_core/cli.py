@@ -34,6 +34,7 @@ Options of run, before FILE (everything after it is the program's):
   --allow-all                   grant every file, the working directory and the environment
   --timeout TIME                end the program after 2s, 500ms, 1.5m; with status 124
   --memory SIZE                 the most memory that it may have: 64M, 1G
+  --strict-rights               give it no right on what it opens that it does not ask for
   --argv0 NAME                  what the program sees as its own name
   --invoke NAME                 call this function of a library: ARGS are its numbers, its results
                                 are printed
@@ -60,6 +61,7 @@ _RUN_OPTIONS: Final = {
     "allow-all": SWITCH,
     "timeout": VALUE,
     "memory": VALUE,
+    "strict-rights": SWITCH,
     "argv0": VALUE,
     "invoke": VALUE,
     "no-cache": SWITCH,
@@ -213,7 +215,12 @@ def _run(words: Sequence[str]) -> int:
     )
     module = _loaded(runtime, path)
     grants = runtime.grants(
-        env, dirs, sockets, wall_time=timeout, memory=None if memory is None else int(memory)
+        env,
+        dirs,
+        sockets,
+        wall_time=timeout,
+        memory=None if memory is None else int(memory),
+        strict_rights="strict-rights" in options,
     )
     grants.count_from(started)
     streams = Streams(None, None, None, capture=False, limit=0)

@@ -38,6 +38,9 @@ class WasiConfig:
 
     def __init__(self) -> None:
         self.argv: list[str] = []
+        self.strict_rights = False
+        """Ours alone: rights that the guest does not ask for when it opens something it does not
+        get.  wasmtime's own WASI has no rights."""
         self._env: list[tuple[str, str]] = []
         self._preopens: dict[str, Preopen] = {}
         self._streams: list[int | None] = [None, None, None]
@@ -185,6 +188,7 @@ class Wasi:
             fail=self._fail,
             exited=_exit_trap,
             after=self._pass_on if self._outputs else None,
+            strict_rights=config.strict_rights,
         )
 
     def bind(self, store: wasmtime.Store, instance: wasmtime.Instance) -> None:

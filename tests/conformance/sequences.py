@@ -190,7 +190,7 @@ _files_opened = st.builds(
     ),
     st.sampled_from([b"a", b"b", b"d/b", b"l", b"e/a"]),
     st.sampled_from([CREAT, CREAT, CREAT | TRUNC]),
-    st.sampled_from([_READ | _WRITE] * 6 + [_READ, _WRITE]),
+    st.sampled_from([_READ | _WRITE] * 6 + [_READ, _WRITE, 0]),
     st.sampled_from([0, 0, APPEND]),
 )
 _directories_opened = st.builds(

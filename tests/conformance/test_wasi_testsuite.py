@@ -8,7 +8,7 @@ of the branch that holds them compiled, `prod/testsuite-base`:
 Each program comes with a specification in JSON, of which everything that the preview1 tests use is
 honoured here; a specification with any other key fails. The Rust tests look less closely at errno
 unless `ERRNO_MODE_UNIX` is set, so they run twice; and everything runs once more with paths
-resolved as on a kernel without `openat2`.
+resolved as on a kernel without `openat2`, and once with strict rights.
 """
 
 from __future__ import annotations
@@ -70,13 +70,17 @@ def cases() -> list[Any]:
     return [pytest.param(case, id=name) for name, case in found]
 
 
-@pytest.fixture(scope="module", params=["openat2", "walk"])
-def runtime(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Runtime]:
+@pytest.fixture(scope="module", params=["openat2", "walk", "strict"])
+def way(request: pytest.FixtureRequest) -> str:
+    """How the programs are run."""
+    return str(request.param)
+
+
+@pytest.fixture(scope="module")
+def runtime(way: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runtime]:
     """Return one runtime for all programs, with a cache of its own."""
     with pytest.MonkeyPatch.context() as patch:
-        if request.param == "walk":
+        if way == "walk":
             walking = partialmethod(WasiAbi.configuration, manual_walk=True)
             patch.setattr(WasiAbi, "configuration", walking)
         with Runtime(cache=tmp_path_factory.mktemp("cache")) as shared:
@@ -95,7 +99,7 @@ def granted(case: Case, specification: dict[str, Any], scratch: Path) -> dict[st
 
 
 @pytest.mark.parametrize("case", cases())
-def test_program(case: Case, runtime: Runtime, tmp_path: Path) -> None:
+def test_program(case: Case, way: str, runtime: Runtime, tmp_path: Path) -> None:
     """A program of the suite ends as its specification says."""
     specification = case.specification
 
@@ -107,6 +111,7 @@ def test_program(case: Case, runtime: Runtime, tmp_path: Path) -> None:
         stdin=subprocess.DEVNULL,
         capture_output=True,
         timeout=SECONDS,
+        strict_rights=way == "strict",
     )
 
     assert result.stdout is not None

@@ -205,9 +205,11 @@ class EvilAbi:
         args: Sequence[bytes],
         env: Sequence[bytes],
         preopens: Sequence[tuple[int, bytes, bool]],
+        *,
+        strict: bool,
     ) -> bytes:
         """Nothing: it does not care."""
-        del args, env, preopens
+        del args, env, preopens, strict
         return b""
 
 

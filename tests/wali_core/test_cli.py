@@ -276,6 +276,49 @@ def test_variables_are_passed_on(
     assert wali("run", *words, program, "env").stdout == "GIVEN=größe\nEMPTY=\n"
 
 
+# Opens `f` beneath its directory with no right at all, and then asks for its size: the errno.
+UNASKED = f"""
+(module
+  (import "{WASI}" "path_open"
+    (func $open (param i32 i32 i32 i32 i32 i64 i64 i32 i32) (result i32)))
+  (import "{WASI}" "fd_filestat_get" (func $stat (param i32 i32) (result i32)))
+  (import "{WASI}" "proc_exit" (func $exit (param i32)))
+  (memory (export "memory") 1)
+  (data (i32.const 8) "f")
+  (func (export "_start")
+    (drop (call $open (i32.const 3) (i32.const 0) (i32.const 8) (i32.const 1) (i32.const 0)
+                      (i64.const 0) (i64.const 0) (i32.const 0) (i32.const 0)))
+    (call $exit (call $stat (i32.load (i32.const 0)) (i32.const 16)))))
+"""
+
+
+@pytest.mark.parametrize(("options", "status"), [([], 0), (["--strict-rights"], 76)])
+def test_rights_are_strict_on_demand(
+    options: list[str],
+    status: int,
+    wali: Callable[..., Result],
+    guest_from_wat: Callable[..., Path],
+    tmp_path: Path,
+) -> None:
+    """What a program does not ask for it has all the same; with the option it has not."""
+    (tmp_path / "f").touch()
+
+    result = wali("run", *options, "--dir", ".", guest_from_wat(UNASKED))
+
+    assert (result.returncode, result.stderr) == (status, "")
+
+
+def test_rights_are_not_for_wali_programs(
+    wali: Callable[..., Result], guest_from_wat: Callable[..., Path]
+) -> None:
+    """Their descriptors are Linux's."""
+    module = guest_from_wat(
+        '(module (import "wali" "SYS_getpid" (func (result i64))) (func (export "_start")))'
+    )
+
+    refused(wali("run", "--strict-rights", module), 126, "whose descriptors have no rights")
+
+
 def test_everything_can_be_allowed(
     wali: Callable[..., Result], program: Path, environment: dict[str, str], tmp_path: Path
 ) -> None:

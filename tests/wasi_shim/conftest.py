@@ -95,9 +95,10 @@ def start(runtimes: Runtimes) -> Iterator[Start]:
         stdio: Sequence[int] = (-1, -1, -1),
         **options: Any,
     ) -> Wasi:
-        chosen = {"strict": strict, "manual_walk": manual_walk}
-        runtime = runtimes.get(frozenset(name for name in chosen if chosen[name]))
-        guest = runtime.instantiate(caller(interface), dirs=dirs, stdio=stdio, **options)
+        runtime = runtimes.get(frozenset({"manual_walk"} if manual_walk else ()))
+        guest = runtime.instantiate(
+            caller(interface), dirs=dirs, stdio=stdio, strict_rights=strict, **options
+        )
         started.append(Wasi(guest))
         return started[-1]
 

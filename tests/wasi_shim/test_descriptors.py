@@ -10,8 +10,11 @@ from tests.wasi_shim.calls import (
     APPEND,
     CREAT,
     DIRECTORY,
+    DSYNC,
     EXCL,
     READ,
+    RSYNC,
+    SYNC,
     TRUNC,
     WRITE,
     Right,
@@ -287,6 +290,53 @@ def test_strict_refuses_more_than_is_inherited(strict: Wasi) -> None:
     for base, inheriting in ((READ | WRITE, 0), (READ, Right.FD_SEEK), (2**40, 0)):
         with pytest.raises(WasiError, match="NOTCAPABLE"):
             strict.path_open("new", fd=directory, base=base, inheriting=inheriting)
+
+
+def test_to_seek_is_to_tell(wasi: Wasi, strict: Wasi) -> None:
+    """FD_SEEK includes FD_TELL, which is enough to ask where one is and no more."""
+    for guest in (wasi, strict):
+        fd = guest.path_open("file", base=READ | Right.FD_SEEK | Right.FD_TELL)
+        guest.call("fd_fdstat_set_rights", fd, READ | Right.FD_SEEK, 0)
+        assert guest.seek(fd, 3) == guest.tell(fd) == guest.seek(fd, 0, 1) == 3
+    fd = strict.path_open("file", base=Right.FD_TELL)
+    assert strict.tell(fd) == strict.seek(fd, 0, 1) == 0
+    with pytest.raises(WasiError, match="NOTCAPABLE"):
+        strict.seek(fd, 1, 1)
+
+
+@pytest.mark.parametrize(
+    ("flag", "right"),
+    [(SYNC, Right.FD_SYNC), (RSYNC, Right.FD_SYNC), (DSYNC, Right.FD_DATASYNC)],
+)
+@pytest.mark.parametrize("mode", ["dropped", "strict"])
+def test_synchronous_files_take_a_right(
+    wasi: Wasi, strict: Wasi, mode: str, flag: int, right: Right
+) -> None:
+    """Who may not have the right beneath a directory may not open with the flag either."""
+    guest = strict if mode == "strict" else wasi
+    inheriting = (READ | Right.FD_SYNC | Right.FD_DATASYNC) & ~right
+    if mode == "strict":
+        directory = guest.path_open(
+            "dir", oflags=DIRECTORY, base=PATHS, inheriting=inheriting | PATHS
+        )
+    else:
+        directory = guest.path_open("dir", oflags=DIRECTORY)
+        guest.call("fd_fdstat_set_rights", directory, PATHS, inheriting | PATHS)
+
+    with pytest.raises(WasiError, match="NOTCAPABLE"):
+        guest.path_open("new", fd=directory, oflags=CREAT, fdflags=flag)
+    guest.path_open("new", fd=directory, oflags=CREAT)
+
+
+def test_strict_or_not_a_read_only_directory_stays_so(start: Start, box: Path) -> None:
+    """What the host did not grant cannot be had by asking for it."""
+    guest = start({"/": (str(box), "ro")}, strict=True)
+
+    with pytest.raises(WasiError, match="PERM"):
+        guest.path_open("file", base=READ | WRITE)
+    with pytest.raises(WasiError, match="NOTCAPABLE"):
+        guest.path_open("file", base=READ | Right.FD_FILESTAT_SET_SIZE)
+    assert guest.read(guest.path_open("file"), 10)
 
 
 # --- the table ------------------------------------------------------------------------------------

@@ -139,6 +139,23 @@ def test_accepting(start: Start) -> None:
         assert client.recv(10) == b""
 
 
+def test_what_a_listener_gave_up_its_connections_lack(start: Start) -> None:
+    """Rights that left `inheriting` are not to be had of what is accepted."""
+    with (
+        socket.create_server(("127.0.0.1", 0)) as server,
+        socket.create_connection(server.getsockname()),
+    ):
+        wasi = start(stdio=(server.fileno(), -1, -1))
+        had = wasi.fdstat(0)
+        wasi.call("fd_fdstat_set_rights", 0, had.base, had.inheriting & ~Right.FD_WRITE)
+
+        connection = wasi.accept(0)
+
+        assert wasi.fdstat(connection).base == had.inheriting & ~Right.FD_WRITE
+        with pytest.raises(WasiError, match="BADF"):
+            wasi.send(connection, b"hello")
+
+
 def test_nobody_to_accept(start: Start) -> None:
     """A listener that does not block says so."""
     with socket.create_server(("127.0.0.1", 0)) as server:

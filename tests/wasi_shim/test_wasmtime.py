@@ -17,6 +17,7 @@ import pytest
 import wasmtime
 
 import wasi_shim
+from tests.conformance.twins import caller
 from wali_core.native import compile as compiler
 from wasi_shim import WasiConfig, define_wasi
 
@@ -396,6 +397,22 @@ def test_one_linker_serves_several_stores(
     made[0].call("put", 1, 4)
 
     assert [(tmp_path / name).read_text() for name in ("a", "b")] == ["hehell", "hel"]
+
+
+@pytest.mark.parametrize("errno", [0, 76])
+def test_rights_can_be_strict(engine: wasmtime.Engine, tmp_path: Path, errno: int) -> None:
+    """What was not asked for is then not granted."""
+    (tmp_path / "f").touch()
+    config = WasiConfig()
+    config.strict_rights = errno != 0
+    config.preopen_dir(str(tmp_path), "/")
+    store, linker = ours(engine, config)
+    module = wasmtime.Module(engine, caller())
+    exports: Any = linker.instantiate(store, module).exports(store)
+    exports["memory"].write(store, b"f", 8)
+
+    assert exports["path_open"](store, 3, 0, 8, 1, 0, 0, 0, 0, 0) == 0
+    assert exports["fd_filestat_get"](store, 4, 16) == errno
 
 
 def test_one_configuration_serves_several_stores(

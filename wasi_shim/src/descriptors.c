@@ -46,6 +46,11 @@ rights_t rights_of_filetype(uint8_t filetype) {
     }
 }
 
+static bool is_socket(const struct descriptor *descriptor) {
+    return descriptor->filetype == FILETYPE_SOCKET_STREAM ||
+           descriptor->filetype == FILETYPE_SOCKET_DGRAM;
+}
+
 static bool is_terminal(fd_t fd) {
     uint8_t termios[64]; /* the kernel writes at most 60 bytes */
     return sys_ioctl(fd, TCGETS, termios) >= 0;
@@ -119,6 +124,8 @@ static errno_t identify(fd_t fd, struct descriptor *descriptor) {
     descriptor->filetype = filetype_of_mode(stat.st_mode);
     descriptor->flags = fdflags_of(file_flags);
     descriptor->base &= rights_of_file(fd, descriptor->filetype) & rights_of_access(file_flags);
+    if (is_socket(descriptor))
+        descriptor->inheriting = RIGHTS_SOCKET; /* of what is accepted from it */
     descriptor->state &= ~DESCRIPTOR_UNTYPED;
     return ERRNO_SUCCESS;
 }
@@ -149,11 +156,6 @@ errno_t descriptor_identify(fd_t fd, struct descriptor **out) {
 }
 
 /* --- rights --------------------------------------------------------------------------------- */
-
-static bool is_socket(const struct descriptor *descriptor) {
-    return descriptor->filetype == FILETYPE_SOCKET_STREAM ||
-           descriptor->filetype == FILETYPE_SOCKET_DGRAM;
-}
 
 static uint32_t refused_writes;
 

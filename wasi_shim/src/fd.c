@@ -224,9 +224,15 @@ errno_t fd_write(fd_t fd, guest_address iovs, uint32_t count, guest_address out)
 
 /* --- position, numbers ---------------------------------------------------------------------- */
 
-static errno_t seek(fd_t fd, rights_t needed, int64_t offset, int32_t whence, guest_address out) {
+/* FD_SEEK includes FD_TELL, which is enough to ask where one is. */
+static errno_t require_to_seek(fd_t fd, bool tells) {
     struct descriptor *descriptor;
-    errno_t error = descriptor_require(fd, needed, &descriptor);
+    errno_t error = descriptor_require(fd, RIGHTS_FD_SEEK, &descriptor);
+    return error && tells ? descriptor_require(fd, RIGHTS_FD_TELL, &descriptor) : error;
+}
+
+static errno_t seek(fd_t fd, int64_t offset, int32_t whence, guest_address out) {
+    errno_t error = require_to_seek(fd, offset == 0 && whence == WHENCE_CUR);
     if (error)
         return error;
     if (guest_check(out, sizeof(uint64_t)))
@@ -256,8 +262,7 @@ EXPORT(fd_seek)
 errno_t fd_seek(fd_t fd, int64_t offset, uint32_t whence, guest_address out) {
     if (whence > WHENCE_END) /* preview1's numbers are Linux's */
         return ERRNO_INVAL;
-    bool tells = offset == 0 && whence == WHENCE_CUR;
-    return seek(fd, tells ? RIGHTS_FD_TELL : RIGHTS_FD_SEEK, offset, whence, out);
+    return seek(fd, offset, whence, out);
 }
 
 EXPORT(unstable_fd_seek)
@@ -281,5 +286,5 @@ errno_t fd_sync(fd_t fd) {
 
 EXPORT(fd_tell)
 errno_t fd_tell(fd_t fd, guest_address out) {
-    return seek(fd, RIGHTS_FD_TELL, 0, SEEK_CUR, out);
+    return seek(fd, 0, WHENCE_CUR, out);
 }

@@ -170,8 +170,18 @@ static bool is_valid_opening(const struct opening *opening) {
     return !(opening->oflags & ~OFLAGS_ALL) && !(opening->fdflags & ~FDFLAGS_ALL);
 }
 
-static errno_t refuse_opening(const struct descriptor *directory, const struct opening *opening) {
+/* The rights that are asked for, by the flags as well. */
+static uint64_t rights_asked(const struct opening *opening) {
     uint64_t asked = opening->base | opening->inheriting;
+    if (opening->fdflags & FDFLAGS_DSYNC)
+        asked |= RIGHTS_FD_DATASYNC;
+    if (opening->fdflags & (FDFLAGS_RSYNC | FDFLAGS_SYNC))
+        asked |= RIGHTS_FD_SYNC;
+    return asked;
+}
+
+static errno_t refuse_opening(const struct descriptor *directory, const struct opening *opening) {
+    uint64_t asked = rights_asked(opening);
     if (asked & directory->dropped)
         return ERRNO_NOTCAPABLE;
     if (opening->base & RIGHTS_FD_WRITE && directory->state & DESCRIPTOR_READ_ONLY)

@@ -28,7 +28,10 @@ errno_t sock_accept(fd_t fd, uint32_t flags, guest_address out) {
     if (accepted < 0)
         return errno_of(accepted);
     struct descriptor connection = {
-        .base = RIGHTS_SOCKET, .filetype = FILETYPE_SOCKET_STREAM, .flags = flags};
+        .base = RIGHTS_SOCKET & descriptors.entries[fd].inheriting,
+        .filetype = FILETYPE_SOCKET_STREAM,
+        .flags = flags,
+    };
     error = descriptor_add(accepted, connection);
     if (error) {
         sys_close(accepted);
