@@ -2,15 +2,16 @@
 
 # General layout:
 #
-# _table.py            every call that a module may import; the build makes the C thunks from it
+# _table.py            every call that a module may import; the build makes the C thunks from it,
+#                      and the numbers of _constants.py
 # native/              the trusted C: thunks, descriptors, memory checks, capability mode, waiting
 # _bridge.py           the only module that calls wasmtime and the native core
 # _engine.py _cache.py compiling, and compiled modules on disk; _prepare.py: what is changed before
 # _abi.py _link.py     which interface a module imports, and what stands behind each import
 # _guest.py            one program: memory, descriptors, shim, calls
 # _monitor.py          deadlines, Ctrl-C and captured output of guests that have a thread
-# _program.py          WALI programs: _memory.py their mappings, _confine.py what holds them,
-#                      _process.py _child.py the process of each
+# _program.py          WALI programs: _memory.py their mappings, _calls.py their rare calls,
+#                      _confine.py what holds them, _process.py _child.py the process of each
 # _grants.py _sockets.py  what a guest is given,
 # _stdio.py _pump.py      and what its standard streams are
 # _runtime.py _run.py  what the public functions are made of

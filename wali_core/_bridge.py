@@ -123,6 +123,11 @@ class Context(ctypes.Structure):
         ("waits", c_uint64),
         ("wake", c_int32),
         ("refused_write", c_int32),
+        ("cwd", c_int32),
+        ("network", c_uint32),
+        ("limit", c_uint32),
+        ("limit_most", c_uint32),
+        ("capacity", c_uint32),
     )
     stop: int
     status: int
@@ -131,6 +136,11 @@ class Context(ctypes.Structure):
     waits: int
     wake: int
     refused_write: int
+    cwd: int
+    network: int
+    limit: int
+    limit_most: int
+    capacity: int
 
 
 STOP_NONE, STOP_EXIT, STOP_TIMEOUT, STOP_INTERRUPT = 0, 1, 2, 3
@@ -275,8 +285,9 @@ _CORE: Final[dict[str, tuple[Any, tuple[Any, ...]]]] = {
     "wali_context_bind": (None, (P, c_uint32, P, POINTER(Memory), c_uint32)),
     "wali_context_bind_shared": (None, (P, P)),
     "wali_context_close": (None, (P,)),
-    "wali_program_set": (None, (P, P, P, c_uint32, c_int32, c_uint32)),
-    "wali_program_environment": (None, (P, c_char_p)),
+    "wali_copy_from": (c_int64, (P, c_uint32, P, c_uint64)),
+    "wali_copy_to": (c_int64, (P, c_uint32, P, c_uint64)),
+    "wali_copy_string": (c_int64, (P, c_uint32, P, c_uint32)),
     "wali_descriptor_set": (c_int64, (P, c_int32, c_int32, c_uint32)),
     "wali_descriptor_host": (c_int32, (P, c_int32)),
     "wali_interrupt": (None, (P,)),
@@ -377,8 +388,9 @@ class Core:
         self.context_bind = functions["wali_context_bind"]
         self.context_bind_shared = functions["wali_context_bind_shared"]
         self.context_close = functions["wali_context_close"]
-        self.program_set = functions["wali_program_set"]
-        self.program_environment = functions["wali_program_environment"]
+        self.copy_from = functions["wali_copy_from"]
+        self.copy_to = functions["wali_copy_to"]
+        self.copy_string = functions["wali_copy_string"]
         self.descriptor_set = functions["wali_descriptor_set"]
         self.descriptor_host = functions["wali_descriptor_host"]
         self.interrupt = functions["wali_interrupt"]

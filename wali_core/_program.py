@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import ctypes
 import os
-from ctypes import byref, c_uint32
+from ctypes import byref
 
 from wali_core import _bridge as bridge
 from wali_core._bridge import W
+from wali_core._calls import AT_FDCWD, GuestCalls, Startup, served_limits, served_times
 from wali_core._errors import GuestTrap, ModuleError
 from wali_core._guest import Guest
 from wali_core._link import ProgramLink
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 
     from wali_core._engine import Engine, Module
 
-AT_FDCWD: Final = -100
 NETWORK_CONNECT, NETWORK_LISTEN, NETWORK_ANY = 1, 2, 4
 
 # What is the process's own cannot be had by a guest that shares it (errno ENOSYS).
@@ -56,38 +56,17 @@ class Program(Guest):
         self._own_process = own_process
         self._memory: SharedMemory | None = None
         self._space: AddressSpace | None = None
-        self._environment = -1
+        self._calls = GuestCalls(engine.core, self._context)
+        self._startup = Startup(self._calls, (), ())
         self._links: list[ProgramLink] = []
 
     # --- making -----------------------------------------------------------------------------------
 
     def set_arguments(self, argv: Sequence[bytes], environ: Sequence[bytes], network: int) -> None:
-        """What ``__cl_*`` and ``__get_init_envfile`` will answer."""
-        block = b"".join(word + b"\0" for word in argv)
-        ends, total = (c_uint32 * len(argv))(), 0
-        for i, word in enumerate(argv):
-            total += len(word) + 1
-            ends[i] = total
-        self._arguments = (ctypes.create_string_buffer(block, len(block)), ends)
-        cwd = AT_FDCWD if self._own_process else -1
-        core = self._engine.core
-        core.program_set(self._address, self._arguments[0], ends, len(argv), cwd, network)
-        if environ:
-            self._write_environment(environ)
-
-    def _write_environment(self, environ: Sequence[bytes]) -> None:
-        """One ``K=V`` a line, in a file without a name that only this process can open."""
-        for pair in environ:
-            if b"\n" in pair:
-                name = pair.partition(b"=")[0].decode(errors="replace")
-                raise ModuleError(
-                    f"environment variable {name!r}: its value has a newline, "
-                    "which WALI's environment file cannot hold"
-                )
-        self._environment = os.memfd_create("environment", os.MFD_CLOEXEC)
-        os.write(self._environment, b"\n".join(environ) + b"\n")
-        path = b"/proc/self/fd/%d" % self._environment
-        self._engine.core.program_environment(self._address, path)
+        """What ``__cl_*`` and ``__get_init_envfile`` will answer, and what sockets it may make."""
+        self._context.cwd = AT_FDCWD if self._own_process else -1
+        self._context.network = network
+        self._startup = Startup(self._calls, argv, environ)
 
     def resolve(self, gate: Mapping[str, int], memory_limit: int | None) -> ProgramLink:
         """Make the memory and resolve the imports.  Nothing of the program has run yet."""
@@ -185,6 +164,10 @@ class Program(Guest):
                 _unsigned(at), _unsigned(size), advice
             ),
             "SYS_fork": self._fork,
+            **self._startup.served(),
+            **served_limits(self._calls),
+            **served_times(self._calls),
+            "__wasm_thread_spawn": lambda _entry, _argument: -1,
             # Nothing to note, since nothing can come back here: most programs only ever set.
             "setjmp": lambda _buffer: 0,
             "sigsetjmp": lambda _buffer, _mask: 0,
@@ -240,6 +223,4 @@ class Program(Guest):
         if self._memory is not None:
             self._memory.close()
             self._memory = None
-        if self._environment >= 0:
-            os.close(self._environment)
-            self._environment = -1
+        self._startup.close()

@@ -16,6 +16,9 @@ The arguments, by kind (``i``: i32, ``I``: i64 in Wasm):
 ``dirfd``      i  a directory for a path; ``AT_FDCWD`` is the guest's own working directory, and
                   nothing in capability mode
 ``dirfd!``     i  the same, and the call changes the directory
+``stat``       i  a struct stat, which the kernel fills
+``name``       i  a sockaddr that the kernel fills; its length is what the next argument points to
+``path?``      i  a path, or NULL
 ``path``       i  a NUL-terminated string; in capability mode one component
 ``target``     i  what a symbolic link shall say; in capability mode not absolute
 ``mem:N``      i  a buffer whose length is argument N
@@ -70,8 +73,8 @@ CALLS: Final = (
     Call("dup",             32,   23, "fd",                           "@basic-io",    "body"),
     Call("dup2",            33, None, "fd fd",                        "@basic-io",    "body"),
     Call("dup3",           292,   24, "fd fd int",                    "@basic-io",    "body", "own"),
-    Call("fcntl",           72,   25, "fd int long",                  "@file-system", "body", "own", "a closed list; F_SETLKW is planned"),
-    Call("ioctl",           16,   29, "fd int ptr",                   "@default",     "body", "own", "TCGETS TIOCGWINSZ FIONREAD FIONBIO"),
+    Call("fcntl",           72,   25, "fd int long",                  "@file-system", "body", "own", "a closed list"),
+    Call("ioctl",           16,   29, "fd int ptr",                   "@default",     "body", "own", "a closed list: IOCTLS"),
     Call("pipe",            22, None, "ptr",                          "@ipc",         "= pipe2($0, 0)"),
     Call("pipe2",          293,   59, "ptr int",                      "@ipc",         "body"),
 
@@ -79,11 +82,11 @@ CALLS: Final = (
     Call("openat2",        437,  437, "dirfd path ptr uint",          "@file-system", "body", "own", "how is 24 bytes; WALI guests need a descriptor", ours=True),
     Call("openat",         257,   56, "dirfd path int uint",          "@file-system", "body", "own"),
     Call("open",             2, None, "path int uint",                "@file-system", "= openat(AT_FDCWD, $0, $1, $2)"),
-    Call("fstat",            5,   80, "fd mem[144]",                  "@file-system", "body", "own"),
-    Call("newfstatat",     262,   79, "dirfd path mem[144] at",       "@file-system", "body", "own"),
-    Call("stat",             4, None, "path mem[144]",                "@file-system", "= newfstatat(AT_FDCWD, $0, $1, 0)"),
-    Call("lstat",            6, None, "path mem[144]",                "@file-system", "= newfstatat(AT_FDCWD, $0, $1, AT_SYMLINK_NOFOLLOW)"),
-    Call("utimensat",      280,   88, "dirfd! path mem[32] at",       "@file-system", "body", "own"),
+    Call("fstat",            5,   80, "fd stat",                      "@file-system", "plain", "own"),
+    Call("newfstatat",     262,   79, "dirfd path stat at",           "@file-system", "plain", "own"),
+    Call("stat",             4, None, "path stat",                    "@file-system", "= newfstatat(AT_FDCWD, $0, $1, 0)"),
+    Call("lstat",            6, None, "path stat",                    "@file-system", "= newfstatat(AT_FDCWD, $0, $1, AT_SYMLINK_NOFOLLOW)"),
+    Call("utimensat",      280,   88, "dirfd! path? mem[32] at",      "@file-system", "plain", "own"),
     Call("faccessat",      269,   48, "dirfd path int uint",          "@file-system", "plain", note="the fourth argument is not the kernel's"),
     Call("access",          21, None, "path int",                     "@file-system", "= faccessat(AT_FDCWD, $0, $1, 0)"),
     Call("mkdirat",        258,   34, "dirfd! path mode",             "@file-system", "plain", "own"),
@@ -113,8 +116,8 @@ CALLS: Final = (
     Call("getcwd",          79,   17, "mem:1 uint",                   "@file-system", "plain", note="in a process of its own"),
     Call("chdir",           80,   49, "path",                         "@file-system", "plain", note="in a process of its own"),
     Call("fchdir",          81,   50, "fd",                           "@file-system", "plain", note="in a process of its own"),
-    Call("utimes",         235, None, "path mem[32]",                 "@file-system", "body", ours=True),
-    Call("futimesat",      261, None, "dirfd path mem[32]",           "@file-system", "body", ours=True),
+    Call("utimes",         235, None, "path mem[32]",                 "@file-system", "host", ours=True),
+    Call("futimesat",      261, None, "dirfd path mem[32]",           "@file-system", "host", ours=True),
 
     # --- waiting ---------------------------------------------------------------------------------
     Call("poll",             7, None, "ptr long int",                 "@io-event",    "body"),
@@ -139,8 +142,8 @@ CALLS: Final = (
     Call("listen",          50,  201, "fd int",                       "@network-io",  "body"),
     Call("accept",          43,  202, "fd ptr ptr",                   "@network-io",  "body"),
     Call("accept4",        288,  242, "fd ptr ptr int",               "@network-io",  "body", "own", "in capability mode without the peer's address"),
-    Call("getsockname",     51,  204, "fd ptr ptr",                   "@network-io",  "body"),
-    Call("getpeername",     52,  205, "fd ptr ptr",                   "@network-io",  "body"),
+    Call("getsockname",     51,  204, "fd name mem[4]",               "@network-io",  "plain"),
+    Call("getpeername",     52,  205, "fd name mem[4]",               "@network-io",  "plain"),
     Call("setsockopt",      54,  208, "fd int int mem:4 uint",        "@network-io",  "body", note="a closed list"),
     Call("getsockopt",      55,  209, "fd int int ptr ptr",           "@network-io",  "body", note="a closed list"),
     Call("sendto",          44,  206, "fd mem:2 uint int ptr uint",   "@network-io",  "body", note="connected sockets"),
@@ -176,18 +179,18 @@ CALLS: Final = (
     Call("geteuid",        107,  175, "",                             "@default",     "plain"),
     Call("getgid",         104,  176, "",                             "@default",     "plain"),
     Call("getrusage",       98,  165, "int mem[272]",                 "@default",     "plain"),
-    Call("getrlimit",       97,  163, "int mem[16]",                  "@default",     "body"),
-    Call("setrlimit",      160,  164, "int mem[16]",                  "@resources",   "body"),
-    Call("prlimit64",      302,  261, "int int ptr ptr",              "@default",     "body", note="of the program itself"),
+    Call("getrlimit",       97,  163, "int mem[16]",                  "@default",     "host"),
+    Call("setrlimit",      160,  164, "int mem[16]",                  "@resources",   "host"),
+    Call("prlimit64",      302,  261, "int int ptr ptr",              "@default",     "host", note="of the program itself"),
     Call("exit",            60,   93, "int",                          "@default",     "= exit_group($0)", note="one thread so far: it ends the guest"),
     Call("exit_group",     231,   94, "int",                          "@default",     "body"),
-    Call("set_tid_address",218,   96, "ptr",                          "@default",     "body"),
-    Call("set_robust_list",273,   99, "ptr uint",                     "@default",     "body", note="does nothing", ours=True),
+    Call("set_tid_address",218,   96, "ptr",                          "@default",     "= gettid()", note="the address is not passed on: the kernel would write there when the host's thread ends"),
+    Call("set_robust_list",273,   99, "ptr uint",                     "@default",     "= 0", note="does nothing: the kernel would walk a list of guest addresses", ours=True),
     Call("setuid",         105,  146, "uint",                         "@setuid",      "plain"),
     Call("setgid",         106,  144, "uint",                         "@setuid",      "plain"),
     Call("setpgid",        109,  154, "int int",                      "@process",     "plain"),
     Call("setsid",         112,  157, "",                             "@process",     "plain"),
-    Call("wait4",           61,  260, "int ptr int ptr",              "@process",     "body"),
+    Call("wait4",           61,  260, "int mem[4] int mem[272]",      "@process",     "plain"),
     Call("fork",            57, None, "",                             "@process",     "host"),
     Call("execve",          59,  221, "path ptr ptr",                 "@process",     "planned"),
     Call("tkill",          200,  130, "int int",                      "@process",     "planned"),
@@ -198,7 +201,7 @@ CALLS: Final = (
     Call("rt_sigprocmask",  14,  135, "int ptr ptr uint",             "@signal",      "planned"),
 
     # --- memory ----------------------------------------------------------------------------------
-    Call("brk",             12,  214, "ptr",                          "@default",     "body", note="there is none: every libc then uses mmap"),
+    Call("brk",             12,  214, "ptr",                          "@default",     "= 0", note="there is none: every libc then uses mmap"),
     Call("mmap",             9,  222, "ptr uint int int fd long",     "@default",     "host"),
     Call("mprotect",        10,  226, "ptr uint int",                 "@default",     "host"),
     Call("munmap",          11,  215, "ptr uint",                     "@default",     "host"),
@@ -211,13 +214,13 @@ CALLS: Final = (
 # WALI's, for its programs; a shim may have `__proc_exit`.  `guest` is ours, for shims alone.
 AUXILIARY: Final = (
     ("wali",  "__proc_exit", "int",           "",  "exit_group", "own"),
-    ("wali",  "__init",             "",        "i", "init",             "program"),
-    ("wali",  "__deinit",           "",        "i", "deinit",           "program"),
-    ("wali",  "__cl_get_argc",      "",        "i", "cl_get_argc",      "program"),
-    ("wali",  "__cl_get_argv_len",  "int",     "i", "cl_get_argv_len",  "program"),
-    ("wali",  "__cl_copy_argv",     "ptr int", "i", "cl_copy_argv",     "program"),
-    ("wali",  "__get_init_envfile", "ptr int", "i", "get_init_envfile", "program"),
-    ("wali",  "__wasm_thread_spawn", "int ptr", "i", "no_threads",      "program"),
+    ("wali",  "__init",             "",        "i", "", "host"),
+    ("wali",  "__deinit",           "",        "i", "", "host"),
+    ("wali",  "__cl_get_argc",      "",        "i", "", "host"),
+    ("wali",  "__cl_get_argv_len",  "int",     "i", "", "host"),
+    ("wali",  "__cl_copy_argv",     "ptr int", "i", "", "host"),
+    ("wali",  "__get_init_envfile", "ptr int", "i", "", "host"),
+    ("wali",  "__wasm_thread_spawn", "int ptr", "i", "", "host"),
     ("wali",  "setjmp",    "ptr",     "i", "", "host"),
     ("wali",  "sigsetjmp", "ptr int", "i", "", "host"),
     ("wali",  "longjmp",   "ptr int", "",  "", "host"),
@@ -255,6 +258,29 @@ SOCKET_OPTIONS: Final = (
     (0, 1, 4),  # IP_TOS
     (0, 2, 4),  # IP_TTL
     (41, 26, 4),  # IPV6_V6ONLY
+)
+
+# ioctl(2) requests that a program may make: number, bytes of what they read or write; 0 where the
+# argument is a number.  Never TIOCSTI, which types on the terminal for others to read.
+IOCTLS: Final = (
+    (0x5401, 36),  # TCGETS, the kernel's struct termios
+    (0x5402, 36),  # TCSETS
+    (0x5403, 36),  # TCSETSW
+    (0x5404, 36),  # TCSETSF
+    (0x5409, 0),  # TCSBRK
+    (0x540A, 0),  # TCXONC
+    (0x540B, 0),  # TCFLSH
+    (0x540E, 0),  # TIOCSCTTY
+    (0x540F, 4),  # TIOCGPGRP
+    (0x5410, 4),  # TIOCSPGRP
+    (0x5413, 8),  # TIOCGWINSZ
+    (0x5414, 8),  # TIOCSWINSZ
+    (0x541B, 4),  # FIONREAD
+    (0x5421, 4),  # FIONBIO: the guest's table remembers it
+    (0x5422, 0),  # TIOCNOTTY
+    (0x5429, 4),  # TIOCGSID
+    (0x80045430, 4),  # TIOCGPTN
+    (0x40045431, 4),  # TIOCSPTLCK
 )
 
 # Kernel numbers that the core uses for itself: not calls of a guest.

@@ -40,7 +40,7 @@ GROUPS = {
 }
 
 KIND = re.compile(
-    r"fd!?|dirfd!?|path|target|at|zero|exchange|clock|mode|int|uint|ptr|long|mem:(?P<length>\d)|mem\[(?P<size>\d+)\]"
+    r"fd!?|dirfd!?|path\??|stat|name|target|at|zero|exchange|clock|mode|int|uint|ptr|long|mem:(?P<length>\d)|mem\[(?P<size>\d+)\]"
 )
 
 # What upstream's builds of lua and sqlite3 import.
@@ -139,13 +139,13 @@ def test_groups_are_systemds() -> None:
 def test_servers_exist(name: str) -> None:
     """A call is served in one of the five ways, and one made from another names one that is not."""
     call = CALLS[name]
-    if call.served in {"plain", "body", "host", "planned"}:
+    if call.served in {"plain", "body", "host", "planned", "= 0"}:
         return
     match = re.fullmatch(r"= (\w+)\((.*)\)", call.served)
     assert match
     maker = CALLS[match[1]]
     assert maker.served in {"plain", "body"}
-    assert len(match[2].split(", ")) == len(maker.arguments.split())
+    assert len(list(filter(None, match[2].split(", ")))) == len(maker.arguments.split())
     assert maker.name != name
     used = {int(number) for number in re.findall(r"\$(\d)", match[2])}
     assert used <= set(range(len(call.arguments.split())))

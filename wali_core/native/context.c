@@ -86,7 +86,6 @@ EXPORT wasm_trap_t *wali_denied(void *env, wasmtime_caller_t *caller, wasmtime_v
 /* --- calls of WALI and of ours ---------------------------------------------------------------- */
 
 BODY(body_exit_group) {
-    (void)s, (void)capable;
     c->status = a[0].i32;
     c->stop = STOP_EXIT;
     return STOPPED;
@@ -94,7 +93,6 @@ BODY(body_exit_group) {
 
 /* guest.copy_in(own, guest, size): from the guest to the shim. */
 BODY(body_copy_in) {
-    (void)s, (void)capable;
     uint8_t *to = space_at(c, &c->own, a[0].u32, a[2].u32);
     uint8_t *from = space_at(c, &c->guest, a[1].u32, a[2].u32);
     return to && from ? wali_copy(to, from, a[2].u32) : -EFAULT;
@@ -102,7 +100,6 @@ BODY(body_copy_in) {
 
 /* guest.copy_out(guest, own, size) */
 BODY(body_copy_out) {
-    (void)s, (void)capable;
     uint8_t *to = space_at(c, &c->guest, a[0].u32, a[2].u32);
     uint8_t *from = space_at(c, &c->own, a[1].u32, a[2].u32);
     return to && from ? wali_copy(to, from, a[2].u32) : -EFAULT;
@@ -110,20 +107,17 @@ BODY(body_copy_out) {
 
 /* guest.store_u32(guest, value) */
 BODY(body_store_u32) {
-    (void)capable;
     uint8_t *to = space_at(c, s, a[0].u32, 4);
     return to ? wali_copy(to, &a[1].u32, 4) : -EFAULT;
 }
 
 /* guest.store_u64(guest, value) */
 BODY(body_store_u64) {
-    (void)capable;
     uint8_t *to = space_at(c, s, a[0].u32, 8);
     return to ? wali_copy(to, &a[1].u64, 8) : -EFAULT;
 }
 
 /* guest.check(address, size) */
 BODY(body_check) {
-    (void)capable;
     return space_at(c, s, a[0].u32, a[1].u32) ? 0 : -EFAULT;
 }

@@ -3,11 +3,11 @@
 #define WALI_CORE_H
 
 #include "linux.h"
-#include "numbers.gen.h"
 #include "wasmtime.h"
 
 #define EXPORT __attribute__((visibility("default")))
 #define ALWAYS_INLINE static inline __attribute__((always_inline))
+#define UNUSED __attribute__((unused))
 #define LIKELY(x) __builtin_expect(!!(x), 1)
 #define UNLIKELY(x) __builtin_expect(!!(x), 0)
 
@@ -57,22 +57,16 @@ struct context {
     int32_t wake;          /* eventfd that ends a wait, -1: not made yet */
     int32_t refused_write; /* a write that a read-only grant refused: for the hint */
 
-    /* For WALI programs. */
-    const char *arguments;         /* strings with their NULs, back to back */
-    const uint32_t *argument_ends; /* where each ends */
-    uint32_t argument_count;
-    uint32_t network;     /* what sockets it may make, an enum network */
-    char environment[64]; /* the path of the file that holds it, or "" */
+    int32_t cwd;         /* where relative paths start; AT_FDCWD in a process of its own */
+    uint32_t network;    /* what sockets a WALI program may make, an enum network */
+    uint32_t limit;      /* RLIMIT_NOFILE of the guest, */
+    uint32_t limit_most; /* and how far it may raise it */
+    uint32_t capacity;   /* of descriptors */
+    uint32_t lowest;     /* no free number lies below */
 
     struct space own;   /* the memory of the module that imports wali.* */
     struct space guest; /* the memory behind wali_guest.* and guest.* */
     struct descriptor *descriptors;
-    uint32_t capacity;       /* of descriptors */
-    uint32_t limit;          /* RLIMIT_NOFILE of the guest, */
-    uint32_t limit_most;     /* and how far it may raise it */
-    uint32_t lowest;         /* no free number lies below */
-    int32_t cwd;             /* where relative paths start; AT_FDCWD in a process of its own */
-    uint32_t started, ended; /* __init, __deinit */
     struct descriptor inline_descriptors[INLINE_DESCRIPTORS];
 };
 
@@ -153,11 +147,12 @@ uint8_t descriptor_waits(struct descriptor *d); /* is it of KIND_WAITS? asks the
 /* A body does one system call for a guest: the arguments are the guest's, checked by nobody yet.
  * `capable` is a constant in every thunk: the compiler makes two functions of one text. */
 #define BODY(name)                                                                                 \
-    int64_t name(struct context *c, struct space *s, const wasmtime_val_raw_t *a, int capable)
+    int64_t name(UNUSED struct context *c, UNUSED struct space *s,                                 \
+                 UNUSED const wasmtime_val_raw_t *a, UNUSED int capable)
 
 BODY(body_accept4);
-int64_t accepted_from(struct context *, struct space *, const wasmtime_val_raw_t *a,
-                      int32_t number);
+uint8_t *space_name(struct context *, struct space *, uint32_t address, uint32_t length_at);
+int64_t stat_to_guest(uint8_t *to, const kernel_stat_t *);
 
 wasm_trap_t *stop_trap(struct context *);
 
@@ -180,10 +175,14 @@ ALWAYS_INLINE struct context *context_of(void *env, wasmtime_caller_t *caller) {
         return NULL;                                                                               \
     }
 
-/* An option that programs may have, from the table. */
-extern const struct socket_option {
-    int32_t level, name, size;
-} socket_options[];
+/* Socket options and ioctls that programs may have, from the table. */
+enum { LISTED_IOCTL = -1, LISTED_END = -2 };
+extern const struct listed {
+    int32_t level;
+    uint32_t name;
+    int32_t size;
+} closed_list[];
+int32_t listed_size(int32_t level, uint32_t name);
 
 /* A row of the generated list from which Python links. */
 struct call {

@@ -12,7 +12,6 @@ struct descriptor *descriptor_at(struct context *c, int32_t number) {
 /* Few guests open more than a handful of files, so the table starts inside the context; the full
  * one is address space that costs nothing until it is touched. */
 static int64_t grow(struct context *c) {
-    enum { PROT_READ_WRITE = 3, MAP_PRIVATE_ANONYMOUS = 0x22 };
     if (c->capacity >= c->limit)
         return -EMFILE;
     int64_t at = SYS(NR_mmap, 0, c->limit * sizeof(struct descriptor), PROT_READ_WRITE,
@@ -60,6 +59,32 @@ int64_t descriptor_install(struct context *c, int64_t host, uint16_t flags) {
     return number;
 }
 
+/* A descriptor that a call of the guest's made, with the flags that the call gave it. */
+int64_t descriptor_install_made(struct context *c, int64_t host, uint64_t guest_flags) {
+    int64_t number = descriptor_install(c, host, guest_flags & O_CLOEXEC ? DESCRIPTOR_CLOEXEC : 0);
+    if (number >= 0 && guest_flags & O_NONBLOCK)
+        descriptor_at(c, (int32_t)number)->status = STATUS_NONBLOCK;
+    return number;
+}
+
+/* Two at once, and their numbers to the guest: all or nothing. */
+int64_t descriptor_install_pair(struct context *c, struct space *s, uint32_t address,
+                                const int32_t *hosts, uint64_t guest_flags) {
+    int32_t numbers[2] = {-1, -1};
+    int64_t r = 0;
+    for (int i = 0; i < 2; i++) {
+        int64_t n = descriptor_install_made(c, hosts[i], guest_flags);
+        r = n < 0 ? n : r;
+        numbers[i] = (int32_t)n;
+    }
+    if (r == 0)
+        r = copy_to(c, s, address, numbers, sizeof numbers);
+    for (int i = 0; r < 0 && i < 2; i++)
+        if (numbers[i] >= 0)
+            descriptor_release(c, numbers[i]);
+    return r;
+}
+
 int64_t descriptor_release(struct context *c, int32_t number) {
     struct descriptor *d = descriptor_at(c, number);
     if (d == NULL)
@@ -102,7 +127,6 @@ EXPORT int32_t wali_descriptor_host(struct context *c, int32_t number) {
 }
 
 BODY(body_close) {
-    (void)s, (void)capable;
     return descriptor_release(c, a[0].i32);
 }
 
@@ -147,19 +171,16 @@ static int64_t duplicate_to(struct context *c, int32_t old, int32_t number, uint
 }
 
 BODY(body_dup) {
-    (void)s, (void)capable;
     return duplicate_from(c, a[0].i32, 0, 0);
 }
 
 BODY(body_dup2) {
-    (void)s, (void)capable;
     if (a[0].i32 == a[1].i32)
         return descriptor_at(c, a[0].i32) ? a[0].i32 : -EBADF;
     return duplicate_to(c, a[0].i32, a[1].i32, 0);
 }
 
 BODY(body_dup3) {
-    (void)s, (void)capable;
     uint32_t flags = a[2].u32;
     if (a[0].i32 == a[1].i32 || (flags & ~(uint32_t)O_CLOEXEC))
         return -EINVAL;
@@ -233,30 +254,27 @@ BODY(body_fcntl) {
     }
 }
 
-/* ioctl(2): a closed list as well; each with the size of what it reads or writes. */
+/* The size of what an ioctl or a socket option reads or writes, from the table's closed list; 0 is
+ * an argument that is no address.  -1: not on it. */
+int32_t listed_size(int32_t level, uint32_t name) {
+    for (const struct listed *l = closed_list; l->level != LISTED_END; l++)
+        if (l->level == level && l->name == name)
+            return l->size;
+    return -1;
+}
+
+/* ioctl(2): a closed list as well. */
 BODY(body_ioctl) {
     struct descriptor *d = descriptor_at(c, a[0].i32);
     uint32_t request = a[1].u32;
+    int32_t size = listed_size(LISTED_IOCTL, request);
     if (d == NULL)
         return -EBADF;
     if (capable && request != TCGETS && request != FIONREAD)
         return -EPERM;
-    uint32_t size;
-    switch (request) {
-    case TCGETS:
-        size = 36; /* the kernel's struct termios */
-        break;
-    case TIOCGWINSZ:
-        size = 8;
-        break;
-    case FIONREAD:
-    case FIONBIO:
-        size = 4;
-        break;
-    default:
-        return -EINVAL;
-    }
-    uint8_t *argument = space_buffer(c, s, a[2].u32, size);
+    if (size <= 0)
+        return size ? -EINVAL : SYS(NR_ioctl, d->host, request, a[2].u32, 0, 0, 0);
+    uint8_t *argument = space_buffer(c, s, a[2].u32, (uint32_t)size);
     if (argument == WALI_BAD || argument == NULL)
         return -EFAULT;
     if (request == FIONBIO) {

@@ -3,8 +3,7 @@
 
 /* --- select ----------------------------------------------------------------------------------- */
 
-enum { FD_SETSIZE = 1024, SET_WORDS = FD_SETSIZE / 64, SETS = 3, POLLPRI = 2 };
-enum { POLLERR = 8, POLLHUP = 0x10 };
+enum { SET_WORDS = FD_SETSIZE / 64, SETS = 3, EVENTS_AT_ONCE = 128 };
 
 /* What makes a descriptor ready in each of the three sets (fs/select.c). */
 static const int16_t set_asks[SETS] = {POLLIN, POLLOUT, POLLPRI};
@@ -82,7 +81,6 @@ static int64_t select_until(struct context *c, struct space *s, const wasmtime_v
 
 /* select(2).  The time left is not written back: POSIX leaves that open. */
 BODY(body_select) {
-    (void)capable;
     int64_t until = INT64_MAX;
     if (a[4].u32) {
         struct timespec t;
@@ -99,7 +97,6 @@ BODY(body_select) {
 
 /* pselect6(2) without a signal mask: masks come with signals. */
 BODY(body_pselect6) {
-    (void)capable;
     int64_t until = INT64_MAX, mask[2] = {0, 0};
     uint8_t *at = space_buffer(c, s, a[5].u32, sizeof mask);
     if (at == WALI_BAD || (at && wali_copy(mask, at, sizeof mask)))
@@ -135,10 +132,7 @@ __attribute__((packed))
 #endif
 ;
 
-enum { EPOLL_CTL_DEL = 2, EVENTS_AT_ONCE = 128 };
-
 BODY(body_epoll_create1) {
-    (void)s, (void)capable;
     if (a[0].u32 & ~(uint32_t)O_CLOEXEC)
         return -EINVAL;
     int64_t host = SYS(NR_epoll_create1, O_CLOEXEC, 0, 0, 0, 0, 0);
@@ -146,7 +140,6 @@ BODY(body_epoll_create1) {
 }
 
 BODY(body_epoll_ctl) {
-    (void)capable;
     int32_t epoll = host_of(c, a[0].i32), fd = host_of(c, a[2].i32);
     struct guest_event guest = {0, 0};
     if (epoll < 0 || fd < 0)
@@ -190,7 +183,6 @@ static int64_t epoll_until(struct context *c, struct space *s, const wasmtime_va
 }
 
 BODY(body_epoll_wait) {
-    (void)capable;
     int32_t ms = a[3].i32;
     int64_t until = ms < 0 ? INT64_MAX : monotonic_now() + (int64_t)ms * 1000000;
     return epoll_until(c, s, a, until);
@@ -202,8 +194,7 @@ BODY(body_epoll_pwait) {
 }
 
 BODY(body_eventfd2) {
-    (void)s, (void)capable;
-    if (a[1].u32 & ~(uint32_t)(O_CLOEXEC | O_NONBLOCK | 1)) /* 1: EFD_SEMAPHORE */
+    if (a[1].u32 & ~(uint32_t)(O_CLOEXEC | O_NONBLOCK | EFD_SEMAPHORE))
         return -EINVAL;
     int64_t host = SYS(NR_eventfd2, a[0].u32, a[1].u32 | O_CLOEXEC | O_NONBLOCK, 0, 0, 0, 0);
     return descriptor_install_made(c, host, a[1].u32);

@@ -87,98 +87,25 @@ BODY(body_openat) {
     return opened(c, dir, r, flags, capable);
 }
 
-/* --- metadata --------------------------------------------------------------------------------- */
-
-#if defined(__x86_64__)
-
-/* The kernel's struct is the guest's, so it writes straight to the guest. */
-static int64_t stat_into(struct context *c, struct space *s, uint32_t address, int32_t dir,
-                         const char *path, int32_t flags) {
-    uint8_t *out = space_buffer(c, s, address, sizeof(struct guest_stat));
-    if (out == WALI_BAD)
-        return -EFAULT;
-    if (path == NULL)
-        return SYS(NR_fstat, dir, out, 0, 0, 0, 0);
-    return SYS(NR_newfstatat, dir, path, out, flags, 0, 0);
-}
-
-#else
-
-static int64_t stat_into(struct context *c, struct space *s, uint32_t address, int32_t dir,
-                         const char *path, int32_t flags) {
-    kernel_stat_t k;
-    uint8_t *out = space_buffer(c, s, address, sizeof(struct guest_stat));
-    if (out == WALI_BAD || out == NULL)
-        return -EFAULT;
-    int64_t r =
-        path ? SYS(NR_newfstatat, dir, path, &k, flags, 0, 0) : SYS(NR_fstat, dir, &k, 0, 0, 0, 0);
-    if (r < 0)
-        return r;
+#if defined(__aarch64__)
+/* The kernel's struct stat in the guest's form, which on x86-64 is the kernel's own. */
+int64_t stat_to_guest(uint8_t *to, const kernel_stat_t *k) {
     struct guest_stat g = {
-        .st_dev = k.st_dev,
-        .st_ino = k.st_ino,
-        .st_nlink = k.st_nlink,
-        .st_mode = k.st_mode,
-        .st_uid = k.st_uid,
-        .st_gid = k.st_gid,
-        .st_rdev = k.st_rdev,
-        .st_size = k.st_size,
-        .st_blksize = k.st_blksize,
-        .st_blocks = k.st_blocks,
-        .times = {k.times[0], k.times[1], k.times[2]},
+        .st_dev = k->st_dev,
+        .st_ino = k->st_ino,
+        .st_nlink = k->st_nlink,
+        .st_mode = k->st_mode,
+        .st_uid = k->st_uid,
+        .st_gid = k->st_gid,
+        .st_rdev = k->st_rdev,
+        .st_size = k->st_size,
+        .st_blksize = k->st_blksize,
+        .st_blocks = k->st_blocks,
+        .times = {k->times[0], k->times[1], k->times[2]},
     };
-    return wali_copy(out, &g, sizeof g);
+    return to ? wali_copy(to, &g, sizeof g) : -EFAULT;
 }
-
 #endif
-
-BODY(body_fstat) {
-    (void)capable;
-    int32_t host = host_of(c, a[0].i32);
-    return host < 0 ? -EBADF : stat_into(c, s, a[1].u32, host, NULL, 0);
-}
-
-BODY(body_newfstatat) {
-    char path[PATH_MAX];
-    int32_t flags = a[3].i32;
-    int32_t host = host_of(c, a[0].i32);
-    if (!capable && a[0].i32 == AT_FDCWD)
-        host = c->cwd;
-    int64_t r = copy_string(c, s, a[1].u32, path, sizeof path);
-    if (r < 0 || needs_directory(host, path, capable))
-        return r < 0 ? r : -EBADF;
-    if (capable) {
-        flags = capability_no_follow(flags);
-        r = capability_component(path);
-        if (r < 0)
-            return r;
-    }
-    return stat_into(c, s, a[2].u32, host, path, flags);
-}
-
-/* utimensat(2).  Path NULL is the descriptor itself; flags must then be 0, so nothing is forced. */
-BODY(body_utimensat) {
-    char path[PATH_MAX];
-    struct descriptor *d = descriptor_at(c, a[0].i32);
-    int32_t host = d ? d->host : !capable && a[0].i32 == AT_FDCWD ? c->cwd : -1;
-    int32_t flags = a[3].i32;
-    if (host == NO_DIRECTORY)
-        return -EBADF;
-    int64_t r = capable ? capability_modify(c, d) : 0;
-    if (r < 0)
-        return r;
-    uint8_t *times = space_buffer(c, s, a[2].u32, 2 * sizeof(struct timespec));
-    if (times == WALI_BAD)
-        return -EFAULT;
-    if (a[1].u32 == 0)
-        return SYS(NR_utimensat, host, NULL, times, flags, 0, 0);
-    r = copy_string(c, s, a[1].u32, path, sizeof path);
-    if (r >= 0 && capable) {
-        flags = capability_no_follow(flags);
-        r = capability_component(path);
-    }
-    return r < 0 ? r : SYS(NR_utimensat, host, path, times, flags, 0, 0);
-}
 
 /* --- time ------------------------------------------------------------------------------------- */
 

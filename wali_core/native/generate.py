@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import re
 import runpy
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
-if TYPE_CHECKING:
-    from pathlib import Path
+CONSTANTS = Path(__file__).parents[1] / "_constants.py"
 
 # Calls that have no body in C: not served yet, or served by Python.
 NO_BODY = ("planned", "host")
@@ -23,98 +23,165 @@ BANNER = "/* Made by generate.py from _table.py: change those. */\n"
 
 
 class Argument:
-    """What one argument of a plain thunk needs: statements before the call, and a value."""
+    """What one argument of a plain thunk needs: a value, and statements around the call."""
 
-    def __init__(self, index: int, kind: str, previous: str = "") -> None:
+    def __init__(self, index: int, kinds: list[str], arch: str) -> None:
+        self.index, self.kinds, self.arch = index, kinds, arch
         self.before: list[str] = []
-        value = f"a[{index}]"
-        kind, modifies = kind.rstrip("!"), kind.endswith("!")
-        if kind in ("fd", "dirfd"):
-            self._descriptor(index, kind, modifies=modifies)
-        elif kind in ("path", "target"):
-            self._string(index, kind)
-            if previous.startswith("dirfd"):
-                self.before += [
-                    f"if (needs_directory(h{index - 1}, p{index}, capable))",
-                    "    return -EBADF;",
-                ]
-        elif kind.startswith("mem"):
+        self.after: list[str] = []
+        self.raw = f"a[{index}]"
+        kind = kinds[index]
+        if kind.startswith("mem"):
             size = kind[4:-1] if kind.startswith("mem[") else f"a[{kind[4:]}].u32"
-            self.before = [
-                f"uint8_t *p{index} = space_buffer(c, s, {value}.u32, {size});",
-                f"if (p{index} == WALI_BAD)",
-                "    return -EFAULT;",
-            ]
-            self.value = f"p{index}"
-        elif kind == "at":
-            self.value = f"(capable ? capability_no_follow({value}.i32) : {value}.i32)"
+            self._buffer(f"space_buffer(c, s, {self.raw}.u32, {size})")
         elif kind in CAPABLE_ONLY:
-            self.before = [
-                f"if (capable && {value}.u32 > {CAPABLE_ONLY[kind]})",
-                "    return -EINVAL;",
-            ]
-            self.value = f"{value}.u32"
-        elif kind == "zero":
-            self.before = [f"if (capable && {value}.i32)", "    return -EPERM;"]
-            self.value = f"{value}.i32"
+            self._refuse(f"{self.raw}.u32 > {CAPABLE_ONLY[kind]}", "-EINVAL")
+            self.value = f"{self.raw}.u32"
         else:
-            self.value = f"{value}.{ {'int': 'i32', 'uint': 'u32', 'long': 'i64'}[kind] }"
+            getattr(self, f"_{KINDS[kind]}")()
 
-    def _descriptor(self, index: int, kind: str, *, modifies: bool) -> None:
-        fallback = (
-            f"!capable && a[{index}].i32 == AT_FDCWD ? c->cwd : -1" if kind == "dirfd" else "-1"
-        )
+    # Numbers.
+
+    def _int(self) -> None:
+        self.value = f"{self.raw}.i32"
+
+    def _uint(self) -> None:
+        self.value = f"{self.raw}.u32"
+
+    def _long(self) -> None:
+        self.value = f"{self.raw}.i64"
+
+    def _zero(self) -> None:
+        self._refuse(f"{self.raw}.i32", "-EPERM")
+        self._int()
+
+    def _at(self) -> None:
+        # Without a path the kernel takes no flags.
+        given = [f" && q{i}" for i, kind in enumerate(self.kinds) if kind == "path?"]
+        forced = f"capability_no_follow({self.raw}.i32)"
+        self.value = f"(capable{''.join(given)} ? {forced} : {self.raw}.i32)"
+
+    def _refuse(self, condition: str, answer: str) -> None:
+        self.before += [f"if (capable && {condition})", f"    return {answer};"]
+
+    # Descriptors.
+
+    def _fd(self) -> None:
+        self._descriptor("-1", "")
+
+    def _dirfd(self) -> None:
+        # An absolute path needs none: what follows says so, where it is not a shim's.
+        self._descriptor(f"!capable && {self.raw}.i32 == AT_FDCWD ? c->cwd : -1", " && capable")
+
+    def _descriptor(self, fallback: str, unless: str) -> None:
+        i = self.index
         self.before = [
-            f"struct descriptor *d{index} = descriptor_at(c, a[{index}].i32);",
-            f"int32_t h{index} = d{index} ? d{index}->host : {fallback};",
-            f"if (h{index} == NO_DIRECTORY" + (" && capable)" if kind == "dirfd" else ")"),
+            f"struct descriptor *d{i} = descriptor_at(c, {self.raw}.i32);",
+            f"int32_t h{i} = d{i} ? d{i}->host : {fallback};",
+            f"if (h{i} == NO_DIRECTORY{unless})",
             "    return -EBADF;",
         ]
-        if modifies:
+        if self.kinds[i].endswith("!"):
             self.before += [
-                f"if (capable && (r = capability_modify(c, d{index})) < 0)",
+                f"if (capable && (r = capability_modify(c, d{i})) < 0)",
                 "    return r;",
             ]
-        self.value = f"h{index}"
+        self.value = f"h{i}"
 
-    def _string(self, index: int, kind: str) -> None:
-        check = "capability_component" if kind == "path" else "capability_link_target"
+    # Strings.
+
+    def _path(self) -> None:
+        self._string("capability_component")
+
+    def _target(self) -> None:
+        self._string("capability_link_target")
+
+    def _path_or_null(self) -> None:
+        i = self.index
+        self._path()
+        array, *copied = self.before
         self.before = [
-            f"char p{index}[PATH_MAX];",
-            f"if ((r = copy_string(c, s, a[{index}].u32, p{index}, sizeof p{index})) < 0)",
+            array,
+            f"const char *q{i} = NULL;",
+            f"if ({self.raw}.u32) {{",
+            *(f"    {line}" for line in (*copied, f"q{i} = p{i};")),
+            "}",
+        ]
+        self.value = f"q{i}"
+
+    def _string(self, check: str) -> None:
+        i = self.index
+        self.before = [
+            f"char p{i}[PATH_MAX];",
+            f"if ((r = copy_string(c, s, {self.raw}.u32, p{i}, sizeof p{i})) < 0)",
             "    return r;",
-            f"if (capable && (r = {check}(p{index})) < 0)",
+            f"if (capable && (r = {check}(p{i})) < 0)",
             "    return r;",
         ]
-        self.value = f"p{index}"
+        if i and self.kinds[i - 1].startswith("dirfd"):
+            self.before += [
+                f"if (needs_directory(h{i - 1}, p{i}, capable))",
+                "    return -EBADF;",
+            ]
+        self.value = f"p{i}"
+
+    # Memory.
+
+    def _name(self) -> None:
+        self._buffer(f"space_name(c, s, {self.raw}.u32, a[{self.index + 1}].u32)")
+
+    def _stat(self) -> None:
+        i = self.index
+        self._buffer(f"space_buffer(c, s, {self.raw}.u32, sizeof(struct guest_stat))")
+        if self.arch != "x86_64":  # there the kernel's struct is the guest's
+            self.before.append(f"kernel_stat_t k{i};")
+            self.value = f"&k{i}"
+            self.after = ["if (r == 0)", f"    r = stat_to_guest(p{i}, &k{i});"]
+
+    def _buffer(self, place: str) -> None:
+        self.before = [
+            f"uint8_t *p{self.index} = {place};",
+            f"if (p{self.index} == WALI_BAD)",
+            "    return -EFAULT;",
+        ]
+        self.value = f"p{self.index}"
 
 
-def plain_body(call: Any) -> str:
+# The method for each kind that is not made up of two parts.
+KINDS = {kind: kind for kind in ("int", "uint", "long", "zero", "at", "fd", "dirfd")}
+KINDS |= {kind: kind for kind in ("path", "target", "name", "stat")}
+KINDS |= {"fd!": "fd", "dirfd!": "dirfd", "path?": "path_or_null"}
+
+
+def plain_body(call: Any, arch: str) -> str:
     """The whole body of a call whose arguments say all that there is to check."""
     kinds = call.arguments.split()
-    arguments = [Argument(i, k, kinds[i - 1] if i else "") for i, k in enumerate(kinds)]
+    arguments = [Argument(i, kinds, arch) for i in range(len(kinds))]
     before = [line for argument in arguments for line in argument.before]
+    after = [line for argument in arguments for line in argument.after]
     values = [argument.value for argument in arguments] + ["0"] * (6 - len(arguments))
-    uses_r = any("(r = " in line for line in before)
-    lines = ["(void)c, (void)s, (void)a, (void)capable;"]
-    lines += ["int64_t r;"] if uses_r else []
-    lines += [*before, f"return SYS(NR_{call.name}, {', '.join(values)});"]
+    made = f"SYS(NR_{call.name}, {', '.join(values)});"
+    uses_r = after or any("(r = " in line for line in before)
+    lines = ["int64_t r;"] if uses_r else []
+    lines += before
+    lines += [f"r = {made}", *after, "return r;"] if after else [f"return {made}"]
     return definition(call.name, lines)
 
 
 def forwarding_body(call: Any) -> str:
-    """A call that is made from another: ``= other(AT_FDCWD, $0, 0)``."""
+    """A call that is made from another: ``= other(AT_FDCWD, $0, 0)``; or a number: ``= 0``."""
+    if re.fullmatch(r"= \d+", call.served):
+        return definition(call.name, [f"return {call.served[2:]};"])
     match = re.fullmatch(r"= (\w+)\((.*)\)", call.served)
     if match is None:
         raise ValueError(f"_table.py: {call.name}: cannot read {call.served!r}")
     values = [
         f"a[{word[1:]}]" if word.startswith("$") else f"{{.i64 = {word}}}"
-        for word in match[2].split(", ")
-    ]
+        for word in filter(None, match[2].split(", "))
+    ] or ["{.i64 = 0}"]
     return definition(
         call.name,
         [
-            "(void)a;",
             f"const wasmtime_val_raw_t b[] = {{{', '.join(values)}}};",
             f"return body_{match[1]}(c, s, b, capable);",
         ],
@@ -134,14 +201,12 @@ def thunks(table: dict[str, Any], arch: str) -> str:
     bodies = dict.fromkeys(row[4] for row in table["AUXILIARY"] if row[4])
     out += [f"BODY(body_{body});\n" for body in bodies if body != "exit_group"]
     out += ["BODY(body_planned);\n\n"]
-    out.append(
-        definition("planned", ["(void)c, (void)s, (void)a, (void)capable;", "return -ENOSYS;"])
-    )
+    out.append(definition("planned", ["return -ENOSYS;"]))
     out.append("THUNK(native_planned, body_planned, own, 0)\n\n")
     rows = []
     for call in calls:
         if call.served == "plain":
-            out.append(plain_body(call))
+            out.append(plain_body(call, arch))
         elif call.served.startswith("="):
             out.append(forwarding_body(call))
         out += thunk_lines(call)
@@ -150,9 +215,10 @@ def thunks(table: dict[str, Any], arch: str) -> str:
     out.append("\nEXPORT const struct call wali_calls[] = {\n" + "".join(rows) + "};\n")
     out.append(f"EXPORT const uint64_t wali_call_count = {len(rows)};\n")
     out.append("EXPORT wasmtime_unchecked_callback_t *const wali_unserved = native_planned;\n")
-    options = "".join(f"    {{{', '.join(map(str, o))}}},\n" for o in table["SOCKET_OPTIONS"])
+    listed = [*table["SOCKET_OPTIONS"], *(("LISTED_IOCTL", *row) for row in table["IOCTLS"])]
+    options = "".join(f"    {{{', '.join(map(str, o))}}},\n" for o in listed)
     out.append(
-        "const struct socket_option socket_options[] = {\n" + options + "    {0, 0, 0},\n};\n"
+        "const struct listed closed_list[] = {\n" + options + "    {LISTED_END, 0, 0},\n};\n"
     )
     out.append(f'EXPORT const char wali_architecture[] = "{arch}";\n')
     return "".join(out)
@@ -198,7 +264,7 @@ def auxiliary(table: dict[str, Any], signature: Any, rows: list[str]) -> list[st
 
 
 def numbers(table: dict[str, Any], arch: str) -> str:
-    """The text of ``numbers.gen.h``: the kernel's numbers on this processor."""
+    """The text of ``numbers.gen.h``: the kernel's numbers on this processor, and its constants."""
     column = {"x86_64": 0, "aarch64": 1}[arch]
     known = {call.name: (call.x86_64, call.aarch64)[column] for call in table["CALLS"]}
     known |= {name: pair[column] for name, pair in table["INTERNAL"].items()}
@@ -207,7 +273,11 @@ def numbers(table: dict[str, Any], arch: str) -> str:
         for name, number in sorted(known.items())
         if number is not None
     ]
-    return BANNER + "".join(lines)
+    constants = runpy.run_path(str(CONSTANTS))["CONSTANTS"]
+    lines += ["enum {\n"]
+    for name, value in constants.items():
+        lines.append(f"    {name} = {value[column] if isinstance(value, tuple) else value},\n")
+    return BANNER + "".join([*lines, "};\n"])
 
 
 def generate(table_path: Path, out_dir: Path, arch: str) -> None:

@@ -1,8 +1,6 @@
 /* read, write and their kin: vectors, and waiting where a call can wait. */
 #include "core.h"
 
-enum { PIPE_BUF = 4096 };
-
 struct transfer {
     struct descriptor *d;
     struct iovec *iov;
@@ -104,22 +102,18 @@ static int64_t transfer_buffer(struct context *c, struct space *s, const wasmtim
 }
 
 BODY(body_read) {
-    (void)capable;
     return transfer_buffer(c, s, a, 0);
 }
 
 BODY(body_write) {
-    (void)capable;
     return transfer_buffer(c, s, a, 1);
 }
 
 BODY(body_readv) {
-    (void)capable;
     return transfer_vector(c, s, a, 0);
 }
 
 BODY(body_writev) {
-    (void)capable;
     return transfer_vector(c, s, a, 1);
 }
 
@@ -140,18 +134,15 @@ static int64_t transfer_at(struct context *c, struct space *s, int64_t call, int
 }
 
 BODY(body_preadv) {
-    (void)capable;
     return transfer_at(c, s, NR_preadv, NR_pread64, a, 0);
 }
 
 BODY(body_pwritev) {
-    (void)capable;
     return transfer_at(c, s, NR_pwritev, NR_pwrite64, a, 0);
 }
 
 /* With RWF_APPEND, on a descriptor that can wait, it is a plain write: nothing has an end there. */
 BODY(body_pwritev2) {
-    (void)capable;
     int32_t flags = a[4].i32;
     if (flags & ~(RWF_APPEND | RWF_NOAPPEND))
         return -EOPNOTSUPP;
@@ -197,7 +188,6 @@ static int64_t message_of(struct context *c, struct space *s, const wasmtime_val
 }
 
 BODY(body_recvfrom) {
-    (void)capable;
     struct message m;
     int64_t r = message_of(c, s, a, &m), got = 0;
     if (r < 0)
@@ -220,7 +210,6 @@ BODY(body_recvfrom) {
 }
 
 BODY(body_sendto) {
-    (void)capable;
     struct message m;
     int64_t r = message_of(c, s, a, &m), sent = 0;
     if (r < 0)
@@ -245,20 +234,20 @@ BODY(body_sendto) {
  * listener may be a blocking one, so it is polled first: only if another process takes the
  * connection in between does this accept wait for the next. */
 BODY(body_accept4) {
-    enum { SOCK_NONBLOCK = 0x800, SOCK_CLOEXEC = 0x80000 };
     struct descriptor *d = descriptor_at(c, a[0].i32);
     uint32_t flags = a[3].u32;
     if (d == NULL)
         return -EBADF;
     if ((capable && a[1].u32) || (flags & ~(uint32_t)(SOCK_NONBLOCK | SOCK_CLOEXEC)))
         return -EINVAL;
+    uint8_t *length = space_buffer(c, s, a[2].u32, 4);
+    uint8_t *name = space_name(c, s, a[1].u32, a[2].u32);
+    if (name == WALI_BAD || length == WALI_BAD)
+        return -EFAULT;
     struct pollfd fds[2] = {{.fd = d->host, .events = POLLIN}};
     int64_t r = wait_for(c, fds, 1, d->status & STATUS_NONBLOCK ? 0 : INT64_MAX);
     if (r <= 0)
         return r < 0 ? r : -EAGAIN;
-    r = SYS(NR_accept4, d->host, 0, 0, SOCK_NONBLOCK | SOCK_CLOEXEC, 0, 0);
-    r = descriptor_install(c, r, flags & SOCK_CLOEXEC ? DESCRIPTOR_CLOEXEC : 0);
-    if (r >= 0 && flags & SOCK_NONBLOCK)
-        descriptor_at(c, (int32_t)r)->status = STATUS_NONBLOCK;
-    return r < 0 || capable || a[1].u32 == 0 ? r : accepted_from(c, s, a, (int32_t)r);
+    r = SYS(NR_accept4, d->host, name, length, SOCK_NONBLOCK | SOCK_CLOEXEC, 0, 0);
+    return descriptor_install_made(c, r, flags);
 }

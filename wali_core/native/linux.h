@@ -10,60 +10,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum {
-    EPERM = 1,
-    ENOENT = 2,
-    EINTR = 4,
-    EBADF = 9,
-    EAGAIN = 11,
-    ENOMEM = 12,
-    EACCES = 13,
-    EFAULT = 14,
-    EINVAL = 22,
-    EMFILE = 24,
-    EROFS = 30,
-    ENAMETOOLONG = 36,
-    ENOSYS = 38,
-    EOPNOTSUPP = 95,
-};
-
-enum {
-    AT_FDCWD = -100,
-    AT_SYMLINK_NOFOLLOW = 0x100,
-    AT_REMOVEDIR = 0x200,
-    AT_SYMLINK_FOLLOW = 0x400,
-    AT_EMPTY_PATH = 0x1000,
-};
-
-/* open(2).  Guests use x86-64's numbers; four of them differ on aarch64. */
-enum {
-    O_ACCMODE = 3,
-    O_CREAT = 0x40,
-    O_NOCTTY = 0x100,
-    O_TRUNC = 0x200,
-    O_APPEND = 0x400,
-    O_NONBLOCK = 0x800,
-    O_CLOEXEC = 0x80000,
-    O_PATH = 0x200000,
-    O_TMPFILE_BIT = 0x400000,
-    GUEST_O_DIRECT = 0x4000,
-    GUEST_O_LARGEFILE = 0x8000,
-    GUEST_O_DIRECTORY = 0x10000,
-    GUEST_O_NOFOLLOW = 0x20000,
-};
-
-enum { RESOLVE_NO_MAGICLINKS = 0x02, RESOLVE_BENEATH = 0x08 };
-enum { S_IFMT = 0xf000, S_IFREG = 0x8000, S_IFDIR = 0x4000, S_IFBLK = 0x6000, S_IFCHR = 0x2000 };
-enum { F_DUPFD = 0, F_GETFD = 1, F_SETFD = 2, F_GETFL = 3, F_SETFL = 4, F_GETLK = 5, F_SETLK = 6 };
-enum { F_DUPFD_CLOEXEC = 1030, FD_CLOEXEC = 1 };
-enum { POLLIN = 1, POLLOUT = 4, POLLNVAL = 0x20 };
-enum { RWF_NOWAIT = 8, RWF_APPEND = 0x10, RWF_NOAPPEND = 0x20 };
-enum { MSG_PEEK = 2, MSG_TRUNC = 0x20, MSG_DONTWAIT = 0x40, MSG_WAITALL = 0x100 };
-enum { MSG_NOSIGNAL = 0x4000 };
-enum { CLOCK_REALTIME = 0, CLOCK_MONOTONIC = 1, TIMER_ABSTIME = 1 };
-enum { SIGBUS = 7, SIGSEGV = 11, SA_SIGINFO = 4, SA_ONSTACK = 0x08000000, SA_NODEFER = 0x40000000 };
-enum { TCGETS = 0x5401, TIOCGWINSZ = 0x5413, FIONREAD = 0x541b, FIONBIO = 0x5421 };
-enum { PROC_SUPER_MAGIC = 0x9fa0, PATH_MAX = 4096, NAME_MAX = 255, UIO_MAXIOV = 1024 };
+#include "numbers.gen.h"
 
 struct timespec {
     int64_t tv_sec;

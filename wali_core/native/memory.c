@@ -44,7 +44,6 @@ __asm__(".text\n"
         "wali_restorer:\n"
         "    mov $15, %eax\n" /* rt_sigreturn */
         "    syscall\n");
-enum { CONTEXT_PC = 168, SA_RESTORER = 0x04000000 };
 #elif defined(__aarch64__)
 __asm__(".text\n"
         ".globl wali_copy\n.hidden wali_copy\n.type wali_copy, %function\n"
@@ -70,7 +69,6 @@ __asm__(".text\n"
         "wali_restorer:\n"
         "    mov x8, #139\n" /* rt_sigreturn */
         "    svc 0\n");
-enum { CONTEXT_PC = 440, SA_RESTORER = 0x04000000 };
 #endif
 
 extern const char wali_copy_end[];
@@ -102,7 +100,7 @@ struct kernel_sigaction {
 static struct kernel_sigaction previous[2]; /* of SIGSEGV and SIGBUS */
 
 static void on_fault(int signal, void *info, void *ucontext) {
-    uintptr_t *pc = (uintptr_t *)((char *)ucontext + CONTEXT_PC);
+    uintptr_t *pc = (uintptr_t *)((char *)ucontext + UCONTEXT_PC);
     if (*pc >= (uintptr_t)wali_copy && *pc < (uintptr_t)wali_copy_end) {
         *pc = (uintptr_t)wali_copy_end;
         return;
@@ -211,4 +209,17 @@ int64_t copy_to(struct context *c, struct space *s, uint32_t address, const void
                 uint64_t size) {
     uint8_t *at = space_buffer(c, s, address, size);
     return at == NULL || at == WALI_BAD ? -EFAULT : wali_copy(at, from, size);
+}
+
+/* For Python, which serves the rare calls of WALI programs: their memory, with the same care. */
+EXPORT int64_t wali_copy_from(struct context *c, uint32_t address, void *to, uint64_t size) {
+    return copy_from(c, &c->own, address, to, size);
+}
+
+EXPORT int64_t wali_copy_to(struct context *c, uint32_t address, const void *from, uint64_t size) {
+    return copy_to(c, &c->own, address, from, size);
+}
+
+EXPORT int64_t wali_copy_string(struct context *c, uint32_t address, char *to, uint32_t room) {
+    return copy_string(c, &c->own, address, to, room);
 }

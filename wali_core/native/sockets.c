@@ -6,11 +6,6 @@
  */
 #include "core.h"
 
-enum { AF_UNIX = 1, AF_INET = 2, AF_INET6 = 10, SOCK_STREAM = 1, SOCK_DGRAM = 2 };
-enum { SOCK_NONBLOCK = 0x800, SOCK_CLOEXEC = 0x80000, SOCK_TYPE = 0xf };
-enum { IPPROTO_TCP = 6, IPPROTO_UDP = 17, EINPROGRESS = 115, ADDRESS_MAX = 128 };
-enum { EPROTONOSUPPORT = 93, EAFNOSUPPORT = 97, ENOPROTOOPT = 92 };
-
 /* May this guest have such a socket?  A confined one has TCP only, and that only where a port is
  * granted; the ports are the kernel's business (Landlock). */
 static int64_t socket_allowed(const struct context *c, int32_t domain, int32_t type,
@@ -28,7 +23,6 @@ static int64_t socket_allowed(const struct context *c, int32_t domain, int32_t t
 }
 
 BODY(body_socket) {
-    (void)s, (void)capable;
     uint32_t flags = a[1].u32 & ~(uint32_t)SOCK_TYPE;
     int32_t type = a[1].i32 & SOCK_TYPE;
     if (flags & ~(uint32_t)(SOCK_NONBLOCK | SOCK_CLOEXEC))
@@ -41,7 +35,6 @@ BODY(body_socket) {
 }
 
 BODY(body_socketpair) {
-    (void)capable;
     uint32_t flags = a[1].u32 & ~(uint32_t)SOCK_TYPE;
     int32_t type = a[1].i32 & SOCK_TYPE, pair[2];
     if (flags & ~(uint32_t)(SOCK_NONBLOCK | SOCK_CLOEXEC))
@@ -62,25 +55,21 @@ static int64_t copy_address(struct context *c, struct space *s, uint32_t address
     return length;
 }
 
-/* An address to the guest, cut to the room that it gave; the true length is written back. */
-static int64_t store_address(struct context *c, struct space *s, uint32_t address,
-                             uint32_t length_at, const uint8_t *from, uint32_t length) {
+/* Where the kernel may put a sockaddr, which it cuts to the room that the guest gave.  It reads
+ * that room itself: a thread of the guest's that has raised it meanwhile moves the end by less than
+ * ADDRESS_MAX, and behind the end of every memory there are guard pages. */
+uint8_t *space_name(struct context *c, struct space *s, uint32_t address, uint32_t length_at) {
     uint32_t room;
     if (address == 0)
-        return 0;
+        return NULL;
     if (copy_from(c, s, length_at, &room, sizeof room))
-        return -EFAULT;
-    if (room > INT32_MAX)
-        return -EINVAL;
-    if (copy_to(c, s, address, from, room < length ? room : length))
-        return -EFAULT;
-    return copy_to(c, s, length_at, &length, sizeof length);
+        return WALI_BAD;
+    return space_buffer(c, s, address, room < ADDRESS_MAX ? room : ADDRESS_MAX);
 }
 
 /* connect(2): the attempt goes on in the background, so that it can be waited for as everything is.
  */
 BODY(body_connect) {
-    (void)capable;
     uint8_t address[ADDRESS_MAX];
     struct descriptor *d = descriptor_at(c, a[0].i32);
     if (d == NULL)
@@ -97,7 +86,6 @@ BODY(body_connect) {
 }
 
 BODY(body_bind) {
-    (void)capable;
     uint8_t address[ADDRESS_MAX];
     int32_t host = host_of(c, a[0].i32);
     if (host < 0)
@@ -108,7 +96,6 @@ BODY(body_bind) {
 
 /* listen(2) without a bind takes any port, which no hook of the kernel sees. */
 BODY(body_listen) {
-    (void)s, (void)capable;
     int32_t host = host_of(c, a[0].i32);
     if (host < 0)
         return -EBADF;
@@ -119,62 +106,16 @@ BODY(body_listen) {
 
 /* accept(2): accept4 without flags, of which the native one stores the peer's address. */
 BODY(body_accept) {
-    (void)capable;
     const wasmtime_val_raw_t b[4] = {a[0], a[1], a[2], {.i64 = 0}};
     return body_accept4(c, s, b, 0);
 }
 
-/* The peer's address to the guest that accepted `number`; without it the connection is closed. */
-int64_t accepted_from(struct context *c, struct space *s, const wasmtime_val_raw_t *a,
-                      int32_t number) {
-    uint8_t address[ADDRESS_MAX];
-    uint32_t length = sizeof address;
-    int64_t r = SYS(NR_getpeername, host_of(c, number), address, &length, 0, 0, 0);
-    if (r == 0)
-        r = store_address(c, s, a[1].u32, a[2].u32, address, length);
-    if (r < 0)
-        descriptor_release(c, number);
-    return r < 0 ? r : number;
-}
-
-static int64_t name_of(struct context *c, struct space *s, const wasmtime_val_raw_t *a,
-                       int64_t call) {
-    uint8_t address[ADDRESS_MAX];
-    uint32_t length = sizeof address;
-    int32_t host = host_of(c, a[0].i32);
-    if (host < 0)
-        return -EBADF;
-    if (a[1].u32 == 0)
-        return -EFAULT;
-    int64_t r = SYS(call, host, address, &length, 0, 0, 0);
-    return r < 0 ? r : store_address(c, s, a[1].u32, a[2].u32, address, length);
-}
-
-BODY(body_getsockname) {
-    (void)capable;
-    return name_of(c, s, a, NR_getsockname);
-}
-
-BODY(body_getpeername) {
-    (void)capable;
-    return name_of(c, s, a, NR_getpeername);
-}
-
-/* The size of an option's value, for those on the table's closed list (socket_options[]). */
-static int64_t option_size(int32_t level, int32_t name) {
-    for (const struct socket_option *o = socket_options; o->size; o++)
-        if (o->level == level && o->name == name)
-            return o->size;
-    return -ENOPROTOOPT;
-}
-
 BODY(body_setsockopt) {
-    (void)capable;
     uint8_t value[16];
     int32_t host = host_of(c, a[0].i32);
-    int64_t size = option_size(a[1].i32, a[2].i32);
+    int64_t size = listed_size(a[1].i32, a[2].i32);
     if (host < 0 || size < 0)
-        return host < 0 ? -EBADF : size;
+        return host < 0 ? -EBADF : -ENOPROTOOPT;
     if (a[4].u32 < (uint64_t)size)
         return -EINVAL;
     if (copy_from(c, s, a[3].u32, value, (uint64_t)size))
@@ -183,13 +124,12 @@ BODY(body_setsockopt) {
 }
 
 BODY(body_getsockopt) {
-    (void)capable;
     uint8_t value[16];
     uint32_t room, length = sizeof value;
     int32_t host = host_of(c, a[0].i32);
-    int64_t size = option_size(a[1].i32, a[2].i32);
+    int64_t size = listed_size(a[1].i32, a[2].i32);
     if (host < 0 || size < 0)
-        return host < 0 ? -EBADF : size;
+        return host < 0 ? -EBADF : -ENOPROTOOPT;
     int64_t r = SYS(NR_getsockopt, host, a[1].i32, a[2].i32, value, &length, 0);
     if (r < 0 || copy_from(c, s, a[4].u32, &room, sizeof room))
         return r < 0 ? r : -EFAULT;

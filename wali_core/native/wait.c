@@ -7,8 +7,6 @@
  */
 #include "core.h"
 
-enum { NSEC = 1000000000, EFD_CLOEXEC_NONBLOCK = 0x80800 };
-
 static int64_t nanoseconds(const struct timespec *t) {
     const int64_t most = INT64_MAX / NSEC - 1;
     return t->tv_sec > most ? INT64_MAX : t->tv_sec * NSEC + t->tv_nsec;
@@ -29,7 +27,7 @@ int64_t monotonic_now(void) {
 int64_t wait_for(struct context *c, struct pollfd *fds, uint32_t count, int64_t until) {
     c->waits++;
     if (c->wake < 0) {
-        int64_t wake = SYS(NR_eventfd2, 0, EFD_CLOEXEC_NONBLOCK, 0, 0, 0, 0);
+        int64_t wake = SYS(NR_eventfd2, 0, O_CLOEXEC | O_NONBLOCK, 0, 0, 0, 0);
         if (wake < 0)
             return wake;
         __atomic_store_n(&c->wake, (int32_t)wake, __ATOMIC_SEQ_CST);
@@ -95,7 +93,6 @@ static int64_t sleep_until(struct context *c, int64_t until) {
 /* clock_nanosleep(2).  An absolute time on a clock that can be set is looked at again every second:
  * ppoll knows only how long. */
 BODY(body_clock_nanosleep) {
-    (void)capable;
     int32_t clock = a[0].i32, flags = a[1].i32;
     struct timespec t;
     if (clock != CLOCK_REALTIME && clock != CLOCK_MONOTONIC)
@@ -116,7 +113,6 @@ BODY(body_clock_nanosleep) {
 }
 
 BODY(body_nanosleep) {
-    (void)capable;
     struct timespec t;
     int64_t r = copy_timespec(c, s, a[0].u32, &t);
     return r < 0 ? r : sleep_until(c, until_after(&t));
@@ -151,7 +147,6 @@ static int64_t poll_until(struct context *c, struct space *s, uint32_t address, 
 }
 
 BODY(body_poll) {
-    (void)capable;
     int32_t ms = a[2].i32;
     int64_t until = ms < 0 ? INT64_MAX : monotonic_now() + (int64_t)ms * 1000000;
     return poll_until(c, s, a[0].u32, a[1].u64, until);
@@ -159,7 +154,6 @@ BODY(body_poll) {
 
 /* ppoll(2) without a signal mask: masks come with signals. */
 BODY(body_ppoll) {
-    (void)capable;
     int64_t until = INT64_MAX;
     if (a[3].u32)
         return -ENOSYS;

@@ -1,0 +1,252 @@
+"""Rare calls of WALI programs, in Python: start-up, limits, and times in microseconds.
+
+They are few and short of time only where a program makes them in a loop, which none does: a call
+through here takes a microsecond or two.  What is in Python is not in the trusted C.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+from struct import Struct
+
+from wali_core._errors import ModuleError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from typing import Final
+
+    from wali_core._bridge import Context, Core
+
+    Served = dict[str, Callable[..., int]]
+
+AT_FDCWD: Final = -100
+_PATH_MAX: Final = 4096
+_RLIMIT_NOFILE, _RLIMITS = 7, 16
+_PAIR: Final = Struct("<QQ")
+_TIMES: Final = Struct("<qqqq")
+_SECOND: Final = 1_000_000  # microseconds
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+class GuestCalls:
+    """What calls in Python need of a guest: its memory, and its descriptors.
+
+    Addresses are the guest's, of any sign.  What is not its memory is ``OSError`` with EFAULT.
+    """
+
+    def __init__(self, core: Core, context: Context) -> None:
+        self._core = core
+        self.context = context
+        self._address = ctypes.addressof(context)
+
+    def read(self, address: int, size: int) -> bytes:
+        """A copy of ``size`` bytes."""
+        buffer = ctypes.create_string_buffer(size)
+        _check(self._core.copy_from(self._address, address & 0xFFFFFFFF, buffer, size))
+        return buffer.raw
+
+    def write(self, address: int, data: bytes) -> None:
+        """Put ``data`` at ``address``."""
+        _check(self._core.copy_to(self._address, address & 0xFFFFFFFF, data, len(data)))
+
+    def string(self, address: int) -> bytes:
+        """A path: a string that ends in a NUL.  ENAMETOOLONG where it is too long."""
+        buffer = ctypes.create_string_buffer(_PATH_MAX)
+        _check(self._core.copy_string(self._address, address & 0xFFFFFFFF, buffer, _PATH_MAX))
+        return buffer.value
+
+    def host_of(self, number: int) -> int:
+        """The host's descriptor for a number of the guest's; EBADF where none is open."""
+        host: int = self._core.descriptor_host(self._address, number)
+        if host < 0:
+            raise OSError(errno.EBADF, "")
+        return host
+
+
+def _check(result: int) -> None:
+    if result < 0:
+        raise OSError(-result, "")
+
+
+def answering(call: Callable[..., int]) -> Callable[..., int]:
+    """``-errno`` for an ``OSError``, as the kernel answers."""
+
+    def answer(*arguments: int) -> int:
+        try:
+            return call(*arguments)
+        except OSError as error:
+            return -(error.errno or errno.EIO)
+
+    return answer
+
+
+# --- start-up -------------------------------------------------------------------------------------
+
+
+class Startup:
+    """The arguments and the environment, as ``__cl_*`` and ``__get_init_envfile`` hand them over.
+
+    Raises ``ModuleError`` for a variable that WALI's environment file cannot hold.
+    """
+
+    def __init__(self, calls: GuestCalls, argv: Sequence[bytes], environ: Sequence[bytes]) -> None:
+        self._calls = calls
+        self._argv = argv
+        self._begun = self._ended = 0
+        self._environment = _environment_file(environ) if environ else -1
+
+    def served(self) -> Served:
+        """The calls, by name."""
+        return {
+            "__init": self._init,
+            "__deinit": self._deinit,
+            "__cl_get_argc": lambda: len(self._argv),
+            "__cl_get_argv_len": lambda i: len(self._argument(i) or b""),
+            "__cl_copy_argv": answering(self._copy_argument),
+            "__get_init_envfile": answering(self._environment_path),
+        }
+
+    def _init(self) -> int:
+        self._begun += 1
+        return int(self._begun > 1)
+
+    def _deinit(self) -> int:
+        self._ended += 1
+        return int(self._ended > 1)
+
+    def _argument(self, index: int) -> bytes | None:
+        return self._argv[index] if 0 <= index < len(self._argv) else None
+
+    def _copy_argument(self, buffer: int, index: int) -> int:
+        word = self._argument(index)
+        if word is None:
+            return -errno.EFAULT
+        self._calls.write(buffer, word + b"\0")
+        return 0
+
+    def _environment_path(self, buffer: int, room: int) -> int:
+        """Its path; as in the reference, a buffer that is too small gets an empty one."""
+        if self._environment < 0:
+            return 0
+        path = b"/proc/self/fd/%d\0" % self._environment
+        self._calls.write(buffer, path if len(path) <= room & 0xFFFFFFFF else b"\0")
+        return 1
+
+    def close(self) -> None:
+        """Close the environment's file."""
+        if self._environment >= 0:
+            os.close(self._environment)
+            self._environment = -1
+
+
+def _environment_file(environ: Sequence[bytes]) -> int:
+    """One ``K=V`` a line, in a file without a name that only this process can open."""
+    for pair in environ:
+        if b"\n" in pair:
+            name = pair.partition(b"=")[0].decode(errors="replace")
+            raise ModuleError(
+                f"environment variable {name!r}: its value has a newline, "
+                "which WALI's environment file cannot hold"
+            )
+    fd = os.memfd_create("environment", os.MFD_CLOEXEC)
+    os.write(fd, b"\n".join(environ) + b"\n")
+    return fd
+
+
+# --- limits ---------------------------------------------------------------------------------------
+
+
+def served_limits(calls: GuestCalls) -> Served:
+    """prlimit64(2) and its kin, of the program itself.
+
+    RLIMIT_NOFILE bounds the numbers of its own table.
+    """
+
+    def limits(resource: int, new_at: int, old_at: int) -> int:
+        if not 0 <= resource < _RLIMITS:
+            return -errno.EINVAL
+        new = _PAIR.unpack(calls.read(new_at, _PAIR.size)) if new_at else None
+        of = _open_files if resource == _RLIMIT_NOFILE else _of_process
+        old = of(calls, resource, new)
+        if old_at:
+            calls.write(old_at, _PAIR.pack(*old))
+        return 0
+
+    def prlimit64(pid: int, resource: int, new_at: int, old_at: int) -> int:
+        if pid not in (0, os.getpid()):
+            return -errno.EPERM
+        return limits(resource, new_at, old_at)
+
+    def getrlimit(resource: int, at: int) -> int:
+        return limits(resource, 0, at) if at else -errno.EFAULT
+
+    def setrlimit(resource: int, at: int) -> int:
+        return limits(resource, at, 0) if at else -errno.EFAULT
+
+    return {
+        "SYS_prlimit64": answering(prlimit64),
+        "SYS_getrlimit": answering(getrlimit),
+        "SYS_setrlimit": answering(setrlimit),
+    }
+
+
+def _of_process(_calls: GuestCalls, resource: int, new: tuple[int, int] | None) -> tuple[int, int]:
+    """Plainly prlimit(2): Python's own module would translate RLIM_INFINITY."""
+    old = (ctypes.c_uint64 * 2)()
+    wanted = None if new is None else (ctypes.c_uint64 * 2)(*new)
+    if _libc.prlimit64(0, resource, wanted, old):
+        raise OSError(ctypes.get_errno(), "")
+    return old[0], old[1]
+
+
+def _open_files(calls: GuestCalls, _resource: int, new: tuple[int, int] | None) -> tuple[int, int]:
+    context = calls.context
+    old = context.limit, context.limit_most
+    if new is not None:
+        current, most = new
+        if current > most or current < context.capacity:
+            raise OSError(errno.EINVAL, "")
+        if most > context.limit_most:
+            raise OSError(errno.EPERM, "")
+        context.limit, context.limit_most = new
+    return old
+
+
+# --- times in microseconds ------------------------------------------------------------------------
+
+
+def served_times(calls: GuestCalls) -> Served:
+    """utimes(2) and futimesat(2), by utimensat(2)."""
+
+    def set_times(host: int, path_at: int, times_at: int) -> int:
+        path = calls.string(path_at) if path_at else None
+        times = None
+        if times_at:
+            first, first_us, second, second_us = _TIMES.unpack(calls.read(times_at, _TIMES.size))
+            if not (0 <= first_us < _SECOND and 0 <= second_us < _SECOND):
+                return -errno.EINVAL
+            times = (ctypes.c_int64 * 4)(first, first_us * 1000, second, second_us * 1000)
+        if _libc.utimensat(host, path, times, 0):
+            return -ctypes.get_errno()
+        return 0
+
+    def from_directory(number: int, path_at: int) -> int:
+        """As everywhere: an absolute path needs no directory to start from."""
+        if number != AT_FDCWD:
+            return calls.host_of(number)
+        if calls.context.cwd == -1 and not calls.string(path_at).startswith(b"/"):
+            raise OSError(errno.EBADF, "")
+        return calls.context.cwd
+
+    def utimes(path_at: int, times_at: int) -> int:
+        if not path_at:
+            return -errno.EFAULT
+        return set_times(from_directory(AT_FDCWD, path_at), path_at, times_at)
+
+    def futimesat(number: int, path_at: int, times_at: int) -> int:
+        return set_times(from_directory(number, path_at), path_at, times_at)
+
+    return {"SYS_utimes": answering(utimes), "SYS_futimesat": answering(futimesat)}
