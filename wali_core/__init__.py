@@ -11,7 +11,9 @@
 # _guest.py            one program: memory, descriptors, shim, calls
 # _monitor.py          deadlines, Ctrl-C and captured output of guests that have a thread
 # _program.py          WALI programs: _memory.py their mappings, _calls.py their rare calls,
-#                      _confine.py what holds them, _process.py _child.py the process of each
+#                      _confine.py what holds them
+# _process.py          programs in processes of their own: _launcher.py starts them, told by
+#                      _order.py; _supervisor.py ends them; _child.py is what they do
 # _grants.py _sockets.py  what a guest is given,
 # _stdio.py _pump.py      and what its standard streams are
 # _runtime.py _run.py  what the public functions are made of

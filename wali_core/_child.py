@@ -1,46 +1,94 @@
-"""The process of a WALI program, started by ``_process``: does the job and is gone."""
+"""The process of one WALI program, from the fork to its end."""
 
 from __future__ import annotations
 
-import ctypes
-import fcntl
 import json
 import os
-import pickle
-import signal
-from typing import TYPE_CHECKING, NoReturn
+from functools import partial
+from importlib import import_module
+from typing import NoReturn
 
 from wali_core._errors import WaliError
-from wali_core._runtime import Runtime
 from wali_core._stdio import Streams
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from wali_core._process import Order
+    from typing import Final
 
-_PR_SET_PDEATHSIG = 1
-_TRAPPED = 128 + 6
-OWN_STACK = 2 << 20
+    from wali_core._engine import Module
+    from wali_core._order import Descriptors, Order
+    from wali_core._runtime import Runtime
+
+_TRAPPED: Final = 128 + 6
+_KILLED: Final = 128 + 9
 
 
-def main(orders: int, answers: int) -> NoReturn:
-    """Read the order from a descriptor, run it, and answer with an error where there is one."""
-    with open(orders, "rb") as file:
-        order: Order = pickle.load(file)  # noqa: S301 - the parent's own words
-    os.set_inheritable(answers, False)
-    _die_with(order.parent, order.lifeline)
+_NEEDED: Final = ("wali_core._program",)
+_TO_CONFINE: Final = ("wali_core._confine", "capabilities._policy", "capabilities.lockdown.rlimits")
+
+
+def preload(*, confined: bool) -> None:
+    """Import what ``run`` will need, once for all programs."""
+    for name in (*_NEEDED, *(_TO_CONFINE if confined else ())):
+        import_module(name)
+
+
+def run(
+    runtime: Runtime, module: Module, order: Order, descriptors: Descriptors, lifeline: int
+) -> NoReturn:
+    """Run the program in this process, which is its own, and answer with an error if there is one.
+
+    ``lifeline`` is at its end when the program must be: so must what it forks from then on.
+    """
+    _take_over(order, descriptors)
+    os.register_at_fork(after_in_child=partial(_end_if_cut, lifeline))
     own, status = os.getpid(), _TRAPPED
     try:
-        status = _run(order)
+        streams = Streams(None, None, None, capture=False, limit=0)
+        ending = runtime.execute(module, order.grants, order.args, order.argv0, streams)
+        status = ending.status
     except (WaliError, OSError) as error:
         if os.getpid() == own:
-            os.write(answers, _described(error))
+            answer(descriptors.answer, error)
         else:  # a process that the program has forked: its end is not the program's
             os.write(2, f"wali: {error}\n".encode())
     os._exit(status & 0xFF)
 
 
-def _described(error: Exception) -> bytes:
-    """An error for the parent.  Plain text: the program may have had its hands on this process."""
+def _take_over(order: Order, descriptors: Descriptors) -> None:
+    """Be where the caller is: in its folder, with its umask, and the streams that it gives.
+
+    With a terminal among them the program stays in the caller's process group, as with any command
+    that is started from there: in a group of its own it would be in the background, and stopped
+    when it reads.  Else it has one, and cannot signal the caller's by accident.
+    """
+    if not any(map(os.isatty, descriptors.streams)):
+        os.setpgid(0, 0)
+    os.fchdir(descriptors.cwd)
+    os.umask(order.umask)
+    given = dict(zip(order.streams, descriptors.streams, strict=True))
+    for number in range(3):
+        if number in given:
+            os.dup2(given[number], number)
+        else:
+            os.close(number)
+    descriptors.close(but=[descriptors.control, descriptors.answer])
+
+
+def _end_if_cut(lifeline: int) -> None:
+    """In a forked child: whoever kills the others cannot have seen this one yet."""
+    try:
+        os.read(lifeline, 1)
+    except BlockingIOError:
+        return  # nobody writes, but somebody holds the other end
+    os._exit(_KILLED)
+
+
+def answer(fd: int, error: Exception) -> None:
+    """Describe an error for whoever has ordered the program.
+
+    Plain text, not a pickle: the program may have had its hands on this process.
+    """
     words = {
         "kind": type(error).__name__,
         "message": error.strerror if isinstance(error, OSError) else str(error),
@@ -48,30 +96,4 @@ def _described(error: Exception) -> bytes:
         "filename": str(getattr(error, "filename", None) or ""),
         "frames": getattr(error, "frames", ()),
     }
-    return json.dumps(words).encode()
-
-
-def _die_with(parent: int, lifeline: int) -> None:
-    """End with the parent, and with all that the program will have forked.
-
-    The kernel's own signal for it reaches this process alone.  The lifeline is a pipe that nobody
-    but the parent can write: when that is gone, the kernel tells the whole group by SIGKILL.
-    """
-    os.set_inheritable(lifeline, False)
-    fcntl.fcntl(lifeline, fcntl.F_SETSIG, signal.SIGKILL)
-    fcntl.fcntl(lifeline, fcntl.F_SETOWN, -os.getpgrp())
-    fcntl.fcntl(lifeline, fcntl.F_SETFL, os.O_ASYNC)
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    if os.getppid() != parent:
-        os._exit(1)  # it was gone before the kernel was told
-
-
-def _run(order: Order) -> int:
-    job = order.job
-    runtime = Runtime(policy=job.policy, allow_all=job.allow_all, cache=job.cache, stack=OWN_STACK)
-    module = runtime.load(job.module)
-    streams = Streams(None, None, None, capture=False, limit=0)
-    for number in (signal.SIGINT, signal.SIGPIPE):
-        signal.signal(number, signal.SIG_DFL)
-    job.grants.deadline = None  # the parent's to watch; here wall_time ends what it left behind
-    return runtime.execute(module, job.grants, order.args, order.argv0, streams).status
+    os.write(fd, json.dumps(words).encode())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 from ctypes import byref, c_void_p
+from functools import partial
 
 from wali_core import _bridge as bridge
 from wali_core._bridge import W
@@ -110,7 +111,18 @@ class Engine:
                 on_compile(len(data))
             pointer = self._compile(prepare(data) if prepare else data, origin)
             if cache and cache.usable:
-                self._serialize(pointer, cache, key)
+                # A module that cannot be kept still runs.
+                self.serialize(pointer, partial(cache.store, key))
+        return Module(self, pointer, origin, key)
+
+    def load_artefact(self, fd: int, origin: str) -> Module:
+        """A module that another process has compiled: its ``Module.artefact``.  Nobody else's!
+
+        Raises ``ModuleError``.
+        """
+        pointer = self._deserialize(b"/proc/self/fd/%d" % fd)
+        if pointer is None:
+            raise ModuleError(f"{origin}: this process cannot load what another has compiled")
         return Module(self, pointer, origin)
 
     def _compile(self, data: bytes, origin: str) -> int:
@@ -121,16 +133,17 @@ class Engine:
         assert out.value is not None
         return out.value
 
-    def _serialize(self, module: int, cache: Cache, key: str) -> None:
+    def serialize(self, module: int, use: Callable[[memoryview], None]) -> str | None:
+        """Give ``use`` the compiled code of a module; what is wrong, if there is none."""
         vector = bridge.ByteVec()
         if error := W["wasmtime_module_serialize"](module, byref(vector)):
-            bridge.error_message(error)  # frees it: a module that cannot be kept still runs
-            return
+            return bridge.error_message(error)
         assert vector.data is not None
         try:
-            cache.store(key, memoryview((ctypes.c_char * vector.size).from_address(vector.data)))
+            use(memoryview((ctypes.c_char * vector.size).from_address(vector.data)))
         finally:
             W["wasm_byte_vec_delete"](byref(vector))
+        return None
 
     def _deserialize(self, path: bytes) -> int | None:
         out = c_void_p()
@@ -145,15 +158,20 @@ class Engine:
             W["wasm_engine_delete"](self.pointer)
 
 
+def _write(fd: int, data: memoryview) -> None:
+    while data:
+        data = data[os.write(fd, data) :]
+
+
 class Module:
     """A compiled module.  May be shared between threads and guests of one ``Runtime``."""
 
-    def __init__(self, engine: Engine, pointer: int, origin: str) -> None:
+    def __init__(self, engine: Engine, pointer: int, origin: str, key: str = "") -> None:
         self.engine = engine
         self.pointer: int | None = pointer
         self.origin = origin
-        self.source: bytes | None = None
-        """What another process needs to load it, where no file has it."""
+        self.key = key
+        """What it was made of, and how: its name in the cache."""
         self._types = bridge.TypeVector(pointer, imports=True)
         self.imports = self._types.items
 
@@ -176,6 +194,20 @@ class Module:
             )
         finally:
             exports.close()
+
+    def artefact(self) -> int:
+        """A new descriptor of its compiled code, for another process's ``Engine.load_artefact``."""
+        assert self.pointer
+        fd = os.memfd_create("artefact", os.MFD_CLOEXEC)
+        try:
+            wrong = self.engine.serialize(self.pointer, partial(_write, fd))
+        except BaseException:
+            os.close(fd)
+            raise
+        if wrong is not None:
+            os.close(fd)
+            raise ModuleError(f"{self.origin}: {wrong}")
+        return fd
 
     def close(self) -> None:
         if self.pointer:

@@ -1,19 +1,21 @@
-"""A process for a WALI program: started, watched by its pidfd, ended with all it started."""
+"""Programs in processes of their own, as their embedder sees them: started, watched, ended.
+
+The process that starts them is a launcher (``_launcher``): a new interpreter, with one thread
+however many the embedder has.  Nothing but ``Launcher`` knows of it.
+"""
 
 from __future__ import annotations
 
-import contextlib
+import _socket
+import fcntl
 import json
 import os
-import pickle
 import select
-import signal
-import subprocess
 import sys
 import time
+import weakref
+from _thread import allocate_lock
 from typing import TYPE_CHECKING
-
-import attrs
 
 from wali_core._ending import Ending
 from wali_core._errors import (
@@ -26,93 +28,69 @@ from wali_core._errors import (
     WaliError,
 )
 from wali_core._monitor import collect
+from wali_core._order import MOST_MODULES, Descriptors, Order, Setting, send
+from wali_core._supervisor import report_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from typing import Final
 
     from capabilities import Policy
+    from wali_core._engine import Module
     from wali_core._grants import Grants
     from wali_core._stdio import Streams
 
-
-@attrs.frozen
-class Job:
-    """What another process must know to run a program.  It can be pickled, and is."""
-
-    module: str | bytes
-    policy: Policy | None
-    allow_all: bool
-    cache: bool | str | os.PathLike[str]
-    grants: Grants
+_LOST: Final = "the process that the program ran in was lost: somebody has killed its supervisor"
+_REPORT_BYTES: Final = 4096
 
 
-@attrs.frozen
-class Order:
-    """A job with its command line, as it travels."""
-
-    job: Job
-    args: tuple[str | bytes, ...]
-    argv0: str | bytes | None
-    parent: int
-    lifeline: int
-
-
-def run_job(
-    job: Job,
-    args: Sequence[str | bytes],
-    argv0: str | bytes | None,
+def run_program(
+    launcher: Launcher,
+    module: Module,
+    argv: Sequence[bytes],
+    grants: Grants,
     streams: Streams,
 ) -> Ending:
-    """Run the job in a process of its own, until it ends, or until the deadline of its grants.
+    """Run it in a process of its own, until it ends, or until the deadline of its grants.
 
     Raises what the runtime there raised, ``GuestTimeout``, and ``GuestError`` for too much output.
     Nothing of it is left behind, however it ends.
     """
-    lifeline, held = os.pipe2(os.O_CLOEXEC)
-    order = pickle.dumps(Order(job, tuple(args), argv0, os.getpid(), lifeline))
-    orders, answers = _memory_file(order), os.memfd_create("answer", os.MFD_CLOEXEC)
+    deadline, seconds = grants.deadline, grants.wall_time
+    grants.deadline = grants.wall_time = None  # they are watched here
+    control, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
+    _not_for_children.add(control)
+    owned = [os.memfd_create("answer", os.MFD_CLOEXEC)]
     try:
-        child = _start(streams, orders, answers, lifeline)
+        owned.append(os.open(".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))
+        given = {number: fd for number, fd in enumerate(streams.host) if fd >= 0}
+        order = Order(
+            module, argv0=argv[0], args=argv[1:], grants=grants, streams=given, umask=_umask()
+        )
+        launcher.start(module, order, Descriptors(theirs.fileno(), *owned, *given.values()))
         try:
-            pidfd = os.pidfd_open(child.pid)
+            theirs.close()
             try:
-                _watch(pidfd, streams, job.grants.deadline, job.grants.wall_time)
+                _watch(control, streams, deadline, seconds)
             finally:
-                os.close(pidfd)
+                report = _end(control)
         finally:
-            usage = _end(child)
-        return _answer(answers, child.returncode, usage)
+            launcher.done()
+        return _result(report, owned[0])
     finally:
-        for fd in (orders, answers, lifeline, held):
+        _not_for_children.discard(control)
+        control.close()
+        theirs.close()
+        for fd in owned:
             os.close(fd)
 
 
-def _memory_file(data: bytes) -> int:
-    fd = os.memfd_create("order", os.MFD_CLOEXEC)
-    os.write(fd, data)
-    os.lseek(fd, 0, os.SEEK_SET)
-    return fd
-
-
-def _start(streams: Streams, orders: int, answers: int, lifeline: int) -> subprocess.Popen[bytes]:
-    """A new interpreter that sees the packages that this one sees, in a group of its own."""
-    code = "import sys; from wali_core._child import main; main(*map(int, sys.argv[1:]))"
-    stdio = [fd if fd >= 0 else subprocess.DEVNULL for fd in streams.host]
-    return subprocess.Popen(
-        [sys.executable, "-c", code, str(orders), str(answers)],
-        stdin=stdio[0],
-        stdout=stdio[1],
-        stderr=stdio[2],
-        pass_fds=(orders, answers, lifeline),
-        env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
-        process_group=0,
-    )
-
-
-def _watch(pidfd: int, streams: Streams, deadline: float | None, seconds: float | None) -> None:
-    """Collect output until the process has ended.  Raises at the deadline, or at too much."""
+def _watch(
+    control: _socket.socket, streams: Streams, deadline: float | None, seconds: float | None
+) -> None:
+    """Collect output until the program has ended.  Raises at the deadline, or at too much."""
     poller = select.poll()
-    poller.register(pidfd, select.POLLIN)
+    poller.register(control, select.POLLIN)
     for capture in streams.captures:
         poller.register(capture.read_end, select.POLLIN)
     while True:
@@ -124,27 +102,30 @@ def _watch(pidfd: int, streams: Streams, deadline: float | None, seconds: float 
         reasons = [capture.reason for capture in streams.captures if capture.exceeded]
         if reasons:
             raise GuestError(reasons[0])
-        if pidfd in ready:
+        if control.fileno() in ready:
             return
 
 
-def _end(child: subprocess.Popen[bytes]) -> object:
-    """Kill whatever is left of the process and its group, and reap it."""
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(child.pid, signal.SIGKILL)
-    _, status, usage = os.wait4(child.pid, 0)
-    child.returncode = os.waitstatus_to_exitcode(status)
-    return usage
+def _end(control: _socket.socket) -> bytes:
+    """Have all that is left of a program ended, and wait until it is.  Its report, if any."""
+    control.shutdown(_socket.SHUT_WR)
+    report = b""
+    while words := control.recv(_REPORT_BYTES):
+        report = words
+    return report
 
 
-def _answer(answers: int, status: int, usage: object) -> Ending:
+def _result(report: bytes, answers: int) -> Ending:
     """How it went: an exception of the runtime's over there, or a status."""
     os.lseek(answers, 0, os.SEEK_SET)
     with open(answers, "rb", closefd=False) as file:
         data = file.read()
     if data:
         raise _error(data)
-    return Ending(status, usage=usage)  # type: ignore[arg-type]
+    if not report:
+        raise GuestError(_LOST)
+    status, usage = report_of(report)
+    return Ending(os.waitstatus_to_exitcode(status), usage=usage)
 
 
 _KINDS = {
@@ -164,3 +145,174 @@ def _error(data: bytes) -> Exception:
         return OSError(int(words["errno"] or 0), message, str(words["filename"]) or None)
     except (ValueError, KeyError, TypeError) as error:
         return GuestError(f"the program's process left an answer that cannot be read: {error}")
+
+
+def _umask() -> int:
+    """That of umask(2), which can only be read there by changing it for all threads."""
+    with open("/proc/self/status", "rb") as file:
+        return next(int(line.split()[1], 8) for line in file if line.startswith(b"Umask:"))
+
+
+# --- the launcher ---------------------------------------------------------------------------------
+
+_NUMBER: Final = 3  # its socket is there
+_CODE: Final = (
+    f"import sys; sys.path[:] = sys.argv[1:]; from wali_core._launcher import main; main({_NUMBER})"
+)
+
+
+class Launcher:
+    """Starts programs that have a policy in common.  May be shared between threads.
+
+    The first ``start`` makes the process that does it; ``close`` lets that end.
+    """
+
+    def __init__(self, policy: Policy | None, *, allow_all: bool) -> None:
+        self._setting = Setting(policy, allow_all=allow_all)
+        self._artefacts: dict[str, int] = {}  # descriptors, by the keys of modules
+        self.forget()
+        _launchers.add(self)
+
+    def forget(self) -> None:
+        """In a forked child: what is there is the parent's."""
+        self._lock = allocate_lock()
+        self._socket: _socket.socket | None = None
+        self._pid = 0
+        self._identity: tuple[object, ...] = ()
+        self._ending: list[int] = []  # processes that have been told to
+        self._running = 0
+
+    def start(self, module: Module, order: Order, descriptors: Descriptors) -> None:
+        """Have a program started; call ``done`` when it has ended.
+
+        Raises ``GuestError`` where there can be no launcher.
+        """
+        with self._lock:
+            artefact = self._artefact(module)
+            if self._socket is not None and self._identity != _identity():
+                self._drop()
+            for _ in range(2):
+                socket = self._socket or self._spawn()
+                try:
+                    send(socket, order, [artefact, *descriptors.all()])
+                except ConnectionError:  # somebody has killed it
+                    self._drop()
+                else:
+                    self._running += 1
+                    return
+        raise GuestError(f"{sys.executable}: no process can be started that starts programs")
+
+    def done(self) -> None:
+        """Take note of the end of a program that was started."""
+        with self._lock:
+            self._running -= 1
+            self._reap()
+
+    def close(self) -> None:
+        """Let the process end.  Programs that are running go on."""
+        with self._lock:
+            self._drop()
+            self._reap()
+            while self._artefacts:
+                os.close(self._artefacts.popitem()[1])
+
+    def __del__(self) -> None:
+        self.close()
+
+    def _artefact(self, module: Module) -> int:
+        found = self._artefacts.get(module.key)
+        if found is None:
+            while len(self._artefacts) >= MOST_MODULES:
+                os.close(self._artefacts.pop(next(iter(self._artefacts))))
+            found = self._artefacts[module.key] = module.artefact()
+        return found
+
+    def _spawn(self) -> _socket.socket:
+        if not sys.executable:
+            raise UseError("sys.executable names no Python: WALI programs cannot be started")
+        socket, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
+        high = -1
+        try:
+            high = fcntl.fcntl(theirs, fcntl.F_DUPFD_CLOEXEC, _NUMBER + 1)  # not there already
+            self._identity = _identity()
+            self._pid = os.posix_spawn(
+                sys.executable,
+                [sys.executable, *_flags(), "-c", _CODE, *_path()],
+                os.environ,
+                file_actions=[
+                    (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+                    (os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0),
+                    (os.POSIX_SPAWN_DUP2, high, _NUMBER),
+                ],
+                setsigmask=(),
+            )
+        except BaseException:
+            socket.close()
+            raise
+        finally:
+            theirs.close()
+            if high >= 0:
+                os.close(high)
+        _not_for_children.add(socket)
+        self._socket = socket
+        send(socket, self._setting)
+        return socket
+
+    def _drop(self) -> None:
+        if self._socket is not None:
+            _not_for_children.discard(self._socket)
+            self._socket.close()
+            self._socket = None
+            self._ending.append(self._pid)
+
+    def _reap(self) -> None:
+        """Wait for what ends at once: a launcher stays as long as a program that it started."""
+        options = os.WNOHANG if self._running else 0
+        self._ending = [pid for pid in self._ending if not _has_ended(pid, options)]
+
+
+def _has_ended(pid: int, options: int) -> bool:
+    try:
+        return os.waitpid(pid, options)[0] == pid
+    except ChildProcessError:  # the embedder waits for any child, or ignores SIGCHLD
+        return True
+
+
+def _identity() -> tuple[object, ...]:
+    """What a launcher has from its embedder, and cannot change when that does."""
+    return (
+        *(os.getpid(), os.getsid(0), os.getpgrp()),
+        *(os.getresuid(), os.getresgid(), os.getgroups()),
+    )
+
+
+def _flags() -> list[str]:
+    """Options for an interpreter that looks at nothing but what it is told, as this one would."""
+    flags = ["-I", "-S", "-X", f"utf8={sys.flags.utf8_mode}"]
+    if sys.dont_write_bytecode:
+        flags.append("-B")
+    if sys.pycache_prefix is not None:
+        flags += ["-X", f"pycache_prefix={sys.pycache_prefix}"]
+    return flags
+
+
+def _path() -> list[str]:
+    """Where this interpreter finds packages, us among them."""
+    own = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    return list(dict.fromkeys([*map(os.path.abspath, sys.path), own]))
+
+
+_launchers: weakref.WeakSet[Launcher] = weakref.WeakSet()
+_not_for_children: set[_socket.socket] = set()
+"""Connections by whose end others know that this process is gone."""
+
+
+def _leave_to_parent() -> None:
+    for socket in _not_for_children:
+        socket.close()
+    _not_for_children.clear()
+    for launcher in _launchers:
+        launcher.forget()
+
+
+os.register_at_fork(after_in_child=_leave_to_parent)

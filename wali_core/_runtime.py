@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from capabilities import Policy
     from wali_core._grants import Dirs
+    from wali_core._process import Launcher
     from wali_core._program import Program
     from wali_core._result import CompletedGuest
     from wali_core._sockets import Socket
@@ -67,12 +68,12 @@ class Runtime:
         self._allow_all = allow_all
         self._cache = None if cache is False else Cache(None if cache is True else os.fspath(cache))
         self.engine = Engine(core or _bridge.core, stack)
-        self._cache_choice = cache
         self._on_compile = on_compile
         self._on_missing = on_missing
         self._lock = allocate_lock()
         self._modules: dict[tuple[str, str], Module] = {}
         self._links: dict[str, tuple[_abi.Shim, ShimLink]] = {}
+        self._launcher: Launcher | None = None
         self._closed = False
 
     # --- modules ----------------------------------------------------------------------------------
@@ -97,8 +98,6 @@ class Runtime:
             loaded = self._modules.get(key)
         if loaded is None:
             loaded = self._compile(data, origin, preparation, prepare)
-            if isinstance(module, bytes) and _abi.WALI in loaded.import_modules:
-                loaded.source = data
             with self._lock:
                 while len(self._modules) >= _LOADED:
                     del self._modules[next(iter(self._modules))]
@@ -327,11 +326,11 @@ class Runtime:
         def run() -> Ending:
             if not in_child:
                 return self.execute(loaded, grants, args, argv0, streams, isolation)
-            from wali_core._process import Job, run_job
+            from wali_core._process import run_program
 
             _refuse_wasi_only(loaded, grants)
-            job = Job(_source(module), self._policy, self._allow_all, self._cache_choice, grants)
-            return run_job(job, args, argv0, streams)
+            argv, _ = _command_line(loaded, grants, args, argv0)
+            return run_program(self._launch(), loaded, argv, grants, streams)
 
         try:
             return completed(run, loaded.origin, args, streams)
@@ -379,6 +378,16 @@ class Runtime:
                 status = end.status
             return Ending(status, write_refused=guest.write_refused)
 
+    def _launch(self) -> Launcher:
+        """What starts WALI programs, made for the first of them."""
+        from wali_core._process import Launcher
+
+        with self._lock:
+            launcher = self._launcher or Launcher(self._policy, allow_all=self._allow_all)
+            if not self._closed:  # else it is for the one that another thread is just starting
+                self._launcher = launcher
+            return launcher
+
     # --- its end ----------------------------------------------------------------------------------
 
     def _usable(self) -> None:
@@ -395,6 +404,9 @@ class Runtime:
         with self._lock:
             self._links.clear()
             self._modules.clear()
+            launcher, self._launcher = self._launcher, None
+        if launcher is not None:
+            launcher.close()
 
     def __enter__(self) -> Self:
         return self
@@ -423,13 +435,6 @@ def _command_line(
     argv = encoded((argv0 if argv0 is not None else module.origin, *args), "argument")
     pairs = (f"{name}={value}" for name, value in grants.env.items())
     return argv, encoded(pairs, "environment variable")
-
-
-def _source(module: ModuleSource) -> str | bytes:
-    """What another process can load again."""
-    if isinstance(module, Module):
-        return module.source or os.path.abspath(module.origin)
-    return module if isinstance(module, bytes) else os.path.abspath(os.fspath(module))
 
 
 def _policy(policy: Policy | str | os.PathLike[str] | None) -> Policy | None:

@@ -1,0 +1,194 @@
+"""The end of processes, with all that they have started: whatever they did to get away.
+
+A process that becomes a *subreaper* (prctl(2)) is the new parent of every descendant whose own
+parent is gone, be it in another session or group.  So it can find them all, and nothing that it has
+found can leave.
+"""
+
+from __future__ import annotations
+
+import _signal  # type: ignore[import-not-found]  # signal wraps it in enums, which takes a while
+import ctypes
+import os
+import resource
+import select
+from _socket import MSG_NOSIGNAL
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import _socket
+    from collections.abc import Callable, Collection
+    from typing import Final, NoReturn
+
+_PR_SET_PDEATHSIG: Final = 1
+_PR_SET_CHILD_SUBREAPER: Final = 36
+
+# What a terminal sends to all that run in its foreground, and what comes to a whole group: the
+# programs are to act on it, and whoever looks after them must stay for that.
+_NOT_FOR_US: Final = (
+    *(_signal.SIGHUP, _signal.SIGINT, _signal.SIGQUIT, _signal.SIGTERM, _signal.SIGPIPE),
+    *(_signal.SIGTSTP, _signal.SIGTTIN, _signal.SIGTTOU, _signal.SIGUSR1, _signal.SIGUSR2),
+)
+# WebAssembly's traps arrive as these: their handlers are wasmtime's and the core's.
+_FAULTS: Final = frozenset((_signal.SIGSEGV, _signal.SIGBUS, _signal.SIGILL, _signal.SIGFPE))
+_NOT_TO_BE_SET: Final = frozenset((_signal.SIGKILL, _signal.SIGSTOP))
+
+_prctl = ctypes.CDLL(None).prctl
+_prctl.argtypes = (ctypes.c_int, *[ctypes.c_ulong] * 4)
+
+
+def adopt_orphans() -> None:
+    """Become a subreaper, of what is forked from here on.  Forked children are none."""
+    _prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def die_with_parent(parent: int) -> None:
+    """Be killed when the parent ends.  It holds for this process alone, not for what it forks."""
+    _prctl(_PR_SET_PDEATHSIG, _signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != parent:
+        os._exit(1)  # it was gone before the kernel was told
+
+
+def leave_signals_to_others() -> None:
+    """Ignore what a whole group or a terminal's foreground is sent."""
+    for number in _NOT_FOR_US:
+        _signal.signal(number, _signal.SIG_IGN)
+
+
+def reset_signals() -> None:
+    """Give every signal its default action, as a program starts with, and block none."""
+    _signal.set_wakeup_fd(-1)
+    for number in set(range(1, _signal.NSIG)) - _FAULTS - _NOT_TO_BE_SET:
+        try:
+            _signal.signal(number, _signal.SIG_DFL)
+        except OSError:
+            pass  # one of the C library's own
+    _signal.pthread_sigmask(_signal.SIG_SETMASK, ())
+
+
+class Deaths:
+    """Makes a descriptor readable, ``read_end``, when a child has ended."""
+
+    def __init__(self) -> None:
+        self.read_end, self._write_end = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        _signal.set_wakeup_fd(self._write_end, warn_on_full_buffer=False)
+        _signal.signal(_signal.SIGCHLD, lambda _number, _frame: None)
+
+    def clear(self) -> None:
+        """Wait for the next: call this, then look who it was."""
+        try:
+            os.read(self.read_end, 4096)
+        except BlockingIOError:
+            pass
+
+    def close(self) -> None:
+        """In a forked child, whose children are others."""
+        _signal.set_wakeup_fd(-1)
+        for fd in (self.read_end, self._write_end):
+            os.close(fd)
+
+
+def children() -> list[int]:
+    """The children of this process, which has one thread, those that have ended included."""
+    try:
+        with open("/proc/thread-self/children", "rb") as file:
+            return [int(word) for word in file.read().split()]
+    except FileNotFoundError:  # a kernel without CONFIG_PROC_CHILDREN
+        return children_by_search()
+
+
+def children_by_search() -> list[int]:
+    """The same, by looking at every process that there is."""
+    found = []
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            try:
+                with open(f"/proc/{name}/stat", "rb") as file:
+                    after = file.read().rpartition(b")")[2].split()
+            except (FileNotFoundError, ProcessLookupError):
+                continue  # gone meanwhile
+            if int(after[1]) == os.getpid():
+                found.append(int(name))
+    return found
+
+
+def end_descendants(but: Collection[int] = ()) -> None:
+    """Kill all children, all theirs, and so on, and reap them; ``but`` are spared.
+
+    What has gained privileges that this process has not (set-uid) cannot be killed, and is left.
+    """
+    spared = set(but)
+    while doomed := set(children()) - spared:
+        for pid in doomed:
+            try:
+                os.kill(pid, _signal.SIGKILL)
+            except PermissionError:
+                spared.add(pid)
+        for pid in doomed - spared:
+            os.waitpid(pid, 0)  # from here on its children are ours: look again
+
+
+def supervise(
+    control: _socket.socket, start: Callable[[int], NoReturn], release: Callable[[], None]
+) -> NoReturn:
+    """Fork a program; end when it ends, or when the other end of ``control`` is closed.
+
+    Either way nothing of it is left when this process is gone.  Where it has ended by itself, the
+    other end is told its wait status and the usage of all that it was (``report_of``).
+
+    ``start`` gets a descriptor that is at its end when the program must be; ``release`` gives back
+    what is the program's alone.
+    """
+    adopt_orphans()
+    deaths = Deaths()
+    lifeline, held = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+    own = os.getpid()
+    program = os.fork()
+    if program == 0:
+        deaths.close()
+        control.close()
+        os.close(held)
+        die_with_parent(own)
+        reset_signals()
+        start(lifeline)
+    os.close(lifeline)
+    release()
+    status = _wait(program, control, deaths)
+    os.close(held)
+    end_descendants()
+    if status is not None:
+        _report(control, status)
+    os._exit(0)
+
+
+def _wait(program: int, control: _socket.socket, deaths: Deaths) -> int | None:
+    """The program's wait status; None when it is to be ended."""
+    poller = select.poll()
+    poller.register(control, select.POLLIN)
+    poller.register(deaths.read_end, select.POLLIN)
+    while True:
+        ready = {fd for fd, _ in poller.poll()}
+        deaths.clear()
+        pid = -1
+        while pid:  # orphans that it has left are reaped on the way
+            pid, status = os.waitpid(-1, os.WNOHANG)
+            if pid == program:
+                return status
+        if control.fileno() in ready:
+            return None
+
+
+def _report(control: _socket.socket, status: int) -> None:
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    words = " ".join(map(repr, (status, *usage)))
+    try:
+        control.send(words.encode(), MSG_NOSIGNAL)
+    except BrokenPipeError:
+        pass  # nobody wants to know any more
+
+
+def report_of(words: bytes) -> tuple[int, resource.struct_rusage]:
+    """What ``supervise`` tells: a wait status and the usage."""
+    status, *usage = words.split()
+    seconds, counts = usage[:2], usage[2:]
+    return int(status), resource.struct_rusage((*map(float, seconds), *map(int, counts)))
