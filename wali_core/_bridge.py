@@ -112,6 +112,49 @@ EXTERN_FUNC, EXTERN_GLOBAL, EXTERN_TABLE, EXTERN_MEMORY, EXTERN_SHAREDMEMORY = r
 # --- structs of the core (core.h) -----------------------------------------------------------------
 
 
+class PollFd(ctypes.Structure):
+    """The kernel's ``struct pollfd``."""
+
+    _fields_ = (("fd", c_int32), ("events", ctypes.c_int16), ("revents", ctypes.c_int16))
+    fd: int
+    events: int
+    revents: int
+
+
+class Slot(ctypes.Structure):
+    """What a suspended guest waits for: ``struct slot``."""
+
+    _fields_ = (
+        ("fds", POINTER(PollFd)),
+        ("count", c_uint32),
+        ("suspended", c_uint32),
+        ("until", c_int64),
+        ("request", c_void_p),
+        ("requested", c_uint32),
+        ("answered", c_uint32),
+        ("answer", c_int64),
+        ("resumed", c_uint32),
+        ("room", c_uint32),
+        ("arguments", ValRaw * 6),
+        ("done", c_int64),
+    )
+    fds: Any
+    count: int
+    suspended: int
+    until: int
+    request: int | None
+    requested: int
+    answered: int
+    answer: int
+    resumed: int
+    room: int
+    arguments: Any
+    done: int
+
+
+RESUME_NOT, RESUME_READY, RESUME_EXPIRED = 0, 1, 2
+
+
 class Context(ctypes.Structure):
     """The first part of ``struct context``, which Python may look into."""
 
@@ -128,6 +171,9 @@ class Context(ctypes.Structure):
         ("limit", c_uint32),
         ("limit_most", c_uint32),
         ("capacity", c_uint32),
+        ("lowest", c_uint32),
+        ("cooperative", c_uint32),
+        ("slot", Slot),
     )
     stop: int
     status: int
@@ -141,6 +187,9 @@ class Context(ctypes.Structure):
     limit: int
     limit_most: int
     capacity: int
+    lowest: int
+    cooperative: int
+    slot: Slot
 
 
 STOP_NONE, STOP_EXIT, STOP_TIMEOUT, STOP_INTERRUPT = 0, 1, 2, 3
@@ -159,6 +208,7 @@ class _Call(ctypes.Structure):
         ("native", c_void_p),
         ("capable", c_void_p),
         ("capable_guest", c_void_p),
+        ("waits", c_uint64),
     )
 
 
@@ -254,6 +304,26 @@ _WASMTIME: Final[dict[str, tuple[Any, tuple[Any, ...]]]] = {
     "wasmtime_caller_context": (P, (P,)),
     "wasmtime_caller_export_get": (c_bool, (P, c_char_p, c_size_t, POINTER(Extern))),
     "wasmtime_func_new_unchecked": (None, (P, P, P, P, P, POINTER(Func))),
+    "wasmtime_config_async_stack_size_set": (None, (P, c_uint64)),
+    "wasmtime_linker_define_async_func": (
+        P,
+        (P, c_char_p, c_size_t, c_char_p, c_size_t, P, P, P, P),
+    ),
+    "wasmtime_instance_pre_instantiate_async": (
+        P,
+        (P, P, POINTER(Instance), POINTER(P), POINTER(P)),
+    ),
+    "wasmtime_linker_instantiate_async": (
+        P,
+        (P, P, P, POINTER(Instance), POINTER(P), POINTER(P)),
+    ),
+    "wasmtime_func_call_async": (
+        P,
+        (P, POINTER(Func), P, c_size_t, P, c_size_t, POINTER(P), POINTER(P)),
+    ),
+    "wasmtime_call_future_poll": (c_bool, (P,)),
+    "wasmtime_call_future_delete": (None, (P,)),
+    "wasmtime_context_epoch_deadline_async_yield_and_update": (P, (P, c_uint64)),
     "wasmtime_trap_new": (P, (c_char_p, c_size_t)),
     "wasmtime_error_message": (None, (P, POINTER(ByteVec))),
     "wasmtime_error_delete": (None, (P,)),
@@ -398,6 +468,8 @@ class Core:
         self.context_size: int = functions["wali_context_size"]()
         self.denied = _address(self._library.wali_denied)
         self.unserved = c_void_p.in_dll(self._library, "wali_unserved").value or 0
+        self.async_call = _address(self._library.wali_async)
+        self.async_request = _address(self._library.wali_async_request)
         self.on_epoch = _address(self._library.wali_on_epoch)
         self._api = (c_void_p * (len(_CORE_NEEDS) + 1))()
         for i, name in enumerate(_CORE_NEEDS):

@@ -210,6 +210,12 @@ CALLS: Final = (
     Call("madvise",         28,  233, "ptr uint int",                 "@default",     "host", note="a closed list"),
 )
 
+# Calls that wait by the core's own means (``wait_for`` in wait.c): in a cooperative store they can
+# suspend the guest.
+WAITS: Final = frozenset(
+    ["accept", "accept4", "clock_nanosleep", "connect", "epoll_pwait", "epoll_wait", "nanosleep", "poll", "ppoll", "pselect6", "pwritev2", "read", "readv", "recvfrom", "select", "sendto", "write", "writev"]
+)
+
 # Calls that are not Linux's: (module, name, arguments, result, C body, whose).  Those of `wali` are
 # WALI's, for its programs; a shim may have `__proc_exit`.  `guest` is ours, for shims alone.
 AUXILIARY: Final = (

@@ -28,6 +28,7 @@ ALWAYS = {
     "on_fault",
     "stop_trap",
     "syscall6",
+    "wali_async",
     "wali_context_bind",
     "wali_context_close",
     "wali_context_init",

@@ -114,6 +114,8 @@ def test_c_structs_are_those_of_wasmtime(layout: ctypes.CDLL) -> None:
     structs = {
         "wasmtime_val_raw_t": theirs.wasmtime_val_raw_t,
         "wasmtime_memory_t": theirs.wasmtime_memory_t,
+        "wasmtime_val_t": theirs.wasmtime_val_t,
+        "wasmtime_async_continuation_t": theirs.wasmtime_async_continuation_t,
         "wasmtime_update_deadline_kind_t": theirs.wasmtime_update_deadline_kind_t,
     }
     seen = set()
@@ -131,7 +133,10 @@ def test_c_structs_are_those_of_wasmtime(layout: ctypes.CDLL) -> None:
 
 def test_python_sees_the_cores_structs(layout: ctypes.CDLL) -> None:
     """What Python reads of the core's own structs lies where the C compiler put it."""
-    structs = {"struct context": fields(bridge.Context), "struct call": fields(bridge._Call)}
+    structs = {
+        "struct context": fields(bridge.Context),
+        "struct call": fields(bridge._Call),
+    }
     seen: dict[str, set[str]] = {name: set() for name in structs}
     for row in table_of(layout, "layout", Row):
         name, field = row.type.decode(), (row.field or b"").decode()

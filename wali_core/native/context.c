@@ -50,6 +50,7 @@ EXPORT void wali_context_close(struct context *c) {
         descriptor_release(c, (int32_t)i);
     if (c->descriptors != c->inline_descriptors)
         SYS(NR_munmap, c->descriptors, c->limit * sizeof(struct descriptor), 0, 0, 0, 0);
+    slot_release(&c->slot);
     if (c->wake >= 0)
         SYS(NR_close, c->wake, 0, 0, 0, 0, 0);
     c->descriptors = c->inline_descriptors;

@@ -47,6 +47,33 @@ enum { NO_DIRECTORY = -1 };
 enum network { NETWORK_CONNECT = 1, NETWORK_LISTEN = 2, NETWORK_ANY = 4 };
 enum stop { STOP_NONE, STOP_EXIT, STOP_TIMEOUT, STOP_INTERRUPT };
 
+/* Where a guest of a cooperative store waits: see async.c.  Shared with Python. */
+enum { SLOT_DESCRIPTORS = 2, MAX_ARGUMENTS = 6 };
+enum resume { RESUME_NOT, RESUME_READY, RESUME_EXPIRED };
+struct slot {
+    struct pollfd *fds; /* of the host; what it waits for, */
+    uint32_t count;     /* how many, */
+    uint32_t suspended; /* if it waits, */
+    int64_t until;      /* and until when (CLOCK_MONOTONIC, ns; INT64_MAX: for ever) */
+    void *request;      /* or the call in Python that it asks for, */
+    uint32_t requested; /* if it asks */
+    uint32_t answered;  /* the answer is there */
+    int64_t answer;
+    uint32_t resumed; /* an enum resume: why the call is made again */
+    uint32_t room;    /* of fds, where they are not in `few` */
+    wasmtime_val_raw_t arguments[MAX_ARGUMENTS];
+    int64_t done; /* bytes, of a transfer that takes several attempts */
+};
+
+/* The call that is made again, and where wasmtime wants its result. */
+struct unfinished {
+    wasmtime_unchecked_callback_t *thunk;
+    wasmtime_val_t *results;
+    size_t result_count;
+    wasm_trap_t **trap;
+    struct pollfd few[SLOT_DESCRIPTORS];
+};
+
 /* One guest.  The first part is shared with Python (wali_core/_bridge.py mirrors it). */
 struct context {
     uint32_t stop;         /* why the guest must end, an enum stop */
@@ -64,6 +91,10 @@ struct context {
     uint32_t capacity;   /* of descriptors */
     uint32_t lowest;     /* no free number lies below */
 
+    uint32_t cooperative; /* it waits in its slot, not in the kernel */
+    struct slot slot;
+    struct unfinished unfinished;
+
     struct space own;   /* the memory of the module that imports wali.* */
     struct space guest; /* the memory behind wali_guest.* and guest.* */
     struct descriptor *descriptors;
@@ -72,6 +103,9 @@ struct context {
 
 /* A body's answer when the guest must not go on. */
 #define STOPPED INT64_MIN
+/* And when it has to be made again: the guest is suspended.  Both say: give up, at once. */
+#define SUSPENDED (INT64_MIN + 1)
+#define GIVES_UP(result) ((result) <= SUSPENDED)
 
 extern struct wasmtime_api wasmtime;
 
@@ -140,6 +174,9 @@ enum { CLOCKS_OF_ONES_OWN = 3 }; /* above: of other processes, by their pid */
 
 /* wait.c: the only places where a guest of a blocking store sleeps. */
 int64_t wait_for(struct context *, struct pollfd *fds, uint32_t count, int64_t until);
+int64_t slot_wait(struct context *, struct pollfd *fds, uint32_t count,
+                  int64_t until); /* async.c */
+void slot_release(struct slot *);
 int64_t monotonic_now(void);
 int64_t time_until(const struct timespec *length, int64_t *until); /* 0 or -EINVAL */
 uint8_t descriptor_waits(struct descriptor *d); /* is it of KIND_WAITS? asks the kernel once */
@@ -194,6 +231,7 @@ struct call {
     wasmtime_unchecked_callback_t *native;        /* for a WALI guest, or NULL */
     wasmtime_unchecked_callback_t *capable;       /* in capability mode, or NULL */
     wasmtime_unchecked_callback_t *capable_guest; /* wali_guest.*, or NULL */
+    uint64_t waits;                               /* in a cooperative store it can suspend */
 };
 
 #endif

@@ -210,7 +210,7 @@ def thunks(table: dict[str, Any], arch: str) -> str:
         elif call.served.startswith("="):
             out.append(forwarding_body(call))
         out += thunk_lines(call)
-        rows.append(row(call, signature(call.arguments)))
+        rows.append(row(call, signature(call.arguments), table["WAITS"]))
     out += auxiliary(table, signature, rows)
     out.append("\nEXPORT const struct call wali_calls[] = {\n" + "".join(rows) + "};\n")
     out.append(f"EXPORT const uint64_t wali_call_count = {len(rows)};\n")
@@ -235,14 +235,14 @@ def thunk_lines(call: Any) -> list[str]:
     return [*lines, "\n"]
 
 
-def row(call: Any, types: str) -> str:
+def row(call: Any, types: str, waits: frozenset[str]) -> str:
     """A call's line of the list from which Python links."""
     native = {"planned": "native_planned", "host": "NULL"}.get(call.served, f"native_{call.name}")
     own = f"own_{call.name}" if "own" in call.shim.split() else "NULL"
     guest = f"guest_{call.name}" if "guest" in call.shim.split() else "NULL"
     return (
         f'    {{"wali", "SYS_{call.name}", "{types}", "I", "{call.group}",'
-        f" {native}, {own}, {guest}}},\n"
+        f" {native}, {own}, {guest}, {int(call.name in waits)}}},\n"
     )
 
 
@@ -258,7 +258,7 @@ def auxiliary(table: dict[str, Any], signature: Any, rows: list[str]) -> list[st
         shims = "NULL" if whose in ("program", "host") else thunk
         rows.append(
             f'    {{"{module}", "{name}", "{signature(arguments)}", "{result}", "",'
-            f" {native}, {shims}, NULL}},\n"
+            f" {native}, {shims}, NULL, 0}},\n"
         )
     return out
 

@@ -50,17 +50,18 @@ static int advance(struct transfer *t, uint64_t done) {
 
 /* On what can wait.  A blocking write is not done before everything is written, as natively. */
 static int64_t transfer_waiting(struct context *c, struct transfer *t) {
-    int64_t written = 0;
+    int64_t written = c->slot.done;
+    advance(t, (uint64_t)written);
     for (;;) {
         int64_t r = attempt(c, t);
         if (r == -EAGAIN && !(t->d->status & STATUS_NONBLOCK)) {
             r = wait_ready(c, t, INT64_MAX);
-            if (r < 0)
-                return r == STOPPED || !written ? r : written;
-            continue;
+            if (r >= 0)
+                continue;
+            c->slot.done = written;
         }
         if (r < 0)
-            return written && r != STOPPED ? written : r;
+            return written && !GIVES_UP(r) ? written : r;
         written += r;
         if (!t->writes || r == 0 || t->d->status & STATUS_NONBLOCK || !advance(t, (uint64_t)r))
             return written;
@@ -163,6 +164,12 @@ static int64_t again(struct context *c, struct descriptor *d, int64_t r, int wri
     return ready < 0 ? ready : 1;
 }
 
+/* A transfer's end, short of what was asked for. */
+static int64_t partly(struct context *c, int64_t done, int64_t r) {
+    c->slot.done = done;
+    return done && !GIVES_UP(r) ? done : r;
+}
+
 enum { MESSAGE_FLAGS = MSG_PEEK | MSG_TRUNC | MSG_DONTWAIT | MSG_WAITALL | MSG_NOSIGNAL };
 
 struct message {
@@ -189,7 +196,7 @@ static int64_t message_of(struct context *c, struct space *s, const wasmtime_val
 
 BODY(body_recvfrom) {
     struct message m;
-    int64_t r = message_of(c, s, a, &m), got = 0;
+    int64_t r = message_of(c, s, a, &m), got = c->slot.done;
     if (r < 0)
         return r;
     int all = m.flags & MSG_WAITALL && !(m.flags & MSG_PEEK);
@@ -202,7 +209,7 @@ BODY(body_recvfrom) {
                 continue;
         }
         if (r <= 0)
-            return got && r != STOPPED ? got : r;
+            return partly(c, got, r);
         got += r;
         if (!all || (uint64_t)got >= m.size)
             return got;
@@ -211,7 +218,7 @@ BODY(body_recvfrom) {
 
 BODY(body_sendto) {
     struct message m;
-    int64_t r = message_of(c, s, a, &m), sent = 0;
+    int64_t r = message_of(c, s, a, &m), sent = c->slot.done;
     if (r < 0)
         return r;
     for (;;) {
@@ -223,7 +230,7 @@ BODY(body_sendto) {
                 continue;
         }
         if (r < 0)
-            return sent && r != STOPPED ? sent : r;
+            return partly(c, sent, r);
         sent += r;
         if ((uint64_t)sent >= m.size || m.flags & MSG_DONTWAIT || m.d->status & STATUS_NONBLOCK)
             return sent;

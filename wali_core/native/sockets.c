@@ -78,7 +78,7 @@ BODY(body_connect) {
     if (r < 0)
         return r;
     r = SYS(NR_connect, d->host, address, r, 0, 0, 0);
-    if (r != -EINPROGRESS || d->status & STATUS_NONBLOCK)
+    if ((r != -EINPROGRESS && r != -EALREADY) || d->status & STATUS_NONBLOCK)
         return r;
     struct pollfd fds[2] = {{.fd = d->host, .events = POLLOUT}};
     r = wait_for(c, fds, 1, INT64_MAX);

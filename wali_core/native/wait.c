@@ -26,6 +26,8 @@ int64_t monotonic_now(void) {
  * -errno.  fds has room for one more than count. */
 int64_t wait_for(struct context *c, struct pollfd *fds, uint32_t count, int64_t until) {
     c->waits++;
+    if (c->cooperative)
+        return slot_wait(c, fds, count, until);
     if (c->wake < 0) {
         int64_t wake = SYS(NR_eventfd2, 0, O_CLOEXEC | O_NONBLOCK, 0, 0, 0, 0);
         if (wake < 0)

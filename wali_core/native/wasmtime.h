@@ -26,6 +26,24 @@ typedef union wasmtime_val_raw {
     uint8_t v128[16];
 } wasmtime_val_raw_t;
 
+/* A boxed value, of which the core knows numbers only. */
+enum { WASMTIME_I32 = 0, WASMTIME_I64 = 1 };
+typedef struct wasmtime_val {
+    uint8_t kind;
+    union {
+        int32_t i32;
+        int64_t i64;
+        uint64_t others[3];
+    } of;
+} wasmtime_val_t;
+
+/* What an async function goes on with, until it says 1. */
+typedef struct wasmtime_async_continuation {
+    int (*callback)(void *env);
+    void *env;
+    void (*finalizer)(void *);
+} wasmtime_async_continuation_t;
+
 typedef struct wasmtime_memory {
     struct {
         uint64_t store_id;

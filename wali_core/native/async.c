@@ -1,0 +1,109 @@
+/* Calls that can wait, in a cooperative store: the guest is on a fiber, which wasmtime suspends.
+ *
+ * A C function cannot be suspended in its middle, so a call that would wait leaves what it waits
+ * for in the guest's slot, gives up, and is made again from its beginning when the reactor says so.
+ * What must survive is in the slot: the arguments, how long it may take, and how much is done.
+ */
+#include "core.h"
+
+static int go_on(void *env) {
+    struct context *c = env;
+    struct slot *w = &c->slot;
+    wasmtime_val_raw_t values[MAX_ARGUMENTS];
+    for (int i = 0; i < MAX_ARGUMENTS; i++)
+        values[i] = w->arguments[i];
+    w->suspended = w->requested = 0;
+    wasm_trap_t *trap = c->unfinished.thunk(c, NULL, values, MAX_ARGUMENTS);
+    if (!trap && values[0].i64 == SUSPENDED)
+        return 0;
+    *c->unfinished.trap = trap;
+    if (c->unfinished.result_count)
+        *c->unfinished.results = (wasmtime_val_t){WASMTIME_I64, .of.i64 = values[0].i64};
+    w->done = w->resumed = w->answered = 0;
+    return 1;
+}
+
+static void begin(wasmtime_unchecked_callback_t *thunk, void *request, wasmtime_caller_t *caller,
+                  const wasmtime_val_t *arguments, size_t count, wasmtime_val_t *results,
+                  size_t result_count, wasm_trap_t **trap, wasmtime_async_continuation_t *next) {
+    struct context *c = wasmtime.context_get_data(wasmtime.caller_context(caller));
+    for (size_t i = 0; i < count && i < MAX_ARGUMENTS; i++)
+        c->slot.arguments[i].i64 = arguments[i].kind ? arguments[i].of.i64 : arguments[i].of.i32;
+    c->slot.request = request;
+    c->unfinished = (struct unfinished){thunk, results, result_count, trap, {{0}}};
+    *next = (wasmtime_async_continuation_t){.callback = go_on, .env = c};
+}
+
+/* wasmtime's callback for a call whose thunk is `env`. */
+EXPORT void wali_async(void *env, wasmtime_caller_t *caller, const wasmtime_val_t *arguments,
+                       size_t count, wasmtime_val_t *results, size_t result_count,
+                       wasm_trap_t **trap, wasmtime_async_continuation_t *next) {
+    begin((wasmtime_unchecked_callback_t *)env, NULL, caller, arguments, count, results,
+          result_count, trap, next);
+}
+
+/* A call in Python runs on the reactor's stack, never on a fiber's: it is asked for, and the answer
+ * is what the call gives when it is made again. */
+static wasm_trap_t *request(void *env, UNUSED wasmtime_caller_t *caller, wasmtime_val_raw_t *values,
+                            UNUSED size_t count) {
+    struct slot *w = &((struct context *)env)->slot;
+    values[0].i64 = w->answered ? w->answer : SUSPENDED;
+    w->requested = !w->answered;
+    return NULL;
+}
+
+/* The same for a call in Python: `env` is for the reactor to know it by. */
+EXPORT void wali_async_request(void *env, wasmtime_caller_t *caller,
+                               const wasmtime_val_t *arguments, size_t count,
+                               wasmtime_val_t *results, size_t result_count, wasm_trap_t **trap,
+                               wasmtime_async_continuation_t *next) {
+    begin(request, env, caller, arguments, count, results, result_count, trap, next);
+}
+
+/* What the guest waits for, kept while its stack frame is gone. */
+static int64_t remember(struct context *c, const struct pollfd *fds, uint32_t count) {
+    struct slot *w = &c->slot;
+    if (count > SLOT_DESCRIPTORS && count > w->room) {
+        int64_t at =
+            SYS(NR_mmap, 0, count * sizeof *fds, PROT_READ_WRITE, MAP_PRIVATE_ANONYMOUS, -1, 0);
+        if (at < 0)
+            return at;
+        slot_release(w);
+        w->fds = (struct pollfd *)at;
+        w->room = count;
+    }
+    if (!w->room)
+        w->fds = c->unfinished.few;
+    for (uint32_t i = 0; i < count; i++)
+        w->fds[i] = fds[i];
+    w->count = count;
+    return 0;
+}
+
+void slot_release(struct slot *w) {
+    if (w->room)
+        SYS(NR_munmap, w->fds, w->room * sizeof *w->fds, 0, 0, 0, 0);
+    w->fds = NULL;
+    w->room = 0;
+}
+
+/* wait_for in a cooperative store.  Whether the time is over is the reactor's to say: its clock
+ * need not be ours. */
+int64_t slot_wait(struct context *c, struct pollfd *fds, uint32_t count, int64_t until) {
+    struct slot *w = &c->slot;
+    struct timespec none = {0, 0};
+    int64_t r = count ? SYS(NR_ppoll, fds, count, &none, 0, 8, 0) : 0;
+    if (c->stop)
+        return STOPPED;
+    if ((r && r != -EINTR) || until <= 0)
+        return r < 0 && r == -EINTR ? 0 : r;
+    int resumed = w->resumed;
+    w->resumed = RESUME_NOT;
+    if (resumed == RESUME_EXPIRED || (resumed == RESUME_NOT && until <= monotonic_now()))
+        return 0;
+    if (resumed == RESUME_NOT)
+        w->until = until;
+    r = remember(c, fds, count);
+    w->suspended = r == 0;
+    return r < 0 ? r : SUSPENDED;
+}
