@@ -48,6 +48,12 @@ static int advance(struct transfer *t, uint64_t done) {
     return t->count != 0;
 }
 
+/* A transfer's end, short of what was asked for: its result, or what is to be remembered. */
+static int64_t partly(struct context *c, int64_t done, int64_t r) {
+    c->slot.done = r == SUSPENDED ? done : 0;
+    return done && !GIVES_UP(r) ? done : r;
+}
+
 /* On what can wait.  A blocking write is not done before everything is written, as natively. */
 static int64_t transfer_waiting(struct context *c, struct transfer *t) {
     int64_t written = c->slot.done;
@@ -58,10 +64,9 @@ static int64_t transfer_waiting(struct context *c, struct transfer *t) {
             r = wait_ready(c, t, INT64_MAX);
             if (r >= 0)
                 continue;
-            c->slot.done = written;
         }
         if (r < 0)
-            return written && !GIVES_UP(r) ? written : r;
+            return partly(c, written, r);
         written += r;
         if (!t->writes || r == 0 || t->d->status & STATUS_NONBLOCK || !advance(t, (uint64_t)r))
             return written;
@@ -162,12 +167,6 @@ static int64_t again(struct context *c, struct descriptor *d, int64_t r, int wri
     struct pollfd fds[2] = {{.fd = d->host, .events = writes ? POLLOUT : POLLIN}};
     int64_t ready = wait_for(c, fds, 1, INT64_MAX);
     return ready < 0 ? ready : 1;
-}
-
-/* A transfer's end, short of what was asked for. */
-static int64_t partly(struct context *c, int64_t done, int64_t r) {
-    c->slot.done = done;
-    return done && !GIVES_UP(r) ? done : r;
 }
 
 enum { MESSAGE_FLAGS = MSG_PEEK | MSG_TRUNC | MSG_DONTWAIT | MSG_WAITALL | MSG_NOSIGNAL };
