@@ -6,14 +6,21 @@ The one exception is the package `lockdown`, which asks the kernel to confine a 
 
 # General layout:
 #
-#   _units    sizes ("256M") and durations ("10s") as people write them
-#   _errors   PolicyError: all that is wrong with a policy, at once; LockdownError
-#   _model    Grant, Filesystem, Environment, Network, Syscalls, Limits, Problem: frozen values
-#   _load     TOML to those values, with every mistake found
-#   _show     those values to canonical TOML
-#   _calls    which system calls those values grant
-#   _policy   Policy, which ties the others together
-#   lockdown  Landlock and limits of the kernel's, set before a guest runs
+#   _units     sizes ("256M") and durations ("10s") as people write them
+#   _errors    PolicyError: all that is wrong with a policy, at once; LockdownError
+#   _files     Grant, Filesystem: trees of files
+#   _model     Environment, Network, Syscalls, Limits, Clock, Random, Audit, Problem: frozen values
+#   _values    single values of a file, and the words for what is wrong with them
+#   _document  the tables of a file
+#   _load      TOML to those values, with every mistake found; _conflicts: among several values
+#   _combine   two policies in one: what both grant, and what one that extends another grants
+#   _profiles  the policies that come with the package
+#   _show      values to canonical TOML
+#   _calls     which system calls those values grant, and why
+#   _requests  Request: what a guest asks for
+#   _decide    Decision: what a policy says to it, and by which rule
+#   _policy    Policy, which ties the others together
+#   lockdown   Landlock and limits of the kernel's, set before a guest runs
 #
 # Names are imported when they are first used: attrs and cattrs take longer to import than a small
 # guest to run, and a guest without a policy needs neither. For the same reason `typing` is not
@@ -23,21 +30,29 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from ._decide import Decision as Decision
     from ._errors import LockdownError as LockdownError
     from ._errors import PolicyError as PolicyError
+    from ._files import Filesystem as Filesystem
+    from ._files import Grant as Grant
+    from ._model import Audit as Audit
+    from ._model import Clock as Clock
     from ._model import Environment as Environment
-    from ._model import Filesystem as Filesystem
-    from ._model import Grant as Grant
     from ._model import Limits as Limits
     from ._model import Network as Network
     from ._model import Problem as Problem
+    from ._model import Random as Random
     from ._model import Syscalls as Syscalls
     from ._policy import Policy as Policy
+    from ._requests import Request as Request
     from ._units import parse_duration as parse_duration
     from ._units import parse_size as parse_size
     from .lockdown import Lockdown as Lockdown
 
 __all__ = [
+    "Audit",
+    "Clock",
+    "Decision",
     "Environment",
     "Filesystem",
     "Grant",
@@ -48,15 +63,20 @@ __all__ = [
     "Policy",
     "PolicyError",
     "Problem",
+    "Random",
+    "Request",
     "Syscalls",
     "parse_duration",
     "parse_size",
 ]
 
 _HOMES = {
+    "Audit": "_model",
+    "Clock": "_model",
+    "Decision": "_decide",
     "Environment": "_model",
-    "Filesystem": "_model",
-    "Grant": "_model",
+    "Filesystem": "_files",
+    "Grant": "_files",
     "Limits": "_model",
     "Lockdown": "lockdown",
     "LockdownError": "_errors",
@@ -64,6 +84,8 @@ _HOMES = {
     "Policy": "_policy",
     "PolicyError": "_errors",
     "Problem": "_model",
+    "Random": "_model",
+    "Request": "_requests",
     "Syscalls": "_model",
     "parse_duration": "_units",
     "parse_size": "_units",

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
     from ._model import Parts
 
+    # Whether a call is granted, the key that decides it, and why.
+    Ruling = tuple[bool, str, str]
+
 
 def _names(text: str) -> frozenset[str]:
     return frozenset(text.split())
@@ -39,6 +42,7 @@ WITH_FILES = frozenset({"@file-system", "@chown", "@sync"})
 WITH_NETWORK = frozenset({"@network-io"})
 # systemd counts execve among @default, since it starts services with it.
 ONLY_NAMED = _names("execve execveat")
+WITH_PROGRAMS = _names("execve execveat fork vfork wait4 waitid pipe pipe2")
 
 # Calls that do the same by other arguments: whoever denies one means them all. A call can be in
 # more than one line.
@@ -100,18 +104,60 @@ def granted(parts: Parts, catalogue: Mapping[str, str]) -> frozenset[str]:
     Raises:
         PolicyError: an entry names neither a call nor a group of the catalogue.
     """
+    return frozenset(name for name, ruling in rulings(parts, catalogue).items() if ruling[0])
+
+
+def rulings(parts: Parts, catalogue: Mapping[str, str]) -> dict[str, Ruling]:
+    """Decide on every call of a catalogue: whether it is granted, by which key, and why.
+
+    Raises:
+        PolicyError: an entry names neither a call nor a group of the catalogue.
+    """
     problems = list(_unknown(parts, catalogue))
     if problems:
         raise PolicyError(problems)
-    syscalls = parts.syscalls
-    lists = [_follows(parts, catalogue) if syscalls.allow is None else syscalls.allow]
-    lists += syscalls.within
-    allowed = [
-        name
-        for name, group in catalogue.items()
-        if name in ESSENTIAL or all(name in entries or group in entries for entries in lists)
-    ]
-    return frozenset(allowed) - _denied(syscalls.deny, catalogue)
+    denied = _denied(parts.syscalls.deny, catalogue)
+    listed = _listed if parts.syscalls.allow is not None else _follows
+    lists = [(f"syscalls.within[{i}]", names) for i, names in enumerate(parts.syscalls.within)]
+
+    def rule(name: str, group: str) -> Ruling:
+        if name in denied:
+            return False, "syscalls.deny", f"{denied[name]!r} is denied"
+        if name in ESSENTIAL:
+            return True, "always", "no program starts, has memory or ends without it"
+        first = listed(parts, name, group)
+        if not first[0]:
+            return first
+        for key, names in lists:
+            if name not in names and group not in names:
+                return False, key, f"neither {name!r} nor {group!r} is in it"
+        return first
+
+    return {name: rule(name, group) for name, group in catalogue.items()}
+
+
+def _listed(parts: Parts, name: str, group: str) -> Ruling:
+    allow = parts.syscalls.allow or ()
+    for entry in (name, group):
+        if entry in allow:
+            return True, "syscalls.allow", f"{entry!r} is in it"
+    return False, "syscalls.allow", f"neither {name!r} nor {group!r} is in it"
+
+
+def _follows(parts: Parts, name: str, group: str) -> Ruling:
+    """What the tables of a policy come to that allows no calls by name."""
+    if parts.filesystem.exec and name in WITH_PROGRAMS:
+        return True, "filesystem.exec", "it is what starting a program takes"
+    if name in ONLY_NAMED:
+        return False, "default", f"{name!r} has to be allowed by its name"
+    if name in OWN or group in ALWAYS:
+        return True, "always", "it reaches nothing but the guest's own process and descriptors"
+    network = parts.network
+    if group in WITH_FILES and (parts.filesystem.readable or network.unix):
+        return True, "filesystem", f"{group!r} goes with files that are granted"
+    if group in WITH_NETWORK and (network.connect or network.listen or network.unix):
+        return True, "network", f"{group!r} goes with sockets that are granted"
+    return False, "default", f"{group!r} has to be allowed by its name"
 
 
 def variants(name: str) -> frozenset[str]:
@@ -119,25 +165,16 @@ def variants(name: str) -> frozenset[str]:
     return frozenset({name}).union(*(family for family in FAMILIES if name in family))
 
 
-def _follows(parts: Parts, catalogue: Mapping[str, str]) -> tuple[str, ...]:
-    """List the calls that a policy's tables of files and ports come to."""
-    groups = set(ALWAYS)
-    if parts.filesystem.grants:
-        groups |= WITH_FILES
-    if parts.network.connect or parts.network.listen:
-        groups |= WITH_NETWORK
-    calls = {name for name, group in catalogue.items() if group in groups}
-    return tuple(sorted((calls | OWN) - ONLY_NAMED))
-
-
-def _denied(entries: Iterable[str], catalogue: Mapping[str, str]) -> set[str]:
-    denied: set[str] = set()
+def _denied(entries: Iterable[str], catalogue: Mapping[str, str]) -> dict[str, str]:
+    """Map each call that is denied to the entry that does."""
+    denied: dict[str, str] = {}
     for entry in entries:
         if entry.startswith("@"):
             members = (name for name, group in catalogue.items() if group == entry)
-            denied |= frozenset().union(*map(variants, members)) - ESSENTIAL
+            names = frozenset().union(*map(variants, members)) - ESSENTIAL
         else:
-            denied |= variants(entry)
+            names = variants(entry)
+        denied |= dict.fromkeys(names - denied.keys(), entry)
     return denied
 
 

@@ -2,59 +2,64 @@
 
 Each value has been checked by itself when it comes here. What concerns two values (the same guest
 path twice, a tree to read inside a tree to write) is checked now, among the values that are right
-by themselves, so that one run reports both kinds of mistake.
+by themselves, so that one run reports both kinds of mistake. What another policy has to do with it
+that this one extends is looked at last, in `_combine`.
 """
 
 from __future__ import annotations
 
+import functools
 import os
-import posixpath
 import tomllib
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import attrs
 
-from ._document import Document, Place, parse_place, structure
+from . import _profiles, _values
+from ._combine import NO_PATH, extend, meet
+from ._conflicts import Trees
+from ._document import PLACES, Document, structure
 from ._errors import PolicyError
+from ._files import Filesystem, Grant
 from ._model import (
+    LOGS,
     MODES,
+    ON_DENY,
+    VIEWS,
+    Audit,
     Environment,
-    Filesystem,
-    Grant,
     Limits,
     Network,
     Parts,
     Problem,
     Syscalls,
-    relative_to,
 )
 from ._units import format_size
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
+
+    from ._model import Word
+    from ._values import Place
 
 LARGEST_FILE = 1 << 20
 
-_NARROWING = (
-    "{!r} lies in {!r}, which {} makes writable: a policy can widen inside a tree but not narrow, "
-    "since the kernel adds up what is granted along a path"
-)
 _ORDER = tuple(attrs.fields_dict(Document))
 
 
-def load(path: str | os.PathLike[str]) -> Parts:
+def load(path: str | os.PathLike[str], base_dir: str | None = None) -> Parts:
     """Read a policy file.
 
     Args:
-        path: the file; host paths in it are relative to the folder that it lies in.
+        path: the file, or the name of a profile, as in `"profile:server"`.
+        base_dir: absolute path of the folder that host paths are relative to, if it is not the one
+            that the file lies in, or for a profile the working directory.
 
     Raises:
         PolicyError: the file cannot be read, is not TOML, or is not a policy.
     """
-    source = os.fspath(path)
-    base = os.path.realpath(os.path.dirname(os.path.abspath(source)))
-    return from_dict(_read(source), base, source)
+    return _load(os.fspath(path), base_dir, ())
 
 
 def from_dict(data: Mapping[str, object], base_dir: str, source: str) -> Parts:
@@ -68,39 +73,25 @@ def from_dict(data: Mapping[str, object], base_dir: str, source: str) -> Parts:
     Raises:
         PolicyError: with every problem of the data.
     """
-    document, found = structure(data)
-    grants, conflicts = _resolve(_places(data), base_dir)
-    problems = [Problem(source, key, message) for key, message in (*found, *conflicts)]
-    if document is None or problems:
-        raise PolicyError(sorted(problems, key=_place_in_file))
-    return Parts(
-        name=document.name,
-        filesystem=Filesystem(
-            read_only=tuple(grant for grant in grants if not grant.read_write),
-            read_write=tuple(grant for grant in grants if grant.read_write),
-        ),
-        environment=Environment(
-            document.environment.inherit, dict[str, str](document.environment.set.items())
-        ),
-        limits=Limits(document.limits.wall_time, document.limits.memory),
-        network=Network(document.network.connect, document.network.listen),
-        syscalls=Syscalls(
-            document.syscalls.allow,
-            document.syscalls.within,
-            document.syscalls.deny,
-            document.syscalls.on_deny,
-        ),
-        lockdown=next(mode for mode in MODES if mode == document.lockdown),
-        source=source,
-    )
+    return _from_dict(data, base_dir, source, ())
 
 
-def _read(source: str) -> Mapping[str, object]:
+def _load(source: str, base_dir: str | None, chain: tuple[str, ...]) -> Parts:
+    if source.startswith(_values.PROFILE):
+        path, base = _profiles.path(source), base_dir or os.getcwd()
+    else:
+        path = source
+        base = base_dir or os.path.realpath(os.path.dirname(os.path.abspath(source)))
+    return _from_dict(_read(path, source), base, source, (*chain, os.path.realpath(path)))
+
+
+def _read(path: str, source: str) -> Mapping[str, object]:
     try:
-        with open(source, "rb") as file:
+        with open(path, "rb") as file:
             content = file.read(LARGEST_FILE + 1)
-    except OSError as error:
-        raise _unreadable(source, f"cannot be read: {error.strerror}") from error
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise _unreadable(source, f"cannot be read: {reason}") from error
     if len(content) > LARGEST_FILE:
         raise _unreadable(source, f"is larger than {format_size(LARGEST_FILE)}: not a policy")
     try:
@@ -115,47 +106,156 @@ def _unreadable(source: str, message: str) -> PolicyError:
     return PolicyError([Problem(source, "", message)])
 
 
-def _places(data: Mapping[str, object]) -> Iterator[tuple[str, Place]]:
-    """Find the entries that are right by themselves, each with its key."""
-    table = data.get("filesystem")
-    for kind in ("read_only", "read_write"):
-        entries = table.get(kind) if isinstance(table, Mapping) else None
-        for index, entry in enumerate(entries if isinstance(entries, list) else ()):
+def _from_dict(
+    data: Mapping[str, object], base_dir: str, source: str, chain: tuple[str, ...]
+) -> Parts:
+    document, found = structure(data)
+    trees, unresolved = _resolve(data, base_dir)
+    bases, elsewhere = _bases(data, base_dir, source, chain)
+    wrong = [*found, *unresolved, *trees.conflicts()]
+    if not bases and _has_no_path(document):
+        wrong.append(("audit.path", NO_PATH))
+    problems = [Problem(source, key, message) for key, message in wrong]
+    if document is None or problems or elsewhere:
+        raise PolicyError([*sorted(problems, key=_place_in_file), *elsewhere])
+    parts = _parts(document, trees, source)
+    if not bases:
+        return parts
+    return extend(parts, frozenset(_stated(data)), functools.reduce(meet, bases))
+
+
+def _has_no_path(document: Document | None) -> bool:
+    audit = None if document is None else document.audit
+    return audit is not None and audit.log != "none" and audit.path is None
+
+
+def _parts(document: Document, trees: Trees, source: str) -> Parts:
+    files, audit = document.filesystem, document.audit
+    limits = attrs.asdict(document.limits)
+    return Parts(
+        name=document.name,
+        filesystem=Filesystem(
+            read_only=tuple(trees.read_only.values()),
+            read_write=tuple(trees.read_write.values()),
+            inaccessible=tuple(trees.inaccessible.values()),
+            exec=tuple(trees.exec.values()),
+            cwd=files.cwd,
+        ),
+        environment=Environment(
+            document.environment.inherit, dict[str, str](document.environment.set.items())
+        ),
+        limits=Limits(**limits),
+        network=Network(
+            document.network.connect, document.network.listen, tuple(trees.unix.values())
+        ),
+        syscalls=Syscalls(
+            document.syscalls.allow,
+            document.syscalls.within,
+            document.syscalls.deny,
+            _word(ON_DENY, document.syscalls.on_deny),
+        ),
+        lockdown=_word(MODES, document.lockdown),
+        view=_word(VIEWS, document.view),
+        clock=document.clock.source,
+        random=document.random.source,
+        audit=Audit()
+        if audit is None
+        else Audit(_word(LOGS, audit.log), next(iter(trees.audit.values()), None)),
+        source=source,
+    )
+
+
+def _word(words: tuple[Word, ...], given: object) -> Word:
+    """Return the same word, as one of those that the model knows."""
+    return next(word for word in words if word == given)
+
+
+# --- paths ----------------------------------------------------------------------------------------
+
+
+def _resolve(data: Mapping[str, object], base_dir: str) -> tuple[Trees, list[tuple[str, str]]]:
+    """Make absolute what is right by itself, each entry with its key; and say what cannot be."""
+    variables = _variables(data)
+    trees, problems = Trees(), []
+    for key, name, place in _places(data):
+        try:
+            host = _values.host_path(place.host, base_dir, variables)
+        except ValueError as error:
+            problems.append((key, str(error)))
+            continue
+        of_kind = getattr(trees, name)
+        if name in ("inaccessible", "audit"):
+            of_kind[key] = host
+        else:
+            of_kind[key] = Grant(host, place.guest or host, read_write=name == "read_write")
+    return trees, problems
+
+
+def _places(data: Mapping[str, object]) -> Iterator[tuple[str, str, Place]]:
+    """Find the entries that are right by themselves: key, which of the trees, and place."""
+    for key, read in PLACES.items():
+        table, _, name = key.partition(".")
+        value = _within(data, table, name)
+        entries = (
+            {f"{key}[{i}]": entry for i, entry in enumerate(value)}
+            if isinstance(value, list)
+            else {key: value}
+        )
+        for entry_key, entry in entries.items():
             try:
-                yield f"filesystem.{kind}[{index}]", parse_place(entry)
+                yield entry_key, "audit" if table == "audit" else name, read(entry)
             except ValueError:
                 continue
 
 
-def _resolve(
-    places: Iterable[tuple[str, Place]], base_dir: str
-) -> tuple[list[Grant], list[tuple[str, str]]]:
-    grants: dict[str, Grant] = {}
-    for key, place in places:
-        host = posixpath.normpath(posixpath.join(base_dir, place.host))
-        # normpath keeps two leading slashes, which Linux does not tell from one.
-        host = f"/{host.lstrip('/')}"
-        grants[key] = Grant(host, place.guest or host, read_write=".read_write[" in key)
-    return list(grants.values()), [*_repeated(grants), *_narrowing(grants)]
+def _within(data: Mapping[str, object], table: str, name: str) -> object:
+    inner = data.get(table)
+    return inner.get(name) if isinstance(inner, Mapping) else None
 
 
-def _repeated(grants: Mapping[str, Grant]) -> Iterator[tuple[str, str]]:
-    first: dict[str, str] = {}
-    for key, grant in grants.items():
-        before = first.setdefault(grant.guest, key)
-        if before != key:
-            yield key, f"{grant.guest!r} is granted to the guest by {before} already: grant it once"
+def _variables(data: Mapping[str, object]) -> dict[str, str]:
+    table = data.get("variables")
+    given = table.items() if isinstance(table, Mapping) else ()
+    return {str(name): value for name, value in given if isinstance(value, str)}
 
 
-def _narrowing(grants: Mapping[str, Grant]) -> Iterator[tuple[str, str]]:
-    for key, inner in grants.items():
-        for outer_key, outer in grants.items():
-            inside = relative_to(inner.host, outer.host) is not None
-            if inside and outer.read_write and not inner.read_write:
-                yield key, _NARROWING.format(inner.host, outer.host, outer_key)
+# --- what is extended -----------------------------------------------------------------------------
+
+
+def _bases(
+    data: Mapping[str, object], base_dir: str, source: str, chain: tuple[str, ...]
+) -> tuple[list[Parts], list[Problem]]:
+    """Load what a policy extends: the policies, and all that is wrong with them."""
+    entries = data.get("extends")
+    bases: list[Parts] = []
+    problems: list[Problem] = []
+    for index, entry in enumerate(entries if isinstance(entries, list) else ()):
+        try:
+            name = _values.reference(entry)
+        except ValueError:
+            continue  # reported with the values that are wrong by themselves
+        if not name.startswith(_values.PROFILE):
+            name = os.path.join(base_dir, name)
+            if os.path.realpath(name) in chain:
+                message = f"{entry!r} extends this file in turn: remove one of the two"
+                problems.append(Problem(source, f"extends[{index}]", message))
+                continue
+        try:
+            bases.append(_load(name, base_dir if name.startswith(_values.PROFILE) else None, chain))
+        except PolicyError as error:
+            problems += error.problems
+    return bases, problems
+
+
+def _stated(data: Mapping[str, object]) -> Iterator[str]:
+    """List the keys that a policy states, so that it does not take over what it extends."""
+    for key, value in data.items():
+        yield key
+        if isinstance(value, Mapping):
+            yield from (f"{key}.{inner}" for inner in value)
 
 
 def _place_in_file(problem: Problem) -> int:
     """Order problems by table, unknown tables last; those of one table stay as they are."""
-    table = problem.key.partition(".")[0]
+    table = problem.key.partition(".")[0].partition("[")[0]
     return _ORDER.index(table) if table in _ORDER else len(_ORDER)

@@ -1,22 +1,42 @@
-"""The parts of a policy, as frozen values."""
+"""The parts of a policy, as frozen values. Trees of files are in `_files`."""
 
 from __future__ import annotations
 
-import posixpath
 from collections.abc import Iterable, Mapping
 from typing import Literal, TypeVar
 
 import attrs
 
+from ._files import Filesystem, Grant
+
 Number = TypeVar("Number", int, float)
+Word = TypeVar("Word", bound=str)
 
 Mode = Literal["required", "best-effort", "off"]
-MODES: tuple[Mode, ...] = ("required", "best-effort", "off")  # the strictest first
+View = Literal["required", "auto", "off"]
+OnDeny = Literal["kill", "EPERM", "EACCES", "ENOSYS", "ENOENT", "EINVAL", "EOPNOTSUPP", "log"]
+Log = Literal["all", "denied", "none"]
+Source = Literal["virtual", "fixed", "host"]
 
-# What a call that is not granted may answer; where two policies differ it is the first.
-ERRNOS = ("EPERM", "ENOSYS", "EACCES")
+# Of each, the strictest first: it is what counts where two policies differ.
+MODES: tuple[Mode, ...] = ("required", "best-effort", "off")
+VIEWS: tuple[View, ...] = ("required", "auto", "off")
+ON_DENY: tuple[OnDeny, ...] = (
+    *("kill", "EPERM", "EACCES", "ENOSYS", "ENOENT", "EINVAL", "EOPNOTSUPP"),
+    "log",
+)
+LOGS: tuple[Log, ...] = ("all", "denied", "none")
+SOURCES: tuple[Source, ...] = ("virtual", "fixed", "host")
+
+DEFAULT_VIEW: View = "auto"
+DEFAULT_ON_DENY: OnDeny = "EPERM"
 
 LARGEST_PORT = 65535
+LARGEST_SEED = (1 << 64) - 1
+LATEST_TIME = (1 << 64) - 1  # nanoseconds since 1970, as WASI counts them
+FEWEST_FILES = 3  # the standard streams
+MOST_FILES = 4096  # what the core has room for
+MOST_PROCESSES = 32768
 
 
 @attrs.frozen
@@ -35,57 +55,6 @@ class Problem:
 
     def __str__(self) -> str:
         return ": ".join(part for part in (self.file, self.key, self.message) if part)
-
-
-def _is_normal_path(_: object, attribute: attrs.Attribute[str], value: str) -> None:
-    absolute = value.startswith("/") and not value.startswith("//")
-    if not absolute or posixpath.normpath(value) != value or "\0" in value:
-        raise ValueError(f"{attribute.name} is {value!r}: it must be absolute and normalised")
-
-
-@attrs.frozen(order=True)
-class Grant:
-    """A tree of the host that a guest may use, and where the guest finds it.
-
-    Attributes:
-        host: absolute, normalised path on the host.
-        guest: absolute, normalised path that the guest uses.
-        read_write: whether the guest may change the tree, or only read it.
-
-    Raises:
-        ValueError: a path is not absolute or not normalised.
-    """
-
-    host: str = attrs.field(validator=_is_normal_path)
-    guest: str = attrs.field(validator=_is_normal_path)
-    read_write: bool = False
-
-    def intersect(self, other: Grant) -> Grant | None:
-        """Return what both grant, or None if nothing lies in both trees at the same guest path."""
-        for outer, inner in ((self, other), (other, self)):
-            below = relative_to(inner.host, outer.host)
-            if below is not None and inner.guest == _join(outer.guest, below):
-                return attrs.evolve(inner, read_write=self.read_write and other.read_write)
-        return None
-
-    def covers(self, other: Grant) -> bool:
-        """Return whether this grants all that the other one does."""
-        return self.intersect(other) == other
-
-
-def relative_to(path: str, tree: str) -> str | None:
-    """Return `path` relative to `tree`, empty if they are equal, None if it lies outside.
-
-    Both are absolute and normalised; no file is looked at.
-    """
-    top = tree if tree.endswith("/") else f"{tree}/"
-    if path == tree:
-        return ""
-    return path.removeprefix(top) if path.startswith(top) else None
-
-
-def _join(tree: str, below: str) -> str:
-    return posixpath.join(tree, below) if below else tree
 
 
 def _sorted_names(names: Iterable[str]) -> tuple[str, ...]:
@@ -110,48 +79,6 @@ def _are_ports(
 
 def _copied(items: Mapping[str, str]) -> dict[str, str]:
     return dict(items)
-
-
-@attrs.frozen
-class Filesystem:
-    """The trees that are granted; nothing else of the host's files is reachable.
-
-    Attributes:
-        read_only: grants to read.
-        read_write: grants to read and change.
-    """
-
-    read_only: tuple[Grant, ...] = ()
-    read_write: tuple[Grant, ...] = ()
-
-    @classmethod
-    def of(cls, grants: Iterable[Grant]) -> Filesystem:
-        """Sort grants into the two kinds; what another grant covers is left out."""
-        given = sorted(set(grants))
-        kept = [
-            grant
-            for grant in given
-            if not any(other.covers(grant) for other in given if other != grant)
-        ]
-        return cls(
-            read_only=tuple(grant for grant in kept if not grant.read_write),
-            read_write=tuple(grant for grant in kept if grant.read_write),
-        )
-
-    @property
-    def grants(self) -> tuple[Grant, ...]:
-        """All grants, to read first."""
-        return self.read_only + self.read_write
-
-    def intersect(self, other: Filesystem) -> Filesystem:
-        """Return what both grant.
-
-        Where the two show different host trees at one guest path, and each shows the other's tree
-        below another path as well, the result can hold two grants for that guest path. Either one
-        alone is still within both policies.
-        """
-        pairs = (mine.intersect(theirs) for mine in self.grants for theirs in other.grants)
-        return Filesystem.of(grant for grant in pairs if grant is not None)
 
 
 @attrs.frozen
@@ -184,6 +111,7 @@ class Network:
     Attributes:
         connect: TCP ports that the guest may connect to.
         listen: TCP ports that the guest may listen at.
+        unix: unix sockets that the guest may connect to, by their paths.
 
     Raises:
         ValueError: a port is not between 1 and 65535.
@@ -193,12 +121,14 @@ class Network:
         default=(), converter=_sorted_ports, validator=_are_ports
     )
     listen: tuple[int, ...] = attrs.field(default=(), converter=_sorted_ports, validator=_are_ports)
+    unix: tuple[Grant, ...] = ()
 
     def intersect(self, other: Network) -> Network:
-        """Return the ports that both grant."""
+        """Return the ports and sockets that both grant."""
         return Network(
             connect=[port for port in self.connect if port in other.connect],
             listen=[port for port in self.listen if port in other.listen],
+            unix=tuple(sorted({*self.unix} & {*other.unix})),
         )
 
 
@@ -213,7 +143,8 @@ class Syscalls:
         within: more lists, each of which has to hold a call as well, or it is not granted. The
             intersection of two policies needs them, since here no group is known by its calls.
         deny: what is not granted, whatever else is said; it covers every variant of a call.
-        on_deny: the name of the error that a call which is not granted answers.
+        on_deny: what a call does that is not granted: answer an error, whose name this is, or end
+            the guest (`"kill"`); with `"log"` it is made all the same, and only said.
     """
 
     allow: tuple[str, ...] | None = attrs.field(
@@ -221,7 +152,7 @@ class Syscalls:
     )
     within: tuple[tuple[str, ...], ...] = attrs.field(default=(), converter=_sorted_lists)
     deny: tuple[str, ...] = attrs.field(default=(), converter=_sorted_names)
-    on_deny: str = attrs.field(default=ERRNOS[0], validator=attrs.validators.in_(ERRNOS))
+    on_deny: OnDeny = attrs.field(default=DEFAULT_ON_DENY, validator=attrs.validators.in_(ON_DENY))
 
     def intersect(self, other: Syscalls) -> Syscalls:
         """Return what grants a call if both do, and denies it if either does."""
@@ -233,7 +164,7 @@ class Syscalls:
             allow=allow,
             within=lists,
             deny=self.deny + other.deny,
-            on_deny=self.on_deny if self.on_deny == other.on_deny else ERRNOS[0],
+            on_deny=stricter(self.on_deny, other.on_deny, ON_DENY),
         )
 
 
@@ -243,35 +174,101 @@ class Limits:
 
     Attributes:
         wall_time: seconds from start to end.
+        cpu_time: seconds of computing, of each process.
         memory: bytes of linear memory.
+        open_files: descriptors that it may have at a time, its three streams among them.
+        output: bytes that it may write to its standard output, and as many to standard error.
+        processes: how many processes and threads it may be at a time; 1 is itself alone.
     """
 
     wall_time: float | None = None
+    cpu_time: float | None = None
     memory: int | None = None
+    open_files: int | None = None
+    output: int | None = None
+    processes: int | None = None
 
     def intersect(self, other: Limits) -> Limits:
         """Return the tighter limit of each kind."""
         return Limits(
             wall_time=_tighter(self.wall_time, other.wall_time),
+            cpu_time=_tighter(self.cpu_time, other.cpu_time),
             memory=_tighter(self.memory, other.memory),
+            open_files=_tighter(self.open_files, other.open_files),
+            output=_tighter(self.output, other.output),
+            processes=_tighter(self.processes, other.processes),
         )
+
+
+def _is_time(_: object, attribute: attrs.Attribute[int | None], value: int | None) -> None:
+    if value is not None and not 0 <= value <= LATEST_TIME:
+        raise ValueError(f"{attribute.name} is {value!r}: it must be nanoseconds since 1970")
+
+
+@attrs.frozen
+class Clock:
+    """What time it is for a WASI guest.
+
+    Attributes:
+        source: `"host"` is the host's clocks. `"virtual"` is a time that begins at the same instant
+            in every run, passes by itself hardly at all, and jumps to the end of every wait.
+            `"fixed"` is the same, but that the time of day stands still.
+        at: the time of day that stands still, in nanoseconds since 1970; None for other sources.
+
+    Raises:
+        ValueError: `at` is given without `"fixed"`, or the other way round, or is no such time.
+    """
+
+    source: Source = attrs.field(default="host", validator=attrs.validators.in_(SOURCES))
+    at: int | None = attrs.field(default=None, validator=_is_time)
+
+    def __attrs_post_init__(self) -> None:
+        if (self.at is None) == (self.source == "fixed"):
+            raise ValueError(f"at is {self.at!r}: a fixed clock has a time, and no other has one")
+
+    def intersect(self, other: Clock) -> Clock:
+        """Return the clock that says less: any is within the host's, and none of the rest alike."""
+        return min(self, other, key=lambda clock: (SOURCES.index(clock.source), clock.at or 0))
+
+
+@attrs.frozen
+class Random:
+    """Where a WASI guest's random bytes come from.
+
+    Attributes:
+        seed: a number from which all of them follow, the same in every run; None for the kernel's.
+            0 to 2**64 - 1.
+    """
+
+    seed: int | None = None
+
+    def intersect(self, other: Random) -> Random:
+        """Return the source that says less: a seed, the smaller one of two."""
+        return Random(_tighter(self.seed, other.seed))
+
+
+@attrs.frozen
+class Audit:
+    """What is written down of what a guest asked for.
+
+    Attributes:
+        log: `"denied"` is what was refused, `"all"` also what was granted, `"none"` is neither.
+        path: absolute path on the host of the file to which a line of JSON is added for each;
+            None where nothing is written.
+    """
+
+    log: Log = attrs.field(default="none", validator=attrs.validators.in_(LOGS))
+    path: str | None = None
+
+    def intersect(self, other: Audit) -> Audit:
+        """Return what writes down as much as either; to the first path, where they have two."""
+        paths = [one.path for one in (self, other) if one.path is not None]
+        return Audit(stricter(self.log, other.log, LOGS), min(paths, default=None))
 
 
 @attrs.frozen
 class Parts:
-    """What a policy is made of.
-
-    Attributes:
-        name: what its author calls it; it has no effect.
-        filesystem: the trees that are granted.
-        environment: the variables that the guest gets.
-        limits: what the guest may use up.
-        network: the sockets that a WALI guest may use.
-        syscalls: the system calls that a WALI guest may make.
-        lockdown: what to do where the kernel cannot confine the guest's thread: refuse to run it
-            (`"required"`), or run it (`"best-effort"`); `"off"` does not ask the kernel to.
-        source: what to call the policy in messages; two policies that differ in it only are equal.
-    """
+    """What a policy is made of: see `Policy`, which has the same attributes."""
 
     name: str = ""
     filesystem: Filesystem = attrs.field(factory=Filesystem)
@@ -280,12 +277,16 @@ class Parts:
     network: Network = attrs.field(factory=Network)
     syscalls: Syscalls = attrs.field(factory=Syscalls)
     lockdown: Mode = attrs.field(default=MODES[0], validator=attrs.validators.in_(MODES))
+    view: View = attrs.field(default=DEFAULT_VIEW, validator=attrs.validators.in_(VIEWS))
+    clock: Clock = attrs.field(factory=Clock)
+    random: Random = attrs.field(factory=Random)
+    audit: Audit = attrs.field(factory=Audit)
     source: str = attrs.field(default="policy", eq=False, repr=False)
 
 
-def stricter(one: Mode, other: Mode) -> Mode:
-    """Return the mode that refuses more."""
-    return min(one, other, key=MODES.index)
+def stricter(one: Word, other: Word, strictest_first: tuple[Word, ...]) -> Word:
+    """Return the word that comes first in a tuple of them."""
+    return min(one, other, key=strictest_first.index)
 
 
 def _tighter(one: Number | None, other: Number | None) -> Number | None:

@@ -8,11 +8,15 @@ from typing import TYPE_CHECKING
 import attrs
 
 from . import _calls
+from ._combine import meet
 from ._errors import PolicyError
-from ._model import Parts, Problem, stricter
+from ._model import Parts, Problem
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from ._decide import Decision
+    from ._requests import Request
 
 
 @attrs.frozen
@@ -20,8 +24,8 @@ class Policy(Parts):
     """What a guest may do. `Policy()` grants nothing: what a guest without a policy gets.
 
     A policy is plain data: it can be compared, copied and pickled, and it enforces nothing itself.
-    One policy serves both kinds of guest: `network`, `syscalls` and `lockdown` bind WALI guests and
-    grant WASI guests nothing, which have neither sockets of their own nor system calls.
+    One policy serves both kinds of guest: `network`, `syscalls`, `lockdown` and `view` bind WALI
+    guests and grant WASI guests nothing, which have neither sockets of their own nor system calls.
 
     Attributes:
         name: what its author calls it; it has no effect.
@@ -32,6 +36,11 @@ class Policy(Parts):
         syscalls: the system calls that a WALI guest may make.
         lockdown: what to do where the kernel cannot confine the guest's thread: refuse to run it
             (`"required"`), or run it (`"best-effort"`); `"off"` does not ask the kernel to.
+        view: whether a WALI guest gets a file system of its own, in which only the grants exist:
+            always, or it does not run (`"required"`), where the kernel lets it (`"auto"`), never.
+        clock: what time it is for a WASI guest.
+        random: where a WASI guest's random bytes come from.
+        audit: what is written down of what the guest asked for.
         source: what to call the policy in messages; two policies that differ in it only are equal.
     """
 
@@ -45,7 +54,9 @@ class Policy(Parts):
         """Read a policy file.
 
         Args:
-            path: a TOML file. Host paths in it are relative to the folder that it lies in.
+            path: a TOML file. Host paths in it are relative to the folder that it lies in. Or the
+                name of a policy that comes with the package, as in `"profile:cli-tool"`, for which
+                they are relative to the working directory.
 
         Raises:
             PolicyError: the file cannot be read, is not TOML or is not a policy; it lists every
@@ -83,17 +94,7 @@ class Policy(Parts):
 
         The name is kept if both have the same, and dropped if not.
         """
-        same_source = self.source == other.source
-        return Policy(
-            name=self.name if self.name == other.name else "",
-            filesystem=self.filesystem.intersect(other.filesystem),
-            environment=self.environment.intersect(other.environment),
-            limits=self.limits.intersect(other.limits),
-            network=self.network.intersect(other.network),
-            syscalls=self.syscalls.intersect(other.syscalls),
-            lockdown=stricter(self.lockdown, other.lockdown),
-            source=self.source if same_source else f"{self.source} and {other.source}",
-        )
+        return self._of(meet(self, other))
 
     def granted_calls(self, catalogue: Mapping[str, str]) -> frozenset[str]:
         """Decide which system calls a WALI guest may make.
@@ -111,6 +112,26 @@ class Policy(Parts):
             PolicyError: an entry of `[syscalls]` is neither a call nor a group of the catalogue.
         """
         return _calls.granted(self, catalogue)
+
+    def decide(
+        self, request: Request | str, catalogue: Mapping[str, str] | None = None
+    ) -> Decision:
+        """Decide on one request, by what the policy says alone: nothing is looked at or enforced.
+
+        Args:
+            request: what a guest asks for, or as text: `"openat /etc/passwd"`.
+            catalogue: every call that there is, with its group; without it, what a call names is
+                decided on, and not the call.
+
+        Raises:
+            ValueError: the text is no request.
+            PolicyError: an entry of `[syscalls]` is neither a call nor a group of the catalogue.
+        """
+        from ._decide import decide
+        from ._requests import Request
+
+        asked = Request.parse(request) if isinstance(request, str) else request
+        return decide(self, asked, catalogue)
 
     def require_host_paths(self) -> None:
         """Check that the policy suits a WALI guest, which finds files where the host has them.

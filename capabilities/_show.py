@@ -6,12 +6,14 @@ import json
 from typing import TYPE_CHECKING
 
 from ._document import VERSION
-from ._model import ERRNOS, MODES
+from ._model import DEFAULT_ON_DENY, DEFAULT_VIEW, MODES, Audit
 from ._units import format_duration, format_size
+from ._values import format_clock, format_random
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from ._files import Grant
     from ._model import Parts
 
 
@@ -26,11 +28,16 @@ def _lines(parts: Parts) -> Iterator[str]:
         yield f"name = {_string(parts.name)}"
     if parts.lockdown != MODES[0]:
         yield f"lockdown = {_string(parts.lockdown)}"
+    if parts.view != DEFAULT_VIEW:
+        yield f"view = {_string(parts.view)}"
     yield from _table("filesystem", _filesystem(parts))
     yield from _table("environment", _environment(parts))
     yield from _table("network", _network(parts))
     yield from _table("syscalls", _syscalls(parts))
     yield from _table("limits", _limits(parts))
+    yield from _table("clock", _source(format_clock(parts.clock)))
+    yield from _table("random", _source(format_random(parts.random)))
+    yield from _table("audit", _audit(parts))
 
 
 def _table(name: str, lines: Iterable[str]) -> Iterator[str]:
@@ -40,10 +47,19 @@ def _table(name: str, lines: Iterable[str]) -> Iterator[str]:
 
 
 def _filesystem(parts: Parts) -> Iterator[str]:
-    for kind in ("read_only", "read_write"):
-        grants = getattr(parts.filesystem, kind)
-        if grants:
-            yield from _list(kind, sorted(f"{grant.host}::{grant.guest}" for grant in grants))
+    files = parts.filesystem
+    yield from _grants("read_only", files.read_only)
+    yield from _grants("read_write", files.read_write)
+    if files.inaccessible:
+        yield from _list("inaccessible", files.inaccessible)
+    yield from _grants("exec", files.exec)
+    if files.cwd is not None:
+        yield f"cwd = {_string(files.cwd)}"
+
+
+def _grants(key: str, grants: Iterable[Grant]) -> Iterator[str]:
+    if grants:
+        yield from _list(key, sorted(f"{grant.host}::{grant.guest}" for grant in grants))
 
 
 def _environment(parts: Parts) -> Iterator[str]:
@@ -59,6 +75,7 @@ def _network(parts: Parts) -> Iterator[str]:
         ports = getattr(parts.network, kind)
         if ports:
             yield from _list(kind, (f"tcp://*:{port}" for port in ports))
+    yield from _grants("unix", parts.network.unix)
 
 
 def _syscalls(parts: Parts) -> Iterator[str]:
@@ -71,15 +88,34 @@ def _syscalls(parts: Parts) -> Iterator[str]:
         yield "]"
     if syscalls.deny:
         yield from _list("deny", syscalls.deny)
-    if syscalls.on_deny != ERRNOS[0]:
+    if syscalls.on_deny != DEFAULT_ON_DENY:
         yield f"on_deny = {_string(syscalls.on_deny)}"
 
 
 def _limits(parts: Parts) -> Iterator[str]:
-    if parts.limits.wall_time is not None:
-        yield f"wall_time = {_string(format_duration(parts.limits.wall_time))}"
-    if parts.limits.memory is not None:
-        yield f"memory = {_string(format_size(parts.limits.memory))}"
+    limits = parts.limits
+    for key, seconds in (("wall_time", limits.wall_time), ("cpu_time", limits.cpu_time)):
+        if seconds is not None:
+            yield f"{key} = {_string(format_duration(seconds))}"
+    for key, size in (("memory", limits.memory), ("output", limits.output)):
+        if size is not None:
+            yield f"{key} = {_string(format_size(size))}"
+    for key, count in (("open_files", limits.open_files), ("processes", limits.processes)):
+        if count is not None:
+            yield f"{key} = {count}"
+
+
+def _source(text: str) -> Iterator[str]:
+    if text != "host":
+        yield f"source = {_string(text)}"
+
+
+def _audit(parts: Parts) -> Iterator[str]:
+    if parts.audit == Audit():
+        return
+    yield f"log = {_string(parts.audit.log)}"
+    if parts.audit.path is not None:
+        yield f"path = {_string(parts.audit.path)}"
 
 
 def _list(key: str, entries: Iterable[str]) -> Iterator[str]:

@@ -11,7 +11,14 @@ _PARTS = st.lists(st.sampled_from(["a", "b", "ab"]), max_size=3)
 
 paths = _PARTS.map(lambda parts: "/" + "/".join(parts))
 grants = st.builds(Grant, paths, paths, st.booleans())
-filesystems = st.lists(grants, max_size=4).map(Filesystem.of)
+_readable = st.builds(Grant, paths, paths)
+filesystems = st.builds(
+    Filesystem.of,
+    st.lists(grants, max_size=4),
+    inaccessible=st.lists(st.sampled_from(["/c", "/c/d", "/e"]), max_size=2),
+    exec=st.lists(_readable, max_size=2),
+    cwd=st.none() | paths,
+)
 
 _names = st.sampled_from(["PATH", "LANG", "TZ"])
 environments = st.builds(
@@ -31,7 +38,11 @@ sizes = st.one_of(
 limits = st.builds(
     Limits,
     wall_time=st.none() | durations,
+    cpu_time=st.none() | durations,
     memory=st.none() | sizes.filter(lambda size: size >= 64 << 10),
+    open_files=st.none() | st.integers(3, 4096),
+    output=st.none() | sizes,
+    processes=st.none() | st.integers(1, 32768),
 )
 policies = st.builds(
     Policy,

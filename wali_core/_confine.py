@@ -84,12 +84,13 @@ def confine(
         # Landlock has no hook for metadata: without a view of its own, a program that may call
         # chmod may call it on every file of its user's.
         calls = granted.granted_calls(catalogue) - METADATA_WRITERS
-        lockdown = Lockdown.prepare(granted, calls=calls)
+        programs = [grant.host for grant in granted.filesystem.exec]
+        lockdown = Lockdown.prepare(granted, calls=calls, exec_paths=programs)
         if environment and granted.lockdown == "required":
             calls |= _READS_ENVIRONMENT  # of files, the kernel lets it open no other
     except (capabilities.PolicyError, LockdownError) as error:
         raise PolicyError(str(error)) from error
-    refusal: int = getattr(errno, granted.syscalls.on_deny)
+    refusal: int = getattr(errno, granted.syscalls.on_deny, errno.EPERM)
     gate = {f"SYS_{name}": refusal for name in catalogue if name not in calls}
     network = NETWORK_CONNECT * bool(granted.network.connect)
     network |= NETWORK_LISTEN * bool(granted.network.listen)

@@ -440,13 +440,38 @@ def _command_line(
 def _policy(policy: Policy | str | os.PathLike[str] | None) -> Policy | None:
     """A policy as it is, or the file's.  The package is imported only where there is one."""
     if not isinstance(policy, (str, os.PathLike)):
-        return policy
+        return _served(policy)
     import capabilities
 
     try:
-        return capabilities.Policy.load(policy)
+        return _served(capabilities.Policy.load(policy))
     except capabilities.PolicyError as error:
         raise PolicyError(str(error)) from error
+
+
+def _served(policy: Policy | None) -> Policy | None:
+    """Refuse what nothing holds a guest to yet: nobody shall believe in a limit that is none."""
+    if policy is None:
+        return None
+    limits = policy.limits
+    asked = {
+        "filesystem.inaccessible": policy.filesystem.inaccessible,
+        "filesystem.cwd": policy.filesystem.cwd,
+        "network.unix": policy.network.unix,
+        "view": policy.view == "required",
+        "syscalls.on_deny": policy.syscalls.on_deny in ("kill", "log"),
+        "limits.cpu_time": limits.cpu_time,
+        "limits.open_files": limits.open_files,
+        "limits.output": limits.output,
+        "limits.processes": limits.processes,
+        "clock.source": policy.clock.source != "host",
+        "random.source": policy.random.seed is not None,
+        "audit.log": policy.audit.log != "none",
+    }
+    unserved = [key for key, value in asked.items() if value]
+    if unserved:
+        raise PolicyError(f"{policy.source}: {', '.join(unserved)}: not enforced by this version")
+    return policy
 
 
 def _preparation(data: bytes, origin: str, isolation: str) -> tuple[str, Callable[[bytes], bytes]]:

@@ -11,6 +11,8 @@ import pytest
 from hypothesis import assume, given
 
 from capabilities import (
+    Audit,
+    Clock,
     Environment,
     Filesystem,
     Grant,
@@ -19,8 +21,10 @@ from capabilities import (
     Policy,
     PolicyError,
     Problem,
+    Random,
     Syscalls,
 )
+from capabilities._model import LOGS, MODES, VIEWS
 from tests.capabilities import strategies
 
 if TYPE_CHECKING:
@@ -30,6 +34,7 @@ TEXT = """\
 version = 1
 name = "thumbnailer"
 lockdown = "best-effort"
+view = "required"
 
 [filesystem]
 read_only = [
@@ -39,6 +44,13 @@ read_only = [
 read_write = [
     "/srv/out::/out",
 ]
+inaccessible = [
+    "/home",
+]
+exec = [
+    "/usr/bin/sort::/usr/bin/sort",
+]
+cwd = "/out"
 
 [environment]
 inherit = [
@@ -54,6 +66,9 @@ connect = [
 ]
 listen = [
     "tcp://*:8080",
+]
+unix = [
+    "/run/log.sock::/log.sock",
 ]
 
 [syscalls]
@@ -73,7 +88,21 @@ on_deny = "ENOSYS"
 
 [limits]
 wall_time = "10s"
+cpu_time = "500ms"
 memory = "256M"
+output = "16M"
+open_files = 64
+processes = 8
+
+[clock]
+source = "fixed:2026-01-01T12:00:00.000250Z"
+
+[random]
+source = "seed:42"
+
+[audit]
+log = "all"
+path = "/srv/audit.jsonl"
 """
 
 POLICY = Policy(
@@ -84,10 +113,20 @@ POLICY = Policy(
             Grant("/usr/share/zoneinfo", "/usr/share/zoneinfo"),
         ),
         read_write=(Grant("/srv/out", "/out", read_write=True),),
+        inaccessible=("/home",),
+        exec=(Grant("/usr/bin/sort", "/usr/bin/sort"),),
+        cwd="/out",
     ),
     environment=Environment(inherit=("LANG", "TZ"), set={"MODE": "batch"}),
-    limits=Limits(wall_time=10.0, memory=256 << 20),
-    network=Network(connect=(443, 80), listen=(8080,)),
+    limits=Limits(
+        wall_time=10.0,
+        cpu_time=0.5,
+        memory=256 << 20,
+        open_files=64,
+        output=16 << 20,
+        processes=8,
+    ),
+    network=Network(connect=(443, 80), listen=(8080,), unix=(Grant("/run/log.sock", "/log.sock"),)),
     syscalls=Syscalls(
         allow=["openat", "@basic-io"],
         within=[["read", "@file-system"], []],
@@ -95,12 +134,23 @@ POLICY = Policy(
         on_deny="ENOSYS",
     ),
     lockdown="best-effort",
+    view="required",
+    clock=Clock("fixed", 1_767_268_800_000_250_000),
+    random=Random(42),
+    audit=Audit("all", "/srv/audit.jsonl"),
 )
 
 
 def canonical(policy: Policy) -> Policy:
     """Return the policy with its grants in order."""
-    return attrs.evolve(policy, filesystem=Filesystem.of(policy.filesystem.grants))
+    files = policy.filesystem
+    in_order = Filesystem.of(
+        files.grants, inaccessible=files.inaccessible, exec=files.exec, cwd=files.cwd
+    )
+    sockets = tuple(sorted(set(policy.network.unix)))
+    return attrs.evolve(
+        policy, filesystem=in_order, network=attrs.evolve(policy.network, unix=sockets)
+    )
 
 
 def test_a_file_becomes_a_policy(tmp_path: Path) -> None:
@@ -123,10 +173,13 @@ def test_no_policy_grants_nothing() -> None:
     assert none == Policy()
     assert none.filesystem.grants == ()
     assert none.environment == Environment(inherit=(), set={})
-    assert none.limits == Limits(wall_time=None, memory=None)
-    assert none.network == Network(connect=(), listen=())
+    assert none.limits == Limits(*[None] * 6)
+    assert none.network == Network(connect=(), listen=(), unix=())
     assert none.syscalls == Syscalls(allow=None, within=(), deny=(), on_deny="EPERM")
     assert none.lockdown == "required"
+    assert none.view == "auto"
+    assert (none.clock, none.random) == (Clock("host"), Random(None))
+    assert none.audit == Audit("none", None)
     assert none.show() == "version = 1\n"
 
 
@@ -174,10 +227,19 @@ def test_intersection_never_widens(one: Policy, other: Policy) -> None:
         assert both.granted_calls(strategies.CATALOGUE) <= policy.granted_calls(
             strategies.CATALOGUE
         )
-        for limit in ("wall_time", "memory"):
-            given_limit = getattr(policy.limits, limit)
+        for grant in both.filesystem.exec:
+            assert any(given.covers(grant) for given in policy.filesystem.exec)
+        assert set(both.network.unix) <= set(policy.network.unix)
+        for denied in policy.filesystem.inaccessible:
+            assert both.filesystem.denial(denied) is not None
+        for limit, given_limit in attrs.asdict(policy.limits).items():
             if given_limit is not None:
                 assert getattr(both.limits, limit) <= given_limit
+        for part, words in (("lockdown", MODES), ("view", VIEWS)):
+            assert words.index(getattr(both, part)) <= words.index(getattr(policy, part))
+        assert LOGS.index(both.audit.log) <= LOGS.index(policy.audit.log)
+        assert policy.clock in (both.clock, Clock()) or both.clock.source != "host"
+        assert both.random == policy.random or both.random.seed is not None
 
 
 @given(strategies.policies)
@@ -186,7 +248,11 @@ def test_nothing_is_shared_with_no_policy(policy: Policy) -> None:
     none = Policy.none()
     both = policy.intersect(none)
 
-    assert both == attrs.evolve(none, name=both.name, limits=policy.limits, syscalls=both.syscalls)
+    nothing = Filesystem(inaccessible=policy.filesystem.inaccessible)
+    kept = {part: getattr(both, part) for part in ("name", "syscalls", "view", "clock", "random")}
+    assert both == attrs.evolve(
+        none, filesystem=nothing, limits=policy.limits, audit=policy.audit, **kept
+    )
     assert both.granted_calls(strategies.CATALOGUE) <= none.granted_calls(strategies.CATALOGUE)
 
 

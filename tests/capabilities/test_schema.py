@@ -11,16 +11,17 @@ import attrs
 import pytest
 
 import capabilities
-from capabilities import parse_duration, parse_size
-from capabilities._document import (
-    SMALLEST_MEMORY,
-    TABLES,
-    VERSION,
-    parse_call,
-    parse_place,
-    parse_port,
+from capabilities import _values, parse_duration, parse_size
+from capabilities._document import TABLES, VERSION
+from capabilities._model import (
+    FEWEST_FILES,
+    LOGS,
+    MODES,
+    MOST_FILES,
+    MOST_PROCESSES,
+    ON_DENY,
+    VIEWS,
 )
-from capabilities._model import ERRNOS, MODES
 from capabilities._units import LARGEST_SIZE, LONGEST_DURATION, SHORTEST_DURATION
 
 SCHEMA: dict[str, Any] = json.loads(
@@ -53,15 +54,22 @@ def test_version() -> None:
 def test_choices() -> None:
     """Where a key takes one of some words, they are the same words."""
     assert SCHEMA["properties"]["lockdown"]["enum"] == list(MODES)
-    assert SCHEMA["properties"]["syscalls"]["properties"]["on_deny"]["enum"] == list(ERRNOS)
+    assert SCHEMA["properties"]["view"]["enum"] == list(VIEWS)
+    assert SCHEMA["properties"]["syscalls"]["properties"]["on_deny"]["enum"] == list(ON_DENY)
+    assert SCHEMA["properties"]["audit"]["properties"]["log"]["enum"] == list(LOGS)
 
 
 def test_bounds() -> None:
     """Numbers have the same bounds."""
     number, _ = LIMITS["wall_time"]["anyOf"]
     assert (number["minimum"], number["maximum"]) == (SHORTEST_DURATION, LONGEST_DURATION)
-    number, _ = LIMITS["memory"]["anyOf"]
-    assert (number["minimum"], number["maximum"]) == (SMALLEST_MEMORY, LARGEST_SIZE)
+    assert LIMITS["cpu_time"]["anyOf"] == LIMITS["wall_time"]["anyOf"]
+    for key, least in (("memory", _values.SMALLEST_MEMORY), ("output", 1)):
+        number, _ = LIMITS[key]["anyOf"]
+        assert (number["minimum"], number["maximum"]) == (least, LARGEST_SIZE)
+    files, processes = LIMITS["open_files"], LIMITS["processes"]
+    assert (files["minimum"], files["maximum"]) == (FEWEST_FILES, MOST_FILES)
+    assert (processes["minimum"], processes["maximum"]) == (1, MOST_PROCESSES)
 
 
 @pytest.mark.parametrize(
@@ -81,13 +89,13 @@ def test_bounds() -> None:
         ),
         pytest.param(
             SCHEMA["$defs"]["tree"]["pattern"],
-            parse_place,
+            _values.place,
             ["a", "/a", "a::/", "a::/b", "a:b::/c:d", "", "::/a", "a::", "a::b", "a::/b::/c"],
             id="tree",
         ),
         pytest.param(
             SCHEMA["$defs"]["port"]["pattern"],
-            parse_port,
+            _values.port,
             [
                 *(f"tcp://*:{port}" for port in (0, 1, 9, 10, 9999, 10000, 59999, 60000, 64999)),
                 *(f"tcp://*:{port}" for port in (65000, 65499, 65500, 65529, 65530, 65535, 65536)),
@@ -98,13 +106,37 @@ def test_bounds() -> None:
         ),
         pytest.param(
             SCHEMA["$defs"]["calls"]["items"]["pattern"],
-            parse_call,
+            _values.call,
             [
                 *("open", "openat2", "_llseek", "pread64", "@sync", "@io-event", "@a1", "x_y"),
                 *("", "@", "@@a", "@-a", "@a_b", "a-b", "Open", "oPen", "~open", "open ", "2open"),
                 *("@A", "a.b", "a:b", "é", "@é", "SYS_open"),
             ],
             id="call",
+        ),
+        pytest.param(
+            SCHEMA["$defs"]["path"]["pattern"],
+            _values.host_place,
+            ["a", "/a", "~/a", "${A}/b", "a:b", "", "a::/b", "::"],
+            id="path",
+        ),
+        pytest.param(
+            SCHEMA["properties"]["variables"]["propertyNames"]["pattern"],
+            _values.variable_name,
+            ["A", "a_1", "_", "", "1", "A B", "é", "A-B"],
+            id="variable",
+        ),
+        pytest.param(
+            SCHEMA["properties"]["clock"]["properties"]["source"]["pattern"],
+            _values.clock,
+            ["host", "virtual", "fixed:2026-01-01T00:00:00Z", "", "fixed", "fixed:", "Host", "utc"],
+            id="clock",
+        ),
+        pytest.param(
+            SCHEMA["properties"]["random"]["properties"]["source"]["pattern"],
+            _values.random,
+            ["host", "seed:0", "seed:42", "", "seed", "seed:", "seed:x", "seed:-1", "42"],
+            id="random",
         ),
     ],
 )

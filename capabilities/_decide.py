@@ -1,0 +1,148 @@
+"""What a policy says to one request: granted or not, and by which of its rules.
+
+Pure: no file is looked at, and nothing is enforced. A path is decided on as it is written; the
+kernel decides by the same trees on what is left when links are resolved.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import attrs
+
+from . import _calls
+from ._files import ancestors, join, relative_to
+from ._requests import is_wasi
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from ._files import Grant
+    from ._model import Parts
+    from ._requests import Request, Use
+
+DEFAULT = "default"
+
+
+@attrs.frozen
+class Decision:
+    """What a policy says to a request. It is true if the request is granted.
+
+    Attributes:
+        granted: whether the request is granted.
+        rule: the key of the policy that decides, such as `filesystem.read_only[0]`; `default` where
+            nothing grants it, `always` for what no policy withholds. An index counts the entries as
+            the policy shows them.
+        reason: why, for people.
+    """
+
+    granted: bool
+    rule: str
+    reason: str
+
+    def __bool__(self) -> bool:
+        return self.granted
+
+    def __str__(self) -> str:
+        return f"{'granted' if self.granted else 'refused'} by {self.rule}: {self.reason}"
+
+
+def decide(parts: Parts, request: Request, catalogue: Mapping[str, str] | None = None) -> Decision:
+    """Decide on one request.
+
+    Args:
+        parts: the policy.
+        request: what a guest asks for.
+        catalogue: every call that there is, with its group. Without it, and for WASI's calls, the
+            call itself is taken for granted, and what it names is decided on.
+
+    Raises:
+        PolicyError: an entry of `[syscalls]` is neither a call nor a group of the catalogue.
+    """
+    if request.variable is not None:
+        return _decide_variable(parts, request.variable)
+    gate = _decide_call(parts, request.call, catalogue)
+    if not gate:
+        return gate
+    for path in request.paths:
+        decision = _decide_path(parts, path, request.access)
+        if not decision or path == request.paths[-1]:
+            return decision
+    if request.socket is not None:
+        return _decide_socket(parts, request.socket, request.use)
+    if request.port is not None:
+        return _decide_port(parts, request.port, request.use)
+    return gate
+
+
+def _decide_call(parts: Parts, call: str, catalogue: Mapping[str, str] | None) -> Decision:
+    if catalogue is None or is_wasi(call):
+        return Decision(True, "always", "WASI programs are not held by calls")
+    ruling = _calls.rulings(parts, catalogue).get(call)
+    return Decision(*ruling or (False, DEFAULT, f"{call!r} is not served"))
+
+
+def _decide_variable(parts: Parts, name: str) -> Decision:
+    if name in parts.environment.set:
+        return Decision(True, f"environment.set.{name}", f"it is {parts.environment.set[name]!r}")
+    if name in parts.environment.inherit:
+        return Decision(True, "environment.inherit", f"{name!r} is in it")
+    return Decision(False, DEFAULT, f"{name!r} is neither inherited nor set")
+
+
+def _decide_port(parts: Parts, port: int, use: Use | None) -> Decision:
+    key = f"network.{use}"
+    if port in (parts.network.connect if use == "connect" else parts.network.listen):
+        return Decision(True, key, f"port {port} is in it")
+    return Decision(False, DEFAULT, f"port {port} is not in {key}")
+
+
+def _decide_socket(parts: Parts, path: str, use: Use | None) -> Decision:
+    found = _innermost(path, _keyed("network.unix", parts.network.unix))
+    if use == "connect" and found is not None:
+        return Decision(True, found[0], f"{path!r} is {_named(found[1])}")
+    return Decision(False, DEFAULT, f"{path!r} is no socket of network.unix to connect to")
+
+
+# --- files ----------------------------------------------------------------------------------------
+
+
+def _decide_path(parts: Parts, path: str, access: str) -> Decision:
+    files = parts.filesystem
+    programs = _keyed("filesystem.exec", files.exec)
+    trees = _keyed("filesystem.read_only", files.read_only)
+    trees += _keyed("filesystem.read_write", files.read_write)
+    # What makes or removes a name changes the directory that the name is in.
+    place = path.rpartition("/")[0] or "/" if access == "make" else path
+    found = _innermost(place, programs if access == "execute" else trees)
+    if found is None and access == "read":
+        found = _innermost(place, programs)
+    if found is None:
+        return Decision(False, DEFAULT, f"{place!r} lies in nothing that is granted{_for(access)}")
+    key, grant = found
+    host = join(grant.host, relative_to(place, grant.guest) or "")
+    for index, denied in enumerate(files.inaccessible):
+        if relative_to(host, denied) is not None:
+            key = f"filesystem.inaccessible[{index}]"
+            return Decision(False, key, f"{host!r} lies in {denied!r}")
+    if access in ("write", "make") and not grant.read_write:
+        return Decision(False, key, f"{place!r} lies in {_named(grant)}, to read only")
+    return Decision(True, key, f"{place!r} lies in {_named(grant)}")
+
+
+def _for(access: str) -> str:
+    return " to be executed" if access == "execute" else ""
+
+
+def _named(grant: Grant) -> str:
+    return repr(grant.guest) + ("" if grant.guest == grant.host else f" ({grant.host!r} outside)")
+
+
+def _keyed(key: str, grants: Iterable[Grant]) -> list[tuple[str, Grant]]:
+    return [(f"{key}[{index}]", grant) for index, grant in enumerate(grants)]
+
+
+def _innermost(path: str, grants: Iterable[tuple[str, Grant]]) -> tuple[str, Grant] | None:
+    """Return the grant whose tree, as the guest sees it, lies closest around a path."""
+    by_guest = {grant.guest: (key, grant) for key, grant in grants}
+    return next((by_guest[outer] for outer in ancestors(path) if outer in by_guest), None)
