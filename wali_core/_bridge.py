@@ -106,6 +106,17 @@ class ValRaw(ctypes.Union):
     f64: float
 
 
+class Val(ctypes.Structure):
+    """``wasmtime_val_t``: what functions of asynchronous stores take and give."""
+
+    _fields_ = (("kind", c_uint8), ("of", ValRaw), ("_rest", c_uint64))
+    kind: int
+    of: ValRaw
+
+
+NUMBER_KINDS: Final = "iIfF"
+"""The kinds of a ``Val``, by their letters (``types_of``)."""
+
 EXTERN_FUNC, EXTERN_GLOBAL, EXTERN_TABLE, EXTERN_MEMORY, EXTERN_SHAREDMEMORY = range(5)
 
 
@@ -597,7 +608,9 @@ def _memory_type(memorytype: int) -> tuple[int, int | None, bool]:
 
 # Compared with, and never freed.  Asking a type for its kind (wasm_valtype_kind) would end the
 # whole process where it is a vector, or a reference of the newer sorts.
-_NUMBERS: Final = tuple((letter, W["wasm_valtype_new"](kind)) for kind, letter in enumerate("iIfF"))
+_NUMBERS: Final = tuple(
+    (letter, W["wasm_valtype_new"](kind)) for kind, letter in enumerate(NUMBER_KINDS)
+)
 
 
 def types_of(vector: Any) -> str:

@@ -60,7 +60,7 @@ def _stream_flags(number: int, host: int) -> int:
 class Memory:
     """The guest's linear memory, from outside.  Addresses and sizes are in bytes."""
 
-    def __init__(self, guest: Guest, memory: bridge.Memory) -> None:
+    def __init__(self, guest: AnyGuest, memory: bridge.Memory) -> None:
         self._guest = guest
         self._memory = memory
 
@@ -89,7 +89,7 @@ class Memory:
         ctypes.memmove(self._at(address, len(data)), data, len(data))
 
 
-class _Function:
+class Function:
     """An export that can be called: its handle and types, looked up once."""
 
     __slots__ = ("func", "parameters", "results")
@@ -104,25 +104,15 @@ class _Function:
             W["wasm_functype_delete"](functype)
 
 
-class Guest:
-    """One instance of a module.
-
-    It belongs to the thread that made it; use by another raises ``UseError``.  Made by
-    ``Runtime.instantiate``.  A context manager: leaving it closes the guest.
-    """
+class AnyGuest:
+    """What all guests have in common, however they wait: ``Guest``, and those of the reactor."""
 
     def __init__(self, engine: Engine, module: Module) -> None:
-        stack = bridge.thread_stack()
-        if 0 < stack < engine.stack + _HOST_STACK:
-            raise UseError(
-                f"this thread's stack of {stack} bytes is too small for a guest, which may use "
-                f"{engine.stack} of it: see threading.stack_size, or Runtime(stack=...)"
-            )
         self._engine = engine
         self._module = module
         self._thread = get_ident()
         self._store: int | None = None
-        self._functions: dict[str, _Function] = {}
+        self._functions: dict[str, Function] = {}
         self._instance = bridge.Instance()
         self._shim_instance: bridge.Instance | None = None
         self._link: ShimLink | None = None  # kept: the guest's calls count into its denials
@@ -136,14 +126,30 @@ class Guest:
         self._address = ctypes.addressof(self._buffer)
         engine.core.context_init(self._address, OPEN_FILES)
 
-    # --- making, step by step: Runtime.instantiate calls these in order ---------------------------
+    # --- what the two kinds of stores do differently ----------------------------------------------
+
+    def _watch_epochs(self) -> None:
+        """Say what happens in the store when the engine's epoch has moved."""
+        raise NotImplementedError
+
+    def _instantiate_linked(self, pre: int | None) -> bridge.Instance:
+        """An instance of what a ``Link`` has prepared."""
+        raise NotImplementedError
+
+    def _instantiate_with(self, imports: Any) -> bridge.Instance:
+        """An instance of the guest's own module."""
+        raise NotImplementedError
+
+    def _run_now(self, function: Function, values: Any) -> Any:
+        """Call what does not wait, and give its result."""
+        raise NotImplementedError
+
+    # --- making, step by step: the runtime calls these in order -----------------------------------
 
     def open_store(self) -> None:
         self._store_owner = W["wasmtime_store_new"](self._engine.pointer, self._address, None)
         self._store = W["wasmtime_store_context"](self._store_owner)
-        W["wasmtime_store_epoch_deadline_callback"](
-            self._store_owner, self._engine.core.on_epoch, self._address, None
-        )
+        self._watch_epochs()
         W["wasmtime_context_set_epoch_deadline"](self._store, 1)
 
     def place_stdio(self, stdio: Sequence[int]) -> None:
@@ -192,12 +198,7 @@ class Guest:
     def start_shim(self, link: ShimLink, configuration: bytes) -> None:
         """Instantiate the shim in this guest's store and hand it its configuration."""
         self._link = link
-        instance, trap = bridge.Instance(), c_void_p()
-        error = W["wasmtime_instance_pre_instantiate"](
-            link.pre, self._store, byref(instance), byref(trap)
-        )
-        self._finish_call(error, trap.value)
-        self._shim_instance = instance
+        self._shim_instance = instance = self._instantiate_linked(link.pre)
         memory = self._export(instance, "memory")
         if memory is None or memory.kind != bridge.EXTERN_MEMORY:
             raise ModuleError(f"{link.module.origin}: a shim must export its memory")
@@ -218,10 +219,10 @@ class Guest:
         found = self._export(self._shim_instance, name)
         function = None
         if found is not None and found.kind == bridge.EXTERN_FUNC:
-            function = _Function(self._store, found.of.func)
+            function = Function(self._store, found.of.func)
         if function is None or (function.parameters, function.results) != ("i" * len(values), "i"):
             raise ModuleError(f"the shim does not export {name} as it must")
-        result = self._invoke(function, values)
+        result = self._run_now(function, raw_values(function, values))
         assert isinstance(result, int)
         return result
 
@@ -242,64 +243,53 @@ class Guest:
         """Have what the guest writes collected while a call runs."""
         self._captures = captures
 
-    def start(self, shim: Shim | None) -> None:
+    def make_instance(self, shim: Shim | None) -> list[Function]:
         """Instantiate the module itself: its imports are the shim's exports.
 
-        What was its start function runs once its memory is known, then a reactor's ``_initialize``.
+        Gives what is to be called first, now that its memory is known: what was its start function,
+        then a reactor's ``_initialize``.
         """
         imports = (bridge.Extern * len(self._module.imports))()
         for i, item in enumerate(self._module.imports):
             assert shim is not None
             imports[i] = self._resolve(item, shim.modules[item.module])
-        with self._guard():
-            self._make_instance(imports)
-            memory = self._export(self._instance, "memory")
-            if memory is not None and memory.kind == bridge.EXTERN_MEMORY:
-                self._engine.core.context_bind(
-                    self._address, 1, self._store, byref(memory.of.memory), 1
-                )
-            initialize = self._export(self._instance, INITIALIZE)
-            if initialize is not None and self._export(self._instance, "_start") is not None:
-                raise ModuleError(
-                    f"{self._module.origin}: exports both _start and {INITIALIZE}: "
-                    "a module is a command or a reactor, not both"
-                )
-            for name in _AT_START:
-                self._call_once(name)
+        self._instance = self._instantiate_with(imports)
+        memory = self._export(self._instance, "memory")
+        if memory is not None and memory.kind == bridge.EXTERN_MEMORY:
+            self._engine.core.context_bind(
+                self._address, 1, self._store, byref(memory.of.memory), 1
+            )
+        initialize = self._export(self._instance, INITIALIZE)
+        if initialize is not None and self._export(self._instance, "_start") is not None:
+            raise ModuleError(
+                f"{self._module.origin}: exports both _start and {INITIALIZE}: "
+                "a module is a command or a reactor, not both"
+            )
+        found = [self._first_function(name) for name in _AT_START]
+        return [function for function in found if function is not None]
 
-    def _make_instance(self, imports: Any) -> None:
-        instance, trap = bridge.Instance(), c_void_p()
-        error = W["wasmtime_instance_new"](
-            self._store,
-            self._module.pointer,
-            imports,
-            len(imports),
-            byref(instance),
-            byref(trap),
-        )
-        if error and not self._context.stop:
-            reason = bridge.last_line(bridge.error_message(error))
-            raise ModuleError(f"{self._module.origin}: {self._misfit(imports)}{reason}")
-        self._finish_call(error, trap.value)
-        self._instance = instance
-
-    def _call_once(self, name: str) -> None:
-        """Call what the module may export to be called first, and not again."""
+    def _first_function(self, name: str) -> Function | None:
+        """What the module may export to be called first, and not again."""
         found = self._export(self._instance, name)
         if found is None or found.kind != bridge.EXTERN_FUNC:
-            return
+            return None
         assert self._store is not None
-        function = _Function(self._store, found.of.func)
+        function = Function(self._store, found.of.func)
         if function.parameters or function.results:
             what = "the start function" if name == START_EXPORT else name
             raise ModuleError(f"{self._module.origin}: {what} takes or gives values; it must not")
-        self._invoke(function, ())
+        return function
+
+    def _refuse_instance(self, imports: Any, error: int) -> None:
+        """Raise what is wrong with a module, or with an import of another type than it says."""
+        reason = bridge.last_line(bridge.error_message(error))
+        raise ModuleError(f"{self._module.origin}: {self._misfit(imports)}{reason}")
 
     def _misfit(self, found: Any) -> str:
         """Which import has another type than what was found for it: wasmtime does not say."""
         assert self._store is not None
         for item, extern in zip(self._module.imports, found, strict=True):
-            function = _Function(self._store, extern.of.func)
+            function = Function(self._store, extern.of.func)
             if (function.parameters, function.results) != (item.parameters, item.results):
                 return f"imports {item.module}.{item.name}: "
         return ""
@@ -334,19 +324,6 @@ class Guest:
         found = self._export_of(name)
         return found is not None and found.kind == bridge.EXTERN_FUNC
 
-    def call(self, name: str, *args: float, timeout: float | None = None) -> Any:
-        """Call an exported function; its result: None, a number, or a tuple of them.
-
-        Integers may be given signed or unsigned and come back signed.  ``timeout`` is in seconds;
-        the policy's ``wall_time`` bounds each call as well.  Raises ``GuestExit``, ``GuestTrap``,
-        ``GuestTimeout``; ``ModuleError`` where there is no such function; ``TypeError`` or
-        ``OverflowError`` for arguments that do not fit it; ``KeyboardInterrupt`` at Ctrl-C.
-        """
-        function = self._function(name)
-        values = _raw_values(function, args)
-        with self._guard(timeout):
-            return self._run(function, values)
-
     def types(self, name: str) -> tuple[str, str]:
         """The types of an exported function's parameters and of its results, a letter each.
 
@@ -355,7 +332,7 @@ class Guest:
         function = self._function(name)
         return function.parameters, function.results
 
-    def _function(self, name: str) -> _Function:
+    def _function(self, name: str) -> Function:
         store = self.usable_store()
         function = self._functions.get(name)
         if function is None:
@@ -364,21 +341,8 @@ class Guest:
                 raise ModuleError(f"{self._module.origin}: exports no function {name!r}")
             if name == INITIALIZE:
                 raise UseError(f"{name} was called when the guest was made, and may not be again")
-            function = self._functions[name] = _Function(store, found.of.func)
+            function = self._functions[name] = Function(store, found.of.func)
         return function
-
-    def _guard(self, timeout: float | None = None) -> Guard:
-        """Around what runs the guest's code: ends it at the first deadline, or at Ctrl-C."""
-        now = time.monotonic()
-        bounds = [] if timeout is None else [(now + max(0.0, timeout), timeout)]
-        if self._wall_time is not None:
-            bounds.append((self._deadline or now + self._wall_time, self._wall_time))
-        at, self._seconds = min(bounds, default=(_NEVER, 0.0))
-        deadline = at if at < _NEVER else None
-        # Python's monotonic clock is CLOCK_MONOTONIC, the one that the core compares with.
-        nanoseconds = None if deadline is None else int(max(deadline, 0.0) * 1e9)
-        self._context.deadline = bridge.NO_DEADLINE if nanoseconds is None else nanoseconds
-        return Guard(self._engine, self._address, deadline, self._captures, self._deadline_action())
 
     @property
     def write_refused(self) -> bool:
@@ -395,10 +359,6 @@ class Guest:
         finally:
             self._context.stop = stop
 
-    def _deadline_action(self) -> Callable[[], None] | None:
-        """What must happen at the deadline besides: nothing, where every wait sees it."""
-        return None
-
     def close(self) -> None:
         """End the guest: its memory and every descriptor that it holds.  Again does nothing."""
         if self._store is not None:
@@ -407,12 +367,6 @@ class Guest:
             W["wasmtime_store_delete"](self._store_owner)
         self._engine.core.context_close(self._address)
         self._ended = self._ended or "it was closed"
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def __del__(self) -> None:
         if getattr(self, "_store", None) is not None:
@@ -447,18 +401,6 @@ class Guest:
         )
         return found if present else None
 
-    def _invoke(self, function: _Function, args: Sequence[float]) -> Any:
-        return self._run(function, _raw_values(function, args))
-
-    def _run(self, function: _Function, values: Any) -> Any:
-        trap = c_void_p()
-        error = W["wasmtime_func_call_unchecked"](
-            self._store, byref(function.func), values, len(values), byref(trap)
-        )
-        self._finish_call(error, trap.value)
-        results = tuple(_result(values[i], kind) for i, kind in enumerate(function.results))
-        return results if len(results) > 1 else results[0] if results else None
-
     def _finish_call(self, error: int | None, trap: int | None) -> None:
         """Turn the end of a call into an exception, unless it was an ordinary return."""
         if not error and not trap:
@@ -489,7 +431,105 @@ class Guest:
         return None
 
 
-def _raw_values(function: _Function, args: Sequence[float]) -> Any:
+class Guest(AnyGuest):
+    """One instance of a module.
+
+    It belongs to the thread that made it; use by another raises ``UseError``.  Made by
+    ``Runtime.instantiate``.  A context manager: leaving it closes the guest.
+    """
+
+    def __init__(self, engine: Engine, module: Module) -> None:
+        stack = bridge.thread_stack()
+        if 0 < stack < engine.stack + _HOST_STACK:
+            raise UseError(
+                f"this thread's stack of {stack} bytes is too small for a guest, which may use "
+                f"{engine.stack} of it: see threading.stack_size, or Runtime(stack=...)"
+            )
+        super().__init__(engine, module)
+
+    def start(self, shim: Shim | None) -> None:
+        """Instantiate the module itself, and call what it has to have called first."""
+        with self._guard():
+            for function in self.make_instance(shim):
+                self._run_now(function, raw_values(function, ()))
+
+    def call(self, name: str, *args: float, timeout: float | None = None) -> Any:
+        """Call an exported function; its result: None, a number, or a tuple of them.
+
+        Integers may be given signed or unsigned and come back signed.  ``timeout`` is in seconds;
+        the policy's ``wall_time`` bounds each call as well.  Raises ``GuestExit``, ``GuestTrap``,
+        ``GuestTimeout``; ``ModuleError`` where there is no such function; ``TypeError`` or
+        ``OverflowError`` for arguments that do not fit it; ``KeyboardInterrupt`` at Ctrl-C.
+        """
+        function = self._function(name)
+        values = raw_values(function, args)
+        with self._guard(timeout):
+            return self._run_now(function, values)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # --- inside -----------------------------------------------------------------------------------
+
+    def _guard(self, timeout: float | None = None) -> Guard:
+        """Around what runs the guest's code: ends it at the first deadline, or at Ctrl-C."""
+        now = time.monotonic()
+        bounds = [] if timeout is None else [(now + max(0.0, timeout), timeout)]
+        if self._wall_time is not None:
+            bounds.append((self._deadline or now + self._wall_time, self._wall_time))
+        at, self._seconds = min(bounds, default=(_NEVER, 0.0))
+        deadline = at if at < _NEVER else None
+        # Python's monotonic clock is CLOCK_MONOTONIC, the one that the core compares with.
+        nanoseconds = None if deadline is None else int(max(deadline, 0.0) * 1e9)
+        self._context.deadline = bridge.NO_DEADLINE if nanoseconds is None else nanoseconds
+        return Guard(self._engine, self._address, deadline, self._captures, self._deadline_action())
+
+    def _deadline_action(self) -> Callable[[], None] | None:
+        """What must happen at the deadline besides: nothing, where every wait sees it."""
+        return None
+
+    def _watch_epochs(self) -> None:
+        W["wasmtime_store_epoch_deadline_callback"](
+            self._store_owner, self._engine.core.on_epoch, self._address, None
+        )
+
+    def _instantiate_linked(self, pre: int | None) -> bridge.Instance:
+        instance, trap = bridge.Instance(), c_void_p()
+        error = W["wasmtime_instance_pre_instantiate"](
+            pre, self._store, byref(instance), byref(trap)
+        )
+        self._finish_call(error, trap.value)
+        return instance
+
+    def _instantiate_with(self, imports: Any) -> bridge.Instance:
+        instance, trap = bridge.Instance(), c_void_p()
+        error = W["wasmtime_instance_new"](
+            self._store,
+            self._module.pointer,
+            imports,
+            len(imports),
+            byref(instance),
+            byref(trap),
+        )
+        if error and not self._context.stop:
+            self._refuse_instance(imports, error)
+        self._finish_call(error, trap.value)
+        return instance
+
+    def _run_now(self, function: Function, values: Any) -> Any:
+        trap = c_void_p()
+        error = W["wasmtime_func_call_unchecked"](
+            self._store, byref(function.func), values, len(values), byref(trap)
+        )
+        self._finish_call(error, trap.value)
+        return result_of(function, values)
+
+
+def raw_values(function: Function, args: Sequence[float]) -> Any:
+    """Arguments as wasmtime takes them, with room for the results.  Raises as ``Guest.call``."""
     if len(args) != len(function.parameters):
         raise TypeError(f"the function takes {len(function.parameters)} arguments, not {len(args)}")
     if "?" in function.parameters + function.results:
@@ -498,6 +538,12 @@ def _raw_values(function: _Function, args: Sequence[float]) -> Any:
     for i, kind in enumerate(function.parameters):
         _put(values[i], kind, args[i])
     return values
+
+
+def result_of(function: Function, values: Any) -> Any:
+    """None, a number, or a tuple of them, from where a call has left its results."""
+    results = tuple(_result(values[i], kind) for i, kind in enumerate(function.results))
+    return results if len(results) > 1 else results[0] if results else None
 
 
 def _put(value: bridge.ValRaw, kind: str, argument: float) -> None:

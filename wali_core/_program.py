@@ -82,13 +82,8 @@ class Program(Guest):
 
     def start_program(self, link: ProgramLink) -> None:
         """Instantiate: the program's start function runs, which initialises its memory."""
-        instance, trap = bridge.Instance(), ctypes.c_void_p()
         with self._guard():
-            error = W["wasmtime_instance_pre_instantiate"](
-                link.pre, self._store, byref(instance), byref(trap)
-            )
-            self._finish_call(error, trap.value)
-        self._instance = instance
+            self._instance = self._instantiate_linked(link.pre)
 
     def _make_memory(self, limit: int | None) -> bridge.Extern | None:
         """The memory that the prepared module imports; None where it has none."""

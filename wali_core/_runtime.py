@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from capabilities import Policy
     from wali_core._grants import Dirs
+    from wali_core._guest import AnyGuest
     from wali_core._process import Launcher
     from wali_core._program import Program
     from wali_core._result import CompletedGuest
@@ -183,29 +184,39 @@ class Runtime:
         argv0: str | bytes | None,
         streams: Given | Streams,
     ) -> Guest:
-        interface = _abi.interface_of(module)
-        argv, environ = _command_line(module, grants, args, argv0)
         guest = Guest(self.engine, module)
         try:
-            guest.open_store()
-            shim = None
-            if interface is not None:
-                shim, link = self._shim(interface)
-                guest.place_stdio(streams.host)
-                preopens = guest.place_preopens(tuple(grants.preopens.values()), _FIRST_GRANTED)
-                guest.place_sockets(grants.sockets, _FIRST_GRANTED + len(preopens))
-                configuration = shim.configuration(
-                    argv, environ, preopens, strict=grants.strict_rights
-                )
-                guest.start_shim(link, configuration)
-            guest.limit_memory(grants.memory)
-            guest.limit_time(grants.wall_time, grants.deadline)
-            guest.watch_output(streams.captures)
-            guest.start(shim)
+            guest.start(self._equip(guest, module, grants, args, argv0, streams))
         except BaseException:
             guest.close()
             raise
         return guest
+
+    def _equip(
+        self,
+        guest: AnyGuest,
+        module: Module,
+        grants: Grants,
+        args: Sequence[str | bytes],
+        argv0: str | bytes | None,
+        streams: Given | Streams,
+    ) -> _abi.Shim | None:
+        """Give a new guest all that it has, but for its own instance.  The shim that it got."""
+        interface = _abi.interface_of(module)
+        argv, environ = _command_line(module, grants, args, argv0)
+        guest.open_store()
+        shim = None
+        if interface is not None:
+            shim, link = self._shim(interface)
+            guest.place_stdio(streams.host)
+            preopens = guest.place_preopens(tuple(grants.preopens.values()), _FIRST_GRANTED)
+            guest.place_sockets(grants.sockets, _FIRST_GRANTED + len(preopens))
+            configuration = shim.configuration(argv, environ, preopens, strict=grants.strict_rights)
+            guest.start_shim(link, configuration)
+        guest.limit_memory(grants.memory)
+        guest.limit_time(grants.wall_time, grants.deadline)
+        guest.watch_output(streams.captures)
+        return shim
 
     def _start_program(
         self,

@@ -18,7 +18,9 @@ static int go_on(void *env) {
         return 0;
     *c->unfinished.trap = trap;
     if (c->unfinished.result_count)
-        *c->unfinished.results = (wasmtime_val_t){WASMTIME_I64, .of.i64 = values[0].i64};
+        *c->unfinished.results = (wasmtime_val_t){
+            (uintptr_t)w->request & REQUEST_GIVES_I32 ? WASMTIME_I32 : WASMTIME_I64,
+            .of.i64 = values[0].i64};
     w->done = w->resumed = w->answered = 0;
     return 1;
 }
@@ -52,7 +54,8 @@ static wasm_trap_t *request(void *env, UNUSED wasmtime_caller_t *caller, wasmtim
     return NULL;
 }
 
-/* The same for a call in Python: `env` is for the reactor to know it by. */
+/* The same for a call in Python: `env` is for the reactor to know it by; an odd one gives an i32.
+ */
 EXPORT void wali_async_request(void *env, wasmtime_caller_t *caller,
                                const wasmtime_val_t *arguments, size_t count,
                                wasmtime_val_t *results, size_t result_count, wasm_trap_t **trap,

@@ -49,6 +49,7 @@ enum stop { STOP_NONE, STOP_EXIT, STOP_TIMEOUT, STOP_INTERRUPT };
 
 /* Where a guest of a cooperative store waits: see async.c.  Shared with Python. */
 enum { SLOT_DESCRIPTORS = 2, MAX_ARGUMENTS = 6 };
+enum { REQUEST_GIVES_I32 = 1 }; /* of slot.request, which is a number */
 enum resume { RESUME_NOT, RESUME_READY, RESUME_EXPIRED };
 struct slot {
     struct pollfd *fds; /* of the host; what it waits for, */
