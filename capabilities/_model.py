@@ -34,6 +34,7 @@ DEFAULT_ON_DENY: OnDeny = "EPERM"
 LARGEST_PORT = 65535
 LARGEST_SEED = (1 << 64) - 1
 LATEST_TIME = (1 << 64) - 1  # nanoseconds since 1970, as WASI counts them
+VIRTUAL_START = 1_767_225_600 * 10**9  # 2026-01-01T00:00:00Z
 FEWEST_FILES = 3  # the standard streams
 MOST_FILES = 4096  # what the core has room for
 MOST_PROCESSES = 32768
@@ -225,6 +226,11 @@ class Clock:
     def __attrs_post_init__(self) -> None:
         if (self.at is None) == (self.source == "fixed"):
             raise ValueError(f"at is {self.at!r}: a fixed clock has a time, and no other has one")
+
+    @property
+    def start(self) -> int:
+        """The time of day at which a run begins, in nanoseconds since 1970, if not the host's."""
+        return VIRTUAL_START if self.at is None else self.at
 
     def intersect(self, other: Clock) -> Clock:
         """Return the clock that says less: any is within the host's, and none of the rest alike."""

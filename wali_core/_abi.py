@@ -32,10 +32,14 @@ if TYPE_CHECKING:
             preopens: Sequence[tuple[int, bytes, bool]],
             *,
             strict: bool,
+            clock: tuple[str, int] = ("host", 0),
+            seed: int | None = None,
         ) -> bytes:
             """What the shim is told through ``wasi_allocate`` and ``wasi_configure``.
 
-            ``strict``: rights that a guest does not ask for it does not get.
+            ``strict``: rights that a guest does not ask for it does not get.  ``clock``: where its
+            time comes from, and the time of day, in ns since 1970, at which one that is not the
+            host's begins.  ``seed``: what all random bytes follow from, if not from the kernel.
             """
 
 

@@ -9,7 +9,7 @@ from wali_core._errors import PolicyError
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
-    from typing import TypeVar
+    from typing import Any, TypeVar
 
     from capabilities import Policy
     from wali_core._sockets import Socket
@@ -103,6 +103,10 @@ class Grants:
         self.env: dict[str, str] = {}
         self.sockets: tuple[Socket, ...] = ()
         self.strict_rights = False
+        self.clock: tuple[str, int] | None = None
+        """Where a WASI guest's time comes from, and when it begins; None is the host's."""
+        self.seed: int | None = None
+        """What a WASI guest's random bytes follow from; None is the kernel's."""
         """What a WASI guest does not ask for when it opens something, it does not get."""
         self.wall_time: float | None = None
         self.memory: int | None = None
@@ -120,6 +124,18 @@ class Grants:
         self.env.update(policy.environment.set)
         self.wall_time = policy.limits.wall_time
         self.memory = policy.limits.memory
+        if policy.clock.source != "host":
+            self.clock = policy.clock.source, policy.clock.start
+        self.seed = policy.random.seed
+
+    def for_shim(self) -> dict[str, Any]:
+        """What a shim is told besides its guest's arguments, environment and directories."""
+        told: dict[str, Any] = {"strict": self.strict_rights}
+        if self.clock is not None:
+            told["clock"] = self.clock
+        if self.seed is not None:
+            told["seed"] = self.seed
+        return told
 
     def add_dirs(self, dirs: Dirs) -> None:
         """``{guest: host}`` or ``{guest: (host, "ro" | "rw")}``; read-only if nothing is said."""

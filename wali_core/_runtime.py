@@ -211,7 +211,7 @@ class Runtime:
             guest.place_stdio(streams.host)
             preopens = guest.place_preopens(tuple(grants.preopens.values()), _FIRST_GRANTED)
             guest.place_sockets(grants.sockets, _FIRST_GRANTED + len(preopens))
-            configuration = shim.configuration(argv, environ, preopens, strict=grants.strict_rights)
+            configuration = shim.configuration(argv, environ, preopens, **grants.for_shim())
             guest.start_shim(link, configuration)
         guest.limit_memory(grants.memory)
         guest.limit_time(grants.wall_time, grants.deadline)
@@ -437,6 +437,12 @@ def _refuse_wasi_only(module: Module, grants: Grants) -> None:
             f"{module.origin}: a WALI program, whose descriptors have no rights: strict rights are "
             "for WASI programs"
         )
+    for key, given in (("clock", grants.clock), ("random", grants.seed)):
+        if given is not None:
+            raise PolicyError(
+                f"{module.origin}: a WALI program, which has the host's: {key}.source is for WASI "
+                "programs"
+            )
 
 
 def _command_line(
@@ -475,8 +481,6 @@ def _served(policy: Policy | None) -> Policy | None:
         "limits.open_files": limits.open_files,
         "limits.output": limits.output,
         "limits.processes": limits.processes,
-        "clock.source": policy.clock.source != "host",
-        "random.source": policy.random.seed is not None,
         "audit.log": policy.audit.log != "none",
     }
     unserved = [key for key, value in asked.items() if value]

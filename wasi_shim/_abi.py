@@ -25,11 +25,13 @@ REFUSED_WRITES: Final = "wasi_refused_writes"
 MEMORY: Final = "memory"
 """Export: the shim's own memory."""
 
-_VERSION = 1
+_VERSION = 2
 _STRICT_RIGHTS = 1 << 0
 _MANUAL_WALK = 1 << 1
+_SEEDED = 1 << 2
+_CLOCKS: Final = ("host", "virtual", "fixed")
 _READ_ONLY = 1 << 0
-_HEADER = struct.Struct("<8I")
+_HEADER = struct.Struct("<8I2Q")
 _PREOPEN = struct.Struct("<3I")
 
 
@@ -61,6 +63,8 @@ class WasiAbi:
         *,
         strict: bool = False,
         manual_walk: bool = False,
+        clock: tuple[str, int] = ("host", 0),
+        seed: int | None = None,
     ) -> bytes:
         """What the shim is told before its guest starts.
 
@@ -70,14 +74,19 @@ class WasiAbi:
             preopens: a directory's descriptor, its name for the guest, and whether it is read-only.
             strict: rights that are not asked for at ``path_open`` are not granted.
             manual_walk: resolve paths as on a kernel without ``openat2``.
+            clock: ``"host"``, or ``"virtual"`` or ``"fixed"`` and the time of day, in nanoseconds
+                since 1970, at which the one begins and the other stands still.
+            seed: a number of 64 bits from which all random bytes follow; None for the kernel's.
 
         Raises:
             ValueError: a string holds a NUL, which would end it early.
         """
         argv, environ = _block(args, "argument"), _block(env, "environment variable")
         flags = (_STRICT_RIGHTS if strict else 0) | (_MANUAL_WALK if manual_walk else 0)
+        flags |= 0 if seed is None else _SEEDED
         header = _HEADER.pack(
-            _VERSION, len(args), len(argv), len(env), len(environ), len(preopens), flags, 0
+            *(_VERSION, len(args), len(argv), len(env), len(environ), len(preopens), flags),
+            *(_CLOCKS.index(clock[0]), clock[1], seed or 0),
         )
         parts = [_padded(header + argv + environ)]
         for fd, name, read_only in preopens:

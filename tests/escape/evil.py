@@ -9,7 +9,7 @@ import stat
 import struct
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from wali_core import _bridge
 from wali_core._guest import Memory
@@ -205,11 +205,10 @@ class EvilAbi:
         args: Sequence[bytes],
         env: Sequence[bytes],
         preopens: Sequence[tuple[int, bytes, bool]],
-        *,
-        strict: bool,
+        **options: Any,
     ) -> bytes:
         """Nothing: it does not care."""
-        del args, env, preopens, strict
+        del args, env, preopens, options
         return b""
 
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 class ConfiguredAbi(WasiAbi):
     """The shim with options that the core does not set."""
 
-    def __init__(self, **options: bool) -> None:
+    def __init__(self, **options: Any) -> None:
         self._options = options
 
     def configuration(
@@ -27,7 +27,7 @@ class ConfiguredAbi(WasiAbi):
         args: Sequence[bytes],
         env: Sequence[bytes],
         preopens: Sequence[tuple[int, bytes, bool]],
-        **options: bool,
+        **options: Any,
     ) -> bytes:
         """Encode as ever, with the options added."""
         return super().configuration(args, env, preopens, **self._options, **options)

@@ -6,13 +6,14 @@ import struct
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import wasi_shim
 from wasi_shim import WasiAbi, _abi
 
-HEADER = struct.Struct("<8I")
+HEADER = struct.Struct("<8I2Q")
 
 
 def test_modules_name_both_editions() -> None:
@@ -36,8 +37,8 @@ def test_path_of_an_unbuilt_shim_says_how_to_build(
 
 
 def test_configuration_of_nothing_is_a_header() -> None:
-    """No arguments, no environment and no directories leave eight words."""
-    assert HEADER.pack(1, 0, 0, 0, 0, 0, 0, 0) == wasi_shim.abi.configuration([], [], [])
+    """No arguments, no environment and no directories leave a version and zeros."""
+    assert HEADER.pack(2, *[0] * 9) == wasi_shim.abi.configuration([], [], [])
 
 
 def test_configuration_holds_strings_and_preopens() -> None:
@@ -46,18 +47,34 @@ def test_configuration_holds_strings_and_preopens() -> None:
         [b"prog", b""], [b"A=1"], [(3, b"/", False), (4, b"rodir", True)]
     )
 
-    assert HEADER.unpack_from(blob) == (1, 2, 6, 1, 4, 2, 0, 0)
-    assert blob[32:44] == b"prog\0\0A=1\0\0\0"
-    assert struct.pack("<3I4s", 3, 0, 1, b"/") == blob[44:60]
-    assert struct.pack("<3I8s", 4, 1, 5, b"rodir") == blob[60:]
+    assert HEADER.unpack_from(blob) == (2, 2, 6, 1, 4, 2, 0, 0, 0, 0)
+    assert blob[48:60] == b"prog\0\0A=1\0\0\0"
+    assert struct.pack("<3I4s", 3, 0, 1, b"/") == blob[60:76]
+    assert struct.pack("<3I8s", 4, 1, 5, b"rodir") == blob[76:]
 
 
 @pytest.mark.parametrize(("options", "flags"), [({"strict": True}, 1), ({"manual_walk": True}, 2)])
-def test_configuration_has_the_options(options: dict[str, bool], flags: int) -> None:
+def test_configuration_has_the_options(options: dict[str, Any], flags: int) -> None:
     """Each option is a bit of the flags."""
     blob = wasi_shim.abi.configuration([], [], [], **options)
 
     assert flags == HEADER.unpack(blob)[6]
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"clock": ("virtual", 7)}, (0, 1, 7, 0)),
+        ({"clock": ("fixed", 2**64 - 1)}, (0, 2, 2**64 - 1, 0)),
+        ({"seed": 0}, (4, 0, 0, 0)),
+        ({"seed": 2**64 - 1, "strict": True}, (5, 0, 0, 2**64 - 1)),
+    ],
+)
+def test_configuration_has_time_and_seed(
+    options: dict[str, Any], words: tuple[int, int, int, int]
+) -> None:
+    """A clock is a number and a time, a seed a flag and itself, since zero is one too."""
+    assert HEADER.unpack(wasi_shim.abi.configuration([], [], [], **options))[6:] == words
 
 
 @pytest.mark.parametrize(("args", "env"), [([b"a\0b"], []), ([], [b"A=\0"])])

@@ -49,9 +49,9 @@ class Shim:
 
 def with_word(index: int, value: int) -> bytes:
     """Return the good configuration with another word in its header."""
-    words = list(struct.unpack("<8I", GOOD[:32]))
+    words = list(struct.unpack("<12I", GOOD[:48]))
     words[index] = value
-    return struct.pack("<8I", *words) + GOOD[32:]
+    return struct.pack("<12I", *words) + GOOD[48:]
 
 
 def test_a_good_one_is_taken() -> None:
@@ -67,8 +67,9 @@ BAD = {
         for value in (99, 2**31, 2**32 - 1)
     },
     "version 0": with_word(0, 0),
+    "version 1": with_word(0, 1),
     "one preopen too many": with_word(5, 3),
-    "a reserved word": with_word(7, 1),
+    "another clock": with_word(7, 3),
     "an endless name": GOOD[:-8] + struct.pack("<I", 2**32 - 1) + GOOD[-4:],
 }
 

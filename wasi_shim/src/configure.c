@@ -6,12 +6,15 @@
 #include "descriptors.h"
 #include "errno.h"
 #include "memory.h"
+#include "now.h"
+#include "random.h"
 #include "resolve.h"
 
 enum {
-    VERSION = 1,
+    VERSION = 2,
     CONFIGURE_STRICT_RIGHTS = 1 << 0,
     CONFIGURE_MANUAL_WALK = 1 << 1,
+    CONFIGURE_SEEDED = 1 << 2,
     PREOPEN_READ_ONLY = 1 << 0,
 };
 
@@ -23,7 +26,9 @@ struct configuration {
     uint32_t environment_size;
     uint32_t preopen_count;
     uint32_t flags;
-    uint32_t reserved;
+    uint32_t clock; /* an enum clock_source */
+    uint64_t time;
+    uint64_t seed;
     char rest[]; /* argv, environ, preopens */
 };
 
@@ -96,7 +101,8 @@ void *wasi_allocate(uint32_t size) {
 /* Takes over the memory: names and strings are used where they lie.  0, or Linux's errno. */
 EXPORT(wasi_configure)
 int32_t wasi_configure(const struct configuration *given, uint32_t size) {
-    if (size < sizeof *given || given->version != VERSION || given->reserved)
+    if (size < sizeof *given || given->version != VERSION ||
+        !clock_configure(given->clock, given->time))
         return EINVAL;
     struct reader reader = {.at = given->rest, .size = size - sizeof *given};
     if (!take_strings(&reader, given->argument_count, given->arguments_size, &arguments) ||
@@ -114,6 +120,8 @@ int32_t wasi_configure(const struct configuration *given, uint32_t size) {
     descriptors.strict_rights = given->flags & CONFIGURE_STRICT_RIGHTS;
     if (given->flags & CONFIGURE_MANUAL_WALK)
         resolve_without_openat2();
+    if (given->flags & CONFIGURE_SEEDED)
+        random_seed(given->seed);
     return 0;
 }
 

@@ -3,6 +3,7 @@
 #include "descriptors.h"
 #include "errno.h"
 #include "nanoseconds.h"
+#include "now.h"
 
 errno_t filestat_copy_out(guest_address out, const struct kernel_stat *stat) {
     struct filestat filestat = {
@@ -33,7 +34,9 @@ errno_t unstable_filestat_copy_out(guest_address out, const struct kernel_stat *
 }
 
 static struct kernel_timespec requested(uint64_t time, bool set, bool now) {
-    if (now)
+    if (now && clock_is_made())
+        set = clock_now(CLOCK_REALTIME, &time) == 0;
+    else if (now)
         return (struct kernel_timespec){.tv_nsec = UTIME_NOW};
     return set ? timespec_of(time) : (struct kernel_timespec){.tv_nsec = UTIME_OMIT};
 }

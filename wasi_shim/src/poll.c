@@ -3,6 +3,7 @@
 #include "errno.h"
 #include "memory.h"
 #include "nanoseconds.h"
+#include "now.h"
 
 enum {
     FEW = 16,    /* subscriptions that fit on the stack: nearly every call */
@@ -30,13 +31,6 @@ typedef errno_t (*subscription_reader)(struct waiting *out, guest_address from, 
 
 /* --- subscriptions -------------------------------------------------------------------------- */
 
-static int64_t now_on(uint32_t clock, uint64_t *out) {
-    struct kernel_timespec now = {0};
-    int64_t result = sys_clock_gettime(clock, &now);
-    *out = nanoseconds_of(now);
-    return result;
-}
-
 /* A relative timeout does not care when somebody sets the wall clock; an absolute one does. */
 static errno_t read_clock(struct waiting *out, uint32_t clock, uint64_t timeout, uint16_t flags) {
     if (clock > CLOCK_THREAD_CPUTIME_ID || flags & ~SUBCLOCKFLAGS_ABSTIME)
@@ -48,7 +42,7 @@ static errno_t read_clock(struct waiting *out, uint32_t clock, uint64_t timeout,
     if (flags & SUBCLOCKFLAGS_ABSTIME)
         return ERRNO_SUCCESS;
     uint64_t now;
-    int64_t result = now_on(CLOCK_MONOTONIC, &now);
+    int64_t result = clock_now(CLOCK_MONOTONIC, &now);
     if (__builtin_add_overflow(now, timeout, &out->deadline))
         out->deadline = UINT64_MAX;
     return errno_of(result);
@@ -113,9 +107,11 @@ static bool is_pending_clock(const struct waiting *waiting) {
     return waiting->tag == EVENTTYPE_CLOCK && !waiting->error;
 }
 
+/* What would never come has come: a guest must not wait for ever where time stands still. */
 static uint64_t time_left(const struct waiting *waiting) {
     uint64_t now;
-    if (now_on(waiting->clock, &now) < 0 || now >= waiting->deadline)
+    if (clock_stands_still(waiting->clock) || clock_now(waiting->clock, &now) < 0 ||
+        now >= waiting->deadline)
         return 0;
     return waiting->deadline - now;
 }
@@ -137,9 +133,20 @@ static const struct waiting *first_clock(const struct poll *poll, uint64_t *left
     return first;
 }
 
+/* Time that is made does not wait for anything: what is not ready now never is, before the end. */
+static int64_t pass_time(struct poll *poll, uint64_t left) {
+    struct kernel_timespec none = {0};
+    int64_t ready = sys_ppoll(poll->pollfds, poll->pollfd_count, &none, NULL, 0);
+    if (ready == 0)
+        clock_pass(left);
+    return ready;
+}
+
 static int64_t wait_once(struct poll *poll) {
     uint64_t left = 0;
     const struct waiting *first = poll->at_once ? NULL : first_clock(poll, &left);
+    if (first && clock_is_made())
+        return pass_time(poll, left);
     if (poll->pollfd_count == 0) {
         if (left == 0)
             return 0;
