@@ -14,6 +14,7 @@
 #                      _confine.py what holds them
 # _process.py          programs in processes of their own: _launcher.py starts them, told by
 #                      _order.py; _supervisor.py ends them; _child.py is what they do
+# _limits.py           what a guest may use up
 # _grants.py _sockets.py  what a guest is given,
 # _stdio.py _pump.py      and what its standard streams are
 # _runtime.py _run.py  what the public functions are made of
@@ -30,6 +31,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from wali_core._errors import GuestError as GuestError
     from wali_core._errors import GuestExit as GuestExit
+    from wali_core._errors import GuestLimit as GuestLimit
     from wali_core._errors import GuestTimeout as GuestTimeout
     from wali_core._errors import GuestTrap as GuestTrap
     from wali_core._errors import ModuleError as ModuleError
@@ -49,6 +51,7 @@ _HOMES = {
         (
             "GuestError",
             "GuestExit",
+            "GuestLimit",
             "GuestTimeout",
             "GuestTrap",
             "ModuleError",
@@ -71,6 +74,7 @@ __all__ = [
     "GuestError",
     "GuestExit",
     "GuestFailed",
+    "GuestLimit",
     "GuestTimeout",
     "GuestTrap",
     "Memory",

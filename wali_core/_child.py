@@ -95,5 +95,6 @@ def answer(fd: int, error: Exception) -> None:
         "errno": getattr(error, "errno", None),
         "filename": str(getattr(error, "filename", None) or ""),
         "frames": getattr(error, "frames", ()),
+        "limit": getattr(error, "limit", ""),
     }
     os.write(fd, json.dumps(words).encode())

@@ -9,7 +9,8 @@
     ├── GuestError            the guest ended in another way than by returning
     │   ├── GuestExit         it called exit: ``status`` says with what
     │   ├── GuestTrap         it did something undefined: ``frames`` says where
-    │   └── GuestTimeout      its time was up (also a ``TimeoutError``)
+    │   ├── GuestTimeout      its time was up (also a ``TimeoutError``)
+    │   └── GuestLimit        it used up another of its limits: ``limit`` says which
     └── UseError              the library was used as it must not be (also a ``RuntimeError``)
 
 An errno that a guest gets is a value and never appears here.
@@ -79,3 +80,22 @@ class GuestTimeout(GuestError, TimeoutError):
 
     def __reduce__(self) -> tuple[object, ...]:
         return type(self), (self.seconds,), self.__dict__
+
+
+class GuestLimit(GuestError):
+    """The guest used up what it may: ``limit`` is ``"cpu_time"`` or ``"output"``.
+
+    Memory, descriptors and processes end nobody: the guest's call is refused as by the kernel.
+    """
+
+    def __init__(self, limit: str, message: str) -> None:
+        super().__init__(message)
+        self.limit = limit
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (self.limit, str(self)), self.__dict__
+
+
+def ended_by(reason: str) -> GuestError:
+    """The error of a guest whose streams have had it ended, for a reason of theirs."""
+    return GuestLimit("output", reason) if reason == TOO_MUCH_OUTPUT else GuestError(reason)

@@ -8,7 +8,7 @@ from wali_core._errors import PolicyError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
     from typing import Any, TypeVar
 
     from capabilities import Policy
@@ -110,6 +110,14 @@ class Grants:
         """What a WASI guest does not ask for when it opens something, it does not get."""
         self.wall_time: float | None = None
         self.memory: int | None = None
+        self.cpu_time: float | None = None
+        self.open_files: int | None = None
+        self.output: int | None = None
+        self.processes: int | None = None
+        self.metered: tuple[int, ...] = (1, 2)
+        """Which of its streams are counted towards ``output``, since nobody else counts them."""
+        self.whole_run = False
+        """Do limits of time bound all calls together, and not each of them?"""
         self.deadline: float | None = None
         """When a whole run must be over (monotonic), where ``wall_time`` is not of each call."""
 
@@ -123,7 +131,10 @@ class Grants:
                 self.env[name] = os.environ[name]
         self.env.update(policy.environment.set)
         self.wall_time = policy.limits.wall_time
-        self.memory = policy.limits.memory
+        limits = policy.limits
+        self.memory, self.output = limits.memory, limits.output
+        self.cpu_time, self.open_files = limits.cpu_time, limits.open_files
+        self.processes = limits.processes
         if policy.clock.source != "host":
             self.clock = policy.clock.source, policy.clock.start
         self.seed = policy.random.seed
@@ -166,8 +177,13 @@ class Grants:
         self.wall_time = _least(self.wall_time, wall_time)
         self.memory = _least(self.memory, memory)
 
+    def to_meter(self, hosts: Sequence[int]) -> list[int]:
+        """Of the host's descriptors of the standard streams, those to count what is written to."""
+        return [hosts[number] for number in self.metered if hosts[number] >= 0]
+
     def count_from(self, started: float) -> None:
-        """Let ``wall_time`` be that of the whole run, which has started then (monotonic)."""
+        """Let limits of time be those of the whole run, which has started then (monotonic)."""
+        self.whole_run = True
         if self.wall_time is not None:
             self.deadline = started + self.wall_time
 

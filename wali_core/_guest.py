@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import stat
 import time
@@ -13,24 +14,25 @@ from wali_core import _bridge as bridge
 from wali_core._abi import START_EXPORT
 from wali_core._bridge import W
 from wali_core._errors import (
-    GuestError,
     GuestExit,
     GuestTimeout,
     GuestTrap,
     ModuleError,
     UseError,
+    ended_by,
 )
 from wali_core._monitor import Guard
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from typing import Any, Final, Self
 
     from wali_core._abi import Shim
     from wali_core._engine import Engine, Module
     from wali_core._grants import Preopen
-    from wali_core._link import ShimLink
+    from wali_core._limits import CpuTime, OutputMeter
+    from wali_core._link import Hook, ShimLink
     from wali_core._monitor import Watched
     from wali_core._sockets import Socket
 
@@ -121,6 +123,8 @@ class AnyGuest:
         self._wall_time: float | None = None
         self._deadline: float | None = None
         self._seconds = 0.0
+        self._cpu: CpuTime | None = None
+        self._meter: OutputMeter | None = None
         self._buffer = ctypes.create_string_buffer(engine.core.context_size)
         self._context = bridge.Context.from_buffer(self._buffer)
         self._address = ctypes.addressof(self._buffer)
@@ -130,6 +134,13 @@ class AnyGuest:
 
     def _watch_epochs(self) -> None:
         """Say what happens in the store when the engine's epoch has moved."""
+        raise NotImplementedError
+
+    def limit_computing(self, seconds: float | None, *, whole_run: bool) -> None:
+        """Bound the computing time of every call from here on; or of all of them together.
+
+        Raises ``PolicyError`` where that cannot be held.
+        """
         raise NotImplementedError
 
     def _instantiate_linked(self, pre: int | None) -> bridge.Instance:
@@ -161,7 +172,8 @@ class AnyGuest:
     def _place(self, number: int, host: int, flags: int) -> None:
         if self._engine.core.descriptor_set(self._address, number, host, flags) < 0:
             raise UseError(
-                f"descriptor {number} of the guest cannot be set: there may be at most {OPEN_FILES}"
+                f"descriptor {number} of the guest cannot be set: there may be at most "
+                f"{self._context.limit}"
             )
 
     def place_preopens(
@@ -234,6 +246,35 @@ class AnyGuest:
             W["wasmtime_store_limiter"](
                 self._store_owner, min(size, _NO_LIMIT), size // _ENTRY, -1, -1, memories
             )
+
+    def limit_files(self, count: int | None) -> None:
+        """Let it have so many descriptors at a time; before it gets any."""
+        if count is not None:
+            self._context.limit = self._context.limit_most = count
+
+    def meter_output(self, limit: int | None, hosts: Sequence[int]) -> Mapping[str, Hook]:
+        """Have what is written to these files counted, and the guest ended that writes too much.
+
+        Gives what is to go around its calls.
+        """
+        if limit is None or not hosts:
+            return {}
+        from wali_core._limits import OutputMeter
+
+        self._meter = OutputMeter(limit, hosts, self._read_memory, self._host_of)
+        return self._meter.hooks()
+
+    def _read_memory(self, address: int, size: int) -> bytes:
+        try:
+            return self.memory.read(address & 0xFFFFFFFF, size)
+        except IndexError:
+            raise OSError(errno.EFAULT, "") from None
+
+    def _host_of(self, number: int) -> int:
+        host: int = self._engine.core.descriptor_host(self._address, number)
+        if host < 0:
+            raise OSError(errno.EBADF, "")
+        return host
 
     def limit_time(self, seconds: float | None, deadline: float | None = None) -> None:
         """Bound every call from here on; or, with a deadline (monotonic), all of them together."""
@@ -366,6 +407,8 @@ class AnyGuest:
             self._store = None
             W["wasmtime_store_delete"](self._store_owner)
         self._engine.core.context_close(self._address)
+        if self._meter is not None:
+            self._meter.close()
         self._ended = self._ended or "it was closed"
 
     def __del__(self) -> None:
@@ -420,6 +463,8 @@ class AnyGuest:
             raise reason
 
     def _stopped(self) -> BaseException | None:
+        if self._link is not None and self._link.failure is not None:
+            return self._link.failure
         stop = self._context.stop
         if stop == bridge.STOP_EXIT:
             return GuestExit(self._context.status)
@@ -427,7 +472,9 @@ class AnyGuest:
             return GuestTimeout(self._seconds)
         if stop == bridge.STOP_INTERRUPT:
             reasons = [capture.reason for capture in self._captures if capture.exceeded]
-            return GuestError(reasons[0]) if reasons else KeyboardInterrupt()
+            if self._cpu is not None and self._cpu.exceeded:
+                return self._cpu.error()
+            return ended_by(reasons[0]) if reasons else KeyboardInterrupt()
         return None
 
 
@@ -485,7 +532,24 @@ class Guest(AnyGuest):
         # Python's monotonic clock is CLOCK_MONOTONIC, the one that the core compares with.
         nanoseconds = None if deadline is None else int(max(deadline, 0.0) * 1e9)
         self._context.deadline = bridge.NO_DEADLINE if nanoseconds is None else nanoseconds
-        return Guard(self._engine, self._address, deadline, self._captures, self._deadline_action())
+        return Guard(
+            self._engine,
+            self._address,
+            deadline,
+            self._captures,
+            self._deadline_action(),
+            self._cpu,
+        )
+
+    def limit_computing(self, seconds: float | None, *, whole_run: bool) -> None:
+        """Bound the computing time of every call from here on; or of all of them together."""
+        if seconds is not None:
+            from wali_core._limits import CpuTime
+
+            self._cpu = CpuTime(seconds, own_process=self._own_process, whole_run=whole_run)
+
+    _own_process = False
+    """Has it a process for itself?"""
 
     def _deadline_action(self) -> Callable[[], None] | None:
         """What must happen at the deadline besides: nothing, where every wait sees it."""

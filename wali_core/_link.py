@@ -11,10 +11,25 @@ from wali_core._errors import ModuleError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from typing import Any
 
     from wali_core._engine import Module
+
+    Hook = Callable[[Sequence[int], Callable[[], int]], int]
+    """Gets a call's arguments and what makes it, and gives its result."""
+
+
+_CALLBACK = ctypes.CFUNCTYPE(c_void_p, c_void_p, c_void_p, c_void_p, ctypes.c_size_t)
+_SIGNED = {"i": ctypes.c_int32, "I": ctypes.c_int64}
+
+
+class _Trapped(Exception):
+    """A thunk has ended the guest."""
+
+    def __init__(self, trap: int) -> None:
+        super().__init__(trap)
+        self.trap = trap
 
 
 class Link:
@@ -24,13 +39,23 @@ class Link:
     guest through its store.  May be used by several threads.
 
     ``gate`` maps the names of calls that are held back (``"SYS_unlinkat"``) to the positive errno
-    that they answer.  Raises ``ModuleError`` for an import that cannot be had.
+    that they answer.  ``hooks`` go around calls, by name: for one guest, and in Python, which costs
+    a call some microseconds.  An exception that one of them raises ends the guest, and ``failure``
+    holds it.  Raises ``ModuleError`` for an import that cannot be had.
     """
 
-    def __init__(self, module: Module, gate: Mapping[str, int] | None = None) -> None:
+    def __init__(
+        self,
+        module: Module,
+        gate: Mapping[str, int] | None = None,
+        hooks: Mapping[str, Hook] | None = None,
+    ) -> None:
         self.module = module
         self.denials: dict[str, bridge.Denial] = {}
+        self.failure: BaseException | None = None
+        self._callbacks: list[Any] = []
         self._gate = gate or {}
+        self._hooks = hooks or {}
         self.linker: int | None = W["wasmtime_linker_new"](module.engine.pointer)
         self.pre: int | None = None
         try:
@@ -47,6 +72,8 @@ class Link:
 
     def _define(self, item: bridge.ImportType) -> None:
         thunk, env = self._resolve(item)
+        if item.name in self._hooks:
+            thunk, env = self._around(item, thunk, env), None
         module, name = item.module.encode(), item.name.encode()
         bridge.check(
             W["wasmtime_linker_define_func_unchecked"](
@@ -69,6 +96,45 @@ class Link:
             return thunk, None
         denial = self.denials.setdefault(item.name, bridge.Denial(-self._gate[item.name], 0))
         return self.module.engine.core.denied, ctypes.addressof(denial)
+
+    def _around(self, item: bridge.ImportType, thunk: int, env: int | None) -> int:
+        """A host function that runs the import's hook, which may go on to its thunk."""
+        hook, inner = self._hooks[item.name], _CALLBACK(thunk)
+
+        def call(arguments: Sequence[int], caller: int, values: int, count: int) -> int:
+            def proceed() -> int:
+                trap = inner(env, caller, values, count)
+                if trap:
+                    raise _Trapped(trap)
+                return ctypes.c_int64.from_address(values).value
+
+            return hook(arguments, proceed)
+
+        return self._function(item.parameters, call)
+
+    def _function(self, parameters: str, call: Callable[..., int]) -> int:
+        """An unchecked host function that runs Python: 1 µs and more a call.
+
+        ``call`` gets the arguments, the caller, and where the values are and how many.
+        """
+        types = [(_SIGNED[kind], 16 * i) for i, kind in enumerate(parameters)]
+
+        def run(_env: int, caller: int, values: int, count: int) -> int | None:
+            try:
+                arguments = [kind.from_address(values + at).value for kind, at in types]
+                result = call(arguments, caller, values, count)
+                ctypes.c_int64.from_address(values).value = result
+            except _Trapped as end:
+                return end.trap
+            except BaseException as error:  # noqa: BLE001 - raised again where the guest was called
+                self.failure = error
+                trap: int = W["wasmtime_trap_new"](b"host", 4)
+                return trap
+            return None
+
+        callback = _CALLBACK(run)
+        self._callbacks.append(callback)
+        return ctypes.cast(callback, c_void_p).value or 0
 
     def _where(self, item: bridge.ImportType) -> str:
         return f"{self.module.origin}: imports {item.module}.{item.name}"
@@ -111,16 +177,12 @@ class ShimLink(Link):
         return row, row and (row.capable_guest if on_guest else row.capable)
 
 
-_CALLBACK = ctypes.CFUNCTYPE(c_void_p, c_void_p, c_void_p, c_void_p, ctypes.c_size_t)
-_SIGNED = {"i": ctypes.c_int32, "I": ctypes.c_int64}
-
-
 class ProgramLink(Link):
     """A WALI program's module: the calls of the table as Linux has them, for one guest.
 
-    ``host_calls`` are the calls that the table leaves to Python; an exception that one of them
-    raises ends the guest, and ``failure`` holds it.  ``memory`` is what the program imports as its
-    memory. A system call that nobody serves answers ``-ENOSYS``; ``missing`` names those.
+    ``host_calls`` are the calls that the table leaves to Python; what one of them raises ends the
+    guest, as with hooks.  ``memory`` is what the program imports as its memory.  A system call that
+    nobody serves answers ``-ENOSYS``; ``missing`` names those.
     """
 
     refusal = "which is not a call of WALI"
@@ -133,13 +195,12 @@ class ProgramLink(Link):
         store: int | None = None,
         memory: bridge.Extern | None = None,
         host_calls: Mapping[str, Callable[..., int]] | None = None,
+        hooks: Mapping[str, Hook] | None = None,
     ) -> None:
         self._store, self._memory = store, memory
         self._host_calls = host_calls or {}
-        self._callbacks: list[Any] = []
         self.missing: list[str] = []
-        self.failure: BaseException | None = None
-        super().__init__(module, gate)
+        super().__init__(module, gate, hooks)
 
     def _define(self, item: bridge.ImportType) -> None:
         if item.kind != bridge.EXTERN_MEMORY or self._memory is None:
@@ -173,23 +234,6 @@ class ProgramLink(Link):
     def _offered(self, item: bridge.ImportType) -> tuple[Any, Any]:
         row = self.module.engine.core.calls.get((item.module, item.name))
         if row is not None and not row.native and item.name in self._host_calls:
-            return row, self._callback(self._host_calls[item.name], item.parameters)
+            served = self._host_calls[item.name]
+            return row, self._function(item.parameters, lambda arguments, *_: served(*arguments))
         return row, row and row.native
-
-    def _callback(self, call: Callable[..., int], parameters: str) -> int:
-        """An unchecked host function that runs Python: 1 µs and more a call."""
-        types = [_SIGNED[kind] for kind in parameters]
-
-        def run(_env: int, _caller: int, values: int, _count: int) -> int | None:
-            try:
-                arguments = [t.from_address(values + 16 * i).value for i, t in enumerate(types)]
-                ctypes.c_int64.from_address(values).value = call(*arguments)
-            except BaseException as error:  # noqa: BLE001 - raised again where the guest was called
-                self.failure = error
-                trap: int = W["wasmtime_trap_new"](b"host", 4)
-                return trap
-            return None
-
-        callback = _CALLBACK(run)
-        self._callbacks.append(callback)
-        return ctypes.cast(callback, c_void_p).value or 0

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from typing import Any, Final, Self
 
     from wali_core._engine import Engine
+    from wali_core._limits import CpuTime
 
 
 class Watched:
@@ -95,7 +96,8 @@ class Guard:
     """Around a call into a guest: brings it to an end at its deadline, or at Ctrl-C.
 
     ``on_deadline`` is called by the monitor's thread when the deadline has come and the guest may
-    not see it by itself, waiting in the kernel as a WALI program can.
+    not see it by itself, waiting in the kernel as a WALI program can.  ``cpu`` is how long it may
+    compute: looked at by that thread, too, as often as it can be over.
 
     On the main thread, where Python's own handler would raise KeyboardInterrupt, Ctrl-C is taken
     over: it ends the guest, and is raised once, when the guest has ended and all is put back.  Any
@@ -109,15 +111,19 @@ class Guard:
         deadline: float | None,
         captures: tuple[Watched, ...] = (),
         on_deadline: Callable[[], None] | None = None,
+        cpu: CpuTime | None = None,
     ) -> None:
         self.engine = engine
         self.context = context
         self.deadline = deadline
         self.due = deadline
         """When the monitor's thread has something to do for it."""
+        self.cpu = cpu
+        self.cpu_due: float | None = None
+        """When that thread has to look at its computing time."""
         self.captures = captures
         self.on_deadline = on_deadline
-        self._pressed = False
+        self._pressed = self._computes = False
         self._handler: Any = None  # what to put back at the end, once it is taken
         self._wakeup: int | None = None
 
@@ -140,7 +146,11 @@ class Guard:
             capture.on_exceeded = self
         try:
             self._take_signals()
-            if self._handler or self.deadline is not None or self.captures:
+            if self.cpu is not None:
+                self.cpu.begin()
+                self.cpu_due = time.monotonic() + self.cpu.patience()
+                self._computes = True
+            if self._handler or self.waits_for_something:
                 _monitor.add(self, takes_signals=self._handler is not None)
             if self._handler:
                 self._wakeup = _monitor.wake_by_signals()
@@ -159,8 +169,28 @@ class Guard:
         if self._pressed and kind is not KeyboardInterrupt:
             raise KeyboardInterrupt
 
+    @property
+    def waits_for_something(self) -> bool:
+        """Has the monitor's thread something to do for it, but to hear signals?"""
+        return self.deadline is not None or bool(self.captures) or self.cpu is not None
+
+    def attend(self, now: float) -> None:
+        """Do what is due.  On the monitor's thread."""
+        if self.cpu is not None and self.cpu_due is not None and self.cpu_due <= now:
+            patience = self.cpu.patience()
+            self.cpu_due = now + patience if patience else None
+            if not patience:
+                self.cpu.exceeded = True
+                self.interrupt()
+        if self.due is not None and self.due <= now:
+            self.urge()
+            if self.on_deadline and self.deadline is not None and self.deadline <= now:
+                self.on_deadline()
+
     def _leave(self) -> None:
         _monitor.remove(self)
+        if self.cpu is not None and self._computes:
+            self.cpu.end()
         for capture in self.captures:
             capture.on_exceeded = None
         if self._wakeup is not None:
@@ -198,7 +228,7 @@ class _Monitor:
             self._guards.append(guard)
             if takes_signals:
                 self._signalled.append(guard)
-        if guard.deadline is not None or guard.captures:
+        if guard.waits_for_something:
             self._wake()  # it has something to wait for
 
     def remove(self, guard: Guard) -> None:
@@ -243,7 +273,8 @@ class _Monitor:
 
     def _patience(self, guards: tuple[Guard, ...]) -> float | None:
         """How long to sleep, in ms: one more than needed, so that the deadline has come then."""
-        times = [guard.due for guard in guards if guard.due is not None]
+        dues = [due for guard in guards for due in (guard.due, guard.cpu_due)]
+        times = [due for due in dues if due is not None]
         if not times:
             return None
         return min(max(0.0, min(times) - time.monotonic()), _LONGEST) * 1000 + 1
@@ -258,10 +289,7 @@ class _Monitor:
         now = time.monotonic()
         for guard in self._guards:
             collect(guard.captures, ready)
-            if guard.due is not None and guard.due <= now:
-                guard.urge()
-                if guard.on_deadline and guard.deadline is not None and guard.deadline <= now:
-                    guard.on_deadline()
+            guard.attend(now)
 
     def forget(self) -> None:
         """In a forked child there is no such thread, and nothing to look after."""

@@ -20,12 +20,14 @@ from typing import TYPE_CHECKING
 from wali_core._ending import Ending
 from wali_core._errors import (
     GuestError,
+    GuestLimit,
     GuestTimeout,
     GuestTrap,
     ModuleError,
     PolicyError,
     UseError,
     WaliError,
+    ended_by,
 )
 from wali_core._monitor import collect
 from wali_core._order import MOST_MODULES, Descriptors, Order, Setting, send
@@ -101,7 +103,7 @@ def _watch(
         collect(streams.captures, ready)
         reasons = [capture.reason for capture in streams.captures if capture.exceeded]
         if reasons:
-            raise GuestError(reasons[0])
+            raise ended_by(reasons[0])
         if control.fileno() in ready:
             return
 
@@ -140,6 +142,8 @@ def _error(data: bytes) -> Exception:
         message = str(words["message"])
         if words["kind"] == "GuestTrap":
             return GuestTrap(message, tuple(str(frame) for frame in words["frames"]))
+        if words["kind"] == "GuestLimit":
+            return GuestLimit(str(words["limit"]), message)
         if words["kind"] in _KINDS:
             return _KINDS[words["kind"]](message)
         return OSError(int(words["errno"] or 0), message, str(words["filename"]) or None)

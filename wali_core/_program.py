@@ -8,7 +8,9 @@ the embedder's process instead (``isolation="shared"``), without all that.
 from __future__ import annotations
 
 import ctypes
+import math
 import os
+import time
 from ctypes import byref
 
 from wali_core import _bridge as bridge
@@ -16,6 +18,7 @@ from wali_core._bridge import W
 from wali_core._calls import AT_FDCWD, GuestCalls, Startup, served_limits, served_times
 from wali_core._errors import GuestTrap, ModuleError
 from wali_core._guest import Guest
+from wali_core._limits import Processes, limit_cpu_time
 from wali_core._link import ProgramLink
 from wali_core._memory import WASM_PAGE, AddressSpace, LinearMemory, SharedMemory
 
@@ -25,6 +28,7 @@ if TYPE_CHECKING:
     from typing import Final
 
     from wali_core._engine import Engine, Module
+    from wali_core._link import Hook
 
 NETWORK_CONNECT, NETWORK_LISTEN, NETWORK_ANY = 1, 2, 4
 
@@ -59,6 +63,7 @@ class Program(Guest):
         self._calls = GuestCalls(engine.core, self._context)
         self._startup = Startup(self._calls, (), ())
         self._links: list[ProgramLink] = []
+        self._processes: Processes | None = None
 
     # --- making -----------------------------------------------------------------------------------
 
@@ -68,14 +73,36 @@ class Program(Guest):
         self._context.network = network
         self._startup = Startup(self._calls, argv, environ)
 
-    def resolve(self, gate: Mapping[str, int], memory_limit: int | None) -> ProgramLink:
+    def limit_computing(self, seconds: float | None, *, whole_run: bool) -> None:
+        """Bound its computing time; what it forks is each held to as much, in whole seconds."""
+        super().limit_computing(seconds, whole_run=whole_run)
+        if seconds is None or not self._own_process:
+            return
+        limit_cpu_time(math.ceil(time.process_time() + seconds) + 1)
+
+    def limit_processes(self, most: int | None) -> None:
+        """Let it be so many processes at a time, with all that it forks."""
+        if most is not None:
+            self._processes = Processes(most)
+
+    def resolve(
+        self,
+        gate: Mapping[str, int],
+        memory_limit: int | None,
+        hooks: Mapping[str, Hook] | None = None,
+    ) -> ProgramLink:
         """Make the memory and resolve the imports.  Nothing of the program has run yet."""
         held = dict(gate)
         if not self._own_process:
             held |= dict.fromkeys(NOT_SHARED, _ENOSYS)
         extern = self._make_memory(memory_limit)
         link = ProgramLink(
-            self._module, held, store=self._store, memory=extern, host_calls=self._host_calls()
+            self._module,
+            held,
+            store=self._store,
+            memory=extern,
+            host_calls=self._host_calls(),
+            hooks=hooks,
         )
         self._links.append(link)
         return link
@@ -142,6 +169,9 @@ class Program(Guest):
 
         self._space = AddressSpace(memory, host_of, own_process=self._own_process)
 
+    def _read_memory(self, address: int, size: int) -> bytes:
+        return self._calls.read(address, size)
+
     # --- the rare calls ---------------------------------------------------------------------------
 
     def _host_calls(self) -> dict[str, Callable[..., int]]:
@@ -182,6 +212,8 @@ class Program(Guest):
         )
 
     def _fork(self) -> int:
+        if self._processes is not None:
+            return self._processes.fork()
         try:
             return os.fork()
         except OSError as error:
@@ -219,3 +251,5 @@ class Program(Guest):
             self._memory.close()
             self._memory = None
         self._startup.close()
+        if self._processes is not None:
+            self._processes.close()

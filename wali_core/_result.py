@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from wali_core._errors import TOO_MUCH_OUTPUT, GuestError
+from wali_core._errors import TOO_MUCH_OUTPUT, GuestError, ended_by
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -68,7 +68,7 @@ def completed(
     if streams.error is not None:
         raise streams.error
     if streams.exceeded:
-        late = GuestError(TOO_MUCH_OUTPUT)
+        late = ended_by(TOO_MUCH_OUTPUT)
         late.stdout, late.stderr = stdout, stderr
         raise late
     return CompletedGuest(module, tuple(args), ending.status, stdout, stderr, ending.usage)

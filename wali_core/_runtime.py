@@ -204,10 +204,15 @@ class Runtime:
         """Give a new guest all that it has, but for its own instance.  The shim that it got."""
         interface = _abi.interface_of(module)
         argv, environ = _command_line(module, grants, args, argv0)
+        guest.limit_files(grants.open_files)
+        guest.limit_computing(grants.cpu_time, whole_run=grants.whole_run)
         guest.open_store()
         shim = None
         if interface is not None:
             shim, link = self._shim(interface)
+            hooks = guest.meter_output(grants.output, grants.to_meter(streams.host))
+            if hooks:
+                link = ShimLink(link.module, hooks=hooks)
             guest.place_stdio(streams.host)
             preopens = guest.place_preopens(tuple(grants.preopens.values()), _FIRST_GRANTED)
             guest.place_sockets(grants.sockets, _FIRST_GRANTED + len(preopens))
@@ -241,10 +246,14 @@ class Runtime:
         argv, environ = _command_line(module, grants, args, argv0)
         program = Program(self.engine, module, own_process=isolation == PROCESS)
         try:
+            program.limit_files(grants.open_files)
+            program.limit_computing(grants.cpu_time, whole_run=grants.whole_run)
+            program.limit_processes(grants.processes)
+            hooks = program.meter_output(grants.output, grants.to_meter(streams.host))
             program.open_store()
             program.place_stdio(streams.host)
             program.set_arguments(argv, environ, confinement.network)
-            link = program.resolve(confinement.gate, grants.memory)
+            link = program.resolve(confinement.gate, grants.memory, hooks)
             if self._on_missing and link.missing:
                 self._on_missing(link.missing)
             program.limit_time(grants.wall_time, grants.deadline)
@@ -331,7 +340,10 @@ class Runtime:
             env, dirs, sockets, wall_time=timeout, memory=memory, strict_rights=strict_rights
         )
         grants.count_from(started)
-        streams = Streams(stdin, stdout, stderr, capture=capture_output, limit=output_limit)
+        streams = Streams(
+            stdin, stdout, stderr, capture=capture_output, limit=output_limit, most=grants.output
+        )
+        grants.metered = tuple(streams.passed_on)
         in_child = isolation == PROCESS and _abi.interface_of(loaded) == _abi.WALI
 
         def run() -> Ending:
@@ -470,17 +482,12 @@ def _served(policy: Policy | None) -> Policy | None:
     """Refuse what nothing holds a guest to yet: nobody shall believe in a limit that is none."""
     if policy is None:
         return None
-    limits = policy.limits
     asked = {
         "filesystem.inaccessible": policy.filesystem.inaccessible,
         "filesystem.cwd": policy.filesystem.cwd,
         "network.unix": policy.network.unix,
         "view": policy.view == "required",
         "syscalls.on_deny": policy.syscalls.on_deny in ("kill", "log"),
-        "limits.cpu_time": limits.cpu_time,
-        "limits.open_files": limits.open_files,
-        "limits.output": limits.output,
-        "limits.processes": limits.processes,
         "audit.log": policy.audit.log != "none",
     }
     unserved = [key for key, value in asked.items() if value]

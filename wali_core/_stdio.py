@@ -53,10 +53,19 @@ class Streams:
 
     ``limit`` is a number of bytes for stdout and stderr each, or for the one and the other; None
     stands for ``OUTPUT_LIMIT`` where output is captured, and for no limit where it is passed on.
+    ``most`` is one that no stream goes beyond; ``passed_on`` are the numbers of those that nobody
+    here counts, since they are somebody's own files.
     """
 
     def __init__(
-        self, stdin: Input, stdout: Output, stderr: Output, *, capture: bool, limit: Limits = None
+        self,
+        stdin: Input,
+        stdout: Output,
+        stderr: Output,
+        *,
+        capture: bool,
+        limit: Limits = None,
+        most: int | None = None,
     ) -> None:
         if capture:
             if stdout is not None or stderr is not None:
@@ -64,7 +73,8 @@ class Streams:
                     "capture_output takes stdout and stderr: they cannot be given as well"
                 )
             stdout = stderr = PIPE
-        self._limits = limit if isinstance(limit, tuple) else (limit, limit)
+        given = limit if isinstance(limit, tuple) else (limit, limit)
+        self._limits = tuple(_tighter(one, most) for one in given)
         self._owned: list[int] = []
         self._own = own_streams()
         self._captured: list[Capture | None] = [None, None]
@@ -75,6 +85,7 @@ class Streams:
         """Was there more output than there may be?  Known when the streams are finished."""
         self.error: BaseException | None = None
         """What an iterator or a callable has raised.  Known then as well."""
+        self.passed_on: list[int] = []
         self.host: list[int] = []
         try:
             self._set_up(stdin, stdout, stderr)
@@ -131,6 +142,8 @@ class Streams:
             return capture.write_end
         fd = self._descriptor(stream, number)
         if fd is not None:
+            if not _is(stream, DEVNULL):
+                self.passed_on.append(number)
             return fd
         if not callable(stream):
             raise TypeError(
@@ -175,6 +188,10 @@ class Streams:
         for fd in self._owned:
             os.close(fd)
         self._owned = []
+
+
+def _tighter(one: int | None, other: int | None) -> int | None:
+    return one if other is None else other if one is None else min(one, other)
 
 
 def _is(stream: Any, constant: int) -> bool:

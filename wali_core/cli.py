@@ -49,6 +49,7 @@ TIMED_OUT: Final = 124
 REFUSED: Final = 126
 NOT_FOUND: Final = 127
 TRAPPED: Final = 128 + 6  # SIGABRT, as natively
+_USED_UP: Final = {"cpu_time": 128 + 24, "output": 128 + 25}  # SIGXCPU, SIGXFSZ
 USAGE_ERROR: Final = 2
 WRITE_ERROR: Final = 1
 
@@ -96,7 +97,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _reporting(command: Callable[[], int]) -> int:
-    from wali_core._errors import GuestError, GuestTimeout, GuestTrap, WaliError
+    from wali_core._errors import GuestError, GuestLimit, GuestTimeout, GuestTrap, WaliError
 
     try:
         return command()
@@ -106,6 +107,8 @@ def _reporting(command: Callable[[], int]) -> int:
         return _say(f"{error} (try 'wali --help')", USAGE_ERROR)
     except GuestTimeout as error:
         return _say(str(error), TIMED_OUT)
+    except GuestLimit as error:
+        return _say(str(error), _USED_UP[error.limit])
     except GuestTrap as error:
         where = "".join(f"\n    in {name}" for name in error.frames[:_FRAMES_SHOWN])
         return _say(f"the program trapped: {error}{where}", TRAPPED)

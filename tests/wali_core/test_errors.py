@@ -15,6 +15,7 @@ from wali_core import (
     GuestError,
     GuestExit,
     GuestFailed,
+    GuestLimit,
     GuestTimeout,
     GuestTrap,
     ModuleError,
@@ -30,6 +31,7 @@ ERRORS = [
     GuestExit(3),
     GuestFailed(CompletedGuest("m", ("a",), 3, b"out", b"err")),
     GuestTimeout(0.5),
+    GuestLimit("output", "the guest wrote more output than its limit allows"),
     GuestTrap("unreachable", ("inner", "outer")),
     ModuleError("no module"),
     PolicyError("not granted"),
@@ -67,6 +69,7 @@ def test_ends_of_guests_are_told_apart() -> None:
     assert {kind for kind in ends if issubclass(kind, GuestError)} == {
         GuestError,
         GuestExit,
+        GuestLimit,
         GuestTimeout,
         GuestTrap,
     }

@@ -1,0 +1,241 @@
+"""What a WALI program may use up: each limit holds it and what it forks, and nobody else."""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import subprocess
+from typing import TYPE_CHECKING
+
+import pytest
+
+from capabilities import Limits, Policy, Syscalls
+from tests.wali import building
+from wali_core import GuestLimit, Runtime
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    Wali = Callable[..., subprocess.CompletedProcess[str]]
+
+PAGE = 4096
+MANY = 32
+FORKS = Syscalls(allow=["@default", "@basic-io", "@file-system", "@ipc", "@process"])
+
+
+@pytest.fixture
+def under(wali: Wali, tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Return a function that runs the greedy program under some limits, by the command."""
+
+    def run(
+        limits: Limits, *words: str | int, **options: object
+    ) -> subprocess.CompletedProcess[str]:
+        file = tmp_path / "limits.toml"
+        file.write_text(Policy(limits=limits, syscalls=FORKS).show())
+        return wali("--policy", file, building.program("greedy"), *map(str, words), **options)
+
+    return run
+
+
+@pytest.fixture
+def from_python(cache_folder: Path) -> Callable[..., bytes]:
+    """Return a function that runs it under some limits, from Python: what it printed."""
+
+    def run(limits: Limits, *words: str | int, **options: object) -> bytes:
+        policy = Policy(limits=limits, syscalls=FORKS)
+        with Runtime(policy=policy, cache=cache_folder) as runtime:
+            done = runtime.run_sync(
+                building.program("greedy"),
+                args=[*map(str, words)],
+                **options,  # type: ignore[arg-type]
+            )
+        return done.stdout or b""
+
+    return run
+
+
+# --- computing time -------------------------------------------------------------------------------
+
+
+def test_computing_ends(under: Wali) -> None:
+    """The command says why, with the status of a process that had SIGXCPU."""
+    done = under(Limits(cpu_time=0.2), "spin")
+
+    assert done.returncode == 128 + signal.SIGXCPU
+    assert done.stderr == "wali: the guest has computed for its 0.2 s\n"
+
+
+def test_computing_ends_from_python(from_python: Callable[..., bytes]) -> None:
+    """It is an error that names the limit; what was printed until then goes along."""
+    with pytest.raises(GuestLimit, match=r"the guest has computed for its 0\.2 s") as caught:
+        from_python(Limits(cpu_time=0.2), "spin", capture_output=True)
+
+    assert caught.value.limit == "cpu_time"
+    assert caught.value.stdout == b""
+
+
+def test_computing_ends_in_children(under: Wali) -> None:
+    """What it forks is ended by the kernel; the program goes on."""
+    done = under(Limits(cpu_time=0.1), "spin in a child")
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == f"status: {int(signal.SIGXCPU)}\n"
+
+
+# --- output ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("way", "stream"), [("write", "stdout"), ("write vectors", "stderr")])
+def test_output_ends(under: Wali, way: str, stream: str) -> None:
+    """Up to the limit all arrives; the call that would go beyond is not made."""
+    limits = Limits(output=10 * PAGE)
+
+    enough, too_much = under(limits, way, 10), under(limits, way, 11)
+
+    assert (enough.returncode, len(getattr(enough, stream))) == (0, 10 * PAGE)
+    assert too_much.returncode == 128 + signal.SIGXFSZ
+    message = f"wali: the guest wrote more output than its {10 * PAGE} bytes\n"
+    assert too_much.stderr.endswith(message)
+    assert len(too_much.stdout + too_much.stderr) == 10 * PAGE + len(message)
+
+
+def test_each_stream_has_the_limit(under: Wali) -> None:
+    """Standard output does not take from standard error, unless they are one file."""
+    apart = under(Limits(output=10 * PAGE), "write vectors", 10)
+    together = under(
+        Limits(output=10 * PAGE),
+        "write vectors",
+        10,
+        capture_output=False,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+
+    assert (apart.returncode, together.returncode) == (0, 0)
+
+
+def test_output_of_all_processes_counts(under: Wali) -> None:
+    """What it forks writes on the same account, through whatever descriptor."""
+    enough = under(Limits(output=12 * PAGE), "write by children", 4)
+    too_much = under(Limits(output=12 * PAGE - 1), "write by children", 4)
+
+    assert (enough.returncode, len(enough.stdout)) == (0, 12 * PAGE)
+    assert (too_much.returncode, len(too_much.stdout)) == (9, 11 * PAGE)
+    assert "the guest wrote more output" in too_much.stderr
+
+
+@pytest.mark.parametrize("how", ["captured", "passed on"])
+def test_output_ends_from_python(
+    how: str, from_python: Callable[..., bytes], tmp_path: Path
+) -> None:
+    """Whether it is captured or goes to a file, there is no more of it."""
+    limits, path = Limits(output=10 * PAGE), tmp_path / "out"
+    with path.open("wb") as file:
+        options = {"capture_output": True} if how == "captured" else {"stdout": file}
+
+        from_python(limits, "write", 10, **options)
+        file.truncate(0)
+        file.seek(0)
+        with pytest.raises(GuestLimit) as caught:
+            from_python(limits, "write", 11, **options)
+
+    assert caught.value.limit == "output"
+    assert (len(caught.value.stdout or b"") or path.stat().st_size) == 10 * PAGE
+
+
+def test_other_files_do_not_count(under: Wali, box: Path, tmp_path: Path) -> None:
+    """What is written elsewhere is no output; what else is appended to the same file is."""
+    limits = Limits(output=2 * PAGE)
+    with (tmp_path / "out").open("wb") as file:
+        done = under(limits, "write", 2, capture_output=False, stdout=file, stderr=file)
+
+    assert done.returncode == 0
+    assert (tmp_path / "out").stat().st_size == 2 * PAGE
+    assert list(box.iterdir()) == []
+
+
+# --- what answers an errno ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("count", [6, 20, 100])
+def test_descriptors(under: Wali, count: int) -> None:
+    """Its table has so many places: EMFILE, and a place that is free again can be had again."""
+    done = under(Limits(open_files=count), "descriptors")
+
+    assert done.stdout == f"{count - 3} -24\nagain: 5\nbeyond: -9\n"
+
+
+@pytest.mark.parametrize(
+    ("most", "children", "inside"), [(1, 0, None), (2, 1, -11), (4, 3, 0), (40, 39, 0)]
+)
+def test_processes(under: Wali, most: int, children: int, inside: int | None) -> None:
+    """All that it forks, and they fork, is counted: EAGAIN; what has ended is not."""
+    done = under(Limits(processes=most), "fork", MANY + 20)
+
+    lines = [f"{children} -11"]
+    lines += ["after: -11"] if inside is None else [f"inside {inside}", "after: 0"]
+    assert done.stdout.splitlines() == lines
+
+
+def test_processes_are_counted_from_python(from_python: Callable[..., bytes]) -> None:
+    """In the process of `run_sync` as well."""
+    done = from_python(Limits(processes=3), "fork", 10, capture_output=True)
+
+    assert done == b"2 -11\ninside 0\nafter: 0\n"
+
+
+def test_killed_processes_give_back_their_place(cache_folder: Path) -> None:
+    """Runs that follow each other do not count the processes of those before."""
+    policy = Policy(limits=Limits(processes=3), syscalls=FORKS)
+    with Runtime(policy=policy, cache=cache_folder) as runtime:
+        for _ in range(3):
+            done = runtime.run_sync(
+                building.program("greedy"), args=["fork", "10"], capture_output=True
+            )
+            assert (done.stdout or b"").startswith(b"2 -11\n")
+
+
+def test_memory(under: Wali) -> None:
+    """Its memory is shared, and bounded all the same: ENOMEM."""
+    limits = Limits(memory=4 << 20)
+
+    assert under(limits, "map", 512).stdout == "mapped: 0\n"
+    assert under(limits, "map", 1024).stdout == "mapped: -12\n"
+
+
+# --- the host -------------------------------------------------------------------------------------
+
+
+def test_limits_are_not_the_embedders(from_python: Callable[..., bytes]) -> None:
+    """Nothing of it stays in the process that ran it."""
+    kinds = (resource.RLIMIT_CPU, resource.RLIMIT_NOFILE, resource.RLIMIT_NPROC)
+    before = [resource.getrlimit(kind) for kind in kinds], sorted(os.listdir("/proc/self/fd"))
+
+    with pytest.raises(GuestLimit):
+        from_python(
+            Limits(cpu_time=0.1, open_files=8, processes=2, output=PAGE),
+            "spin",
+            capture_output=True,
+        )
+
+    after = [resource.getrlimit(kind) for kind in kinds], sorted(os.listdir("/proc/self/fd"))
+    assert after == before
+
+
+def test_trusted_programs_here_are_limited_too(cache_folder: Path, tmp_path: Path) -> None:
+    """In the embedder's process: computing time, output, descriptors."""
+    limits = Limits(cpu_time=0.1, output=PAGE, open_files=8)
+    with Runtime(policy=Policy(limits=limits), cache=cache_folder) as runtime:
+        program = building.program("greedy")
+        with pytest.raises(GuestLimit, match="computed"):
+            runtime.run_sync(program, args=["spin"], isolation="shared")
+        with (tmp_path / "out").open("wb") as file, pytest.raises(GuestLimit, match="output"):
+            runtime.run_sync(program, args=["write", "2"], isolation="shared", stdout=file)
+        done = runtime.run_sync(
+            program, args=["descriptors"], isolation="shared", capture_output=True
+        )
+
+    assert (done.stdout or b"").startswith(b"5 -24\n")
+    assert (tmp_path / "out").stat().st_size == PAGE
