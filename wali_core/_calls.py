@@ -89,14 +89,26 @@ def answering(call: Callable[..., int]) -> Callable[..., int]:
 class Startup:
     """The arguments and the environment, as ``__cl_*`` and ``__get_init_envfile`` hand them over.
 
-    Raises ``ModuleError`` for a variable that WALI's environment file cannot hold.
+    ``place`` is where the program finds the file of its environment.  Without one it is a file
+    without a name, which only this process can open.
     """
 
-    def __init__(self, calls: GuestCalls, argv: Sequence[bytes], environ: Sequence[bytes]) -> None:
+    def __init__(
+        self,
+        calls: GuestCalls,
+        argv: Sequence[bytes] = (),
+        environment: bytes | None = None,
+        place: str | None = None,
+    ) -> None:
         self._calls = calls
         self._argv = argv
         self._begun = self._ended = 0
-        self._environment = _environment_file(environ) if environ else -1
+        self._file = -1
+        self._place = place
+        if environment is not None and place is None:
+            self._file = os.memfd_create("environment", os.MFD_CLOEXEC)
+            os.write(self._file, environment)
+            self._place = f"/proc/self/fd/{self._file}"
 
     def served(self) -> Served:
         """The calls, by name."""
@@ -129,21 +141,24 @@ class Startup:
 
     def _environment_path(self, buffer: int, room: int) -> int:
         """Its path; as in the reference, a buffer that is too small gets an empty one."""
-        if self._environment < 0:
+        if self._place is None:
             return 0
-        path = b"/proc/self/fd/%d\0" % self._environment
+        path = os.fsencode(self._place) + b"\0"
         self._calls.write(buffer, path if len(path) <= room & 0xFFFFFFFF else b"\0")
         return 1
 
     def close(self) -> None:
         """Close the environment's file."""
-        if self._environment >= 0:
-            os.close(self._environment)
-            self._environment = -1
+        if self._file >= 0:
+            os.close(self._file)
+            self._file = -1
 
 
-def _environment_file(environ: Sequence[bytes]) -> int:
-    """One ``K=V`` a line, in a file without a name that only this process can open."""
+def environment_text(environ: Sequence[bytes]) -> bytes | None:
+    """What the file of an environment holds: one ``K=V`` a line; None where there is none.
+
+    Raises ``ModuleError`` for a variable that such a file cannot hold.
+    """
     for pair in environ:
         if b"\n" in pair:
             name = pair.partition(b"=")[0].decode(errors="replace")
@@ -151,9 +166,7 @@ def _environment_file(environ: Sequence[bytes]) -> int:
                 f"environment variable {name!r}: its value has a newline, "
                 "which WALI's environment file cannot hold"
             )
-    fd = os.memfd_create("environment", os.MFD_CLOEXEC)
-    os.write(fd, b"\n".join(environ) + b"\n")
-    return fd
+    return b"\n".join(environ) + b"\n" if environ else None
 
 
 # --- limits ---------------------------------------------------------------------------------------

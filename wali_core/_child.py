@@ -24,7 +24,10 @@ _KILLED: Final = 128 + 9
 
 
 _NEEDED: Final = ("wali_core._program",)
-_TO_CONFINE: Final = ("wali_core._confine", "capabilities._policy", "capabilities.lockdown.rlimits")
+_TO_CONFINE: Final = (
+    *("wali_core._confine", "wali_core._filter", "wali_core._table"),
+    *("capabilities._policy", "capabilities.lockdown.rlimits"),
+)
 
 
 def preload(*, confined: bool) -> None:

@@ -1,28 +1,35 @@
-"""What holds a WALI program: the gate, and the kernel.
+"""What holds a guest whose process is its own: the gate, the view, and the kernel.
 
-A policy says what is granted; here it becomes the errno of every call that is not, and the rules
-that the kernel is given for the thread that will run the program.
+A policy says what is granted.  Here a WALI program's becomes the errno of every call that is not, a
+view in which nothing else exists, and the rules that the kernel is given for the thread that will
+run it.  A WASI guest is held by its shim and the core already; its process loses what it does not
+need all the same.
 """
 
 from __future__ import annotations
 
 import errno
 import os
+from stat import S_ISDIR
 
 from wali_core._errors import PolicyError
+from wali_core._filter import Sockets, rules
+from wali_core._grants import beneath, reaches_proc
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Collection, Iterable, Sequence
     from typing import Final
 
     from capabilities import Policy
     from capabilities.lockdown import Lockdown
+    from capabilities.lockdown.view import Bind, View
     from wali_core._bridge import Core
-    from wali_core._grants import Preopen
+    from wali_core._grants import Grants, Preopen
 
 NETWORK_CONNECT, NETWORK_LISTEN, NETWORK_ANY = 1, 2, 4
 
+_LANDLOCK_RENAMES: Final = 2
 _READS_ENVIRONMENT: Final = frozenset(("access", "open", "openat", "faccessat", "fstat"))
 
 
@@ -30,25 +37,29 @@ class Confinement:
     """Decided before the program's first instruction; ``commit`` is the last thing before it.
 
     ``gate`` maps ``"SYS_name"`` to the errno of a call that is held back; ``network`` says what
-    sockets there may be.
+    sockets there may be; ``environment`` is where the program finds the file of its environment,
+    where that has a place already.
     """
 
-    def __init__(self, gate: dict[str, int], network: int, lockdown: Lockdown | None) -> None:
+    def __init__(
+        self,
+        gate: dict[str, int],
+        network: int,
+        lockdown: Lockdown | None,
+        environment: str | None = None,
+    ) -> None:
         self.gate = gate
         self.network = network
+        self.environment = environment
         self._lockdown = lockdown
 
     def commit(self) -> None:
-        """Confine the calling thread, for good.  Raises ``PolicyError`` if the kernel refuses.
-
-        The process is the program's own: its limits are lowered as well.
-        """
+        """Confine the calling thread, for good.  Raises ``PolicyError`` if the kernel refuses."""
         if self._lockdown is None:
             return
-        from capabilities.lockdown import LockdownError, rlimits
+        from capabilities.lockdown import LockdownError
 
         try:
-            rlimits.lower(core=0)
             self._lockdown.commit()
         except LockdownError as error:
             raise PolicyError(str(error)) from error
@@ -59,65 +70,286 @@ def unconfined() -> Confinement:
     return Confinement({}, NETWORK_ANY, None)
 
 
+def claim_view(policy: Policy | None) -> None:
+    """Prepare this process for a view, while it has one thread.  Raises ``PolicyError``.
+
+    Whether there can be one, ``confine`` and ``enclose`` find.  They would prepare it as well, but
+    come after a compilation, which leaves threads.
+    """
+    if policy is not None and policy.view == "off":
+        return
+    from capabilities.lockdown import LockdownError, view
+
+    try:
+        view.claim()
+    except LockdownError as error:
+        raise PolicyError(str(error)) from error
+
+
+# --- WALI programs --------------------------------------------------------------------------------
+
+
 def confine(
-    policy: Policy | None, preopens: Iterable[Preopen], core: Core, *, environment: bool = False
+    policy: Policy | None,
+    grants: Grants,
+    core: Core,
+    *,
+    environment: bytes | None = None,
+    on_fallback: Callable[[str], None] | None = None,
 ) -> Confinement:
     """What a policy and the caller's directories come to.  Without either: nothing is granted.
 
-    With an ``environment`` the program must open the file that holds it, as WALI has it.
+    The thread moves into its view now, where it can have one; if not, ``on_fallback`` is told.
+    ``environment`` is what the program must find in the file that WALI has for it.
 
     Raises ``PolicyError`` where the policy names what does not exist, or the kernel cannot do what
     it requires.
     """
     import capabilities
-    from capabilities.lockdown import METADATA_WRITERS, Lockdown, LockdownError
+    import wali_core._table  # noqa: F401 - for later: in a view there is no file of it
+    from capabilities.lockdown import METADATA_WRITERS, LockdownError, rlimits
 
     base = capabilities.Policy.none() if policy is None else policy
+    places, cwd = _places(base, grants.preopens.values())
+    with_proc = [place.host for place in places if reaches_proc(place.host)]
+    catalogue = {
+        name.removeprefix("SYS_"): row.group.decode()
+        for (module, name), row in core.calls.items()
+        if module == "wali" and name.startswith("SYS_")
+    }
     try:
-        base.require_host_paths()
-        granted = _with_directories(base, preopens)
-        catalogue = {
-            name.removeprefix("SYS_"): row.group.decode()
-            for (module, name), row in core.calls.items()
-            if module == "wali" and name.startswith("SYS_")
-        }
-        # Landlock has no hook for metadata: without a view of its own, a program that may call
-        # chmod may call it on every file of its user's.
-        calls = granted.granted_calls(catalogue) - METADATA_WRITERS
-        programs = [grant.host for grant in granted.filesystem.exec]
-        lockdown = Lockdown.prepare(granted, calls=calls, exec_paths=programs)
-        if environment and granted.lockdown == "required":
-            calls |= _READS_ENVIRONMENT  # of files, the kernel lets it open no other
+        granted = _with_places(base, places)
+        calls = granted.granted_calls(catalogue)
+        if with_proc and granted.view != "off":
+            _refuse_threads(with_proc[0])
+        rlimits.lower(core=0)
+        inside = _enter(granted, places, cwd, environment, on_fallback)
+        # Landlock has no hook for metadata: without a view, a program that may call chmod may call
+        # it on every file of its user's; with procfs in it, on those that links there lead to.
+        if inside is None or with_proc:
+            calls -= METADATA_WRITERS
+        path = None
+        if environment is not None and (inside or granted.lockdown == "required"):
+            calls |= _READS_ENVIRONMENT  # of files, there is no other that it could open
+            path = inside.environment if inside else None
+        lockdown = _prepared(granted, calls, inside, path)
+        network = _network(granted, inside, lockdown)
     except (capabilities.PolicyError, LockdownError) as error:
         raise PolicyError(str(error)) from error
     refusal: int = getattr(errno, granted.syscalls.on_deny, errno.EPERM)
     gate = {f"SYS_{name}": refusal for name in catalogue if name not in calls}
-    network = NETWORK_CONNECT * bool(granted.network.connect)
-    network |= NETWORK_LISTEN * bool(granted.network.listen)
-    return Confinement(gate, network, lockdown)
+    return Confinement(gate, network, lockdown, path)
 
 
-def _with_directories(policy: Policy, preopens: Iterable[Preopen]) -> Policy:
-    """The policy with the caller's directories granted as well."""
+def _places(policy: Policy, preopens: Iterable[Preopen]) -> tuple[list[Bind], str | None]:
+    """Where a program finds what it is granted, and where it starts, if that is said.
+
+    A directory that is given no other name has the host's whole path; a relative name is one in the
+    root; ``.`` is the working directory.  The last one with a name has it.
+    """
+    from capabilities.lockdown.view import Bind
+
+    places: dict[str, Bind] = {}
+    cwd = policy.filesystem.cwd
+    for preopen in preopens:
+        host, guest = os.path.abspath(preopen.host), preopen.guest
+        if guest in (".", preopen.host):
+            guest, cwd = host, host if guest == "." else cwd
+        guest = os.path.normpath("/" + guest.lstrip("/"))
+        places[guest] = Bind(host, guest, writable=not preopen.read_only)
+    for grant in policy.filesystem.exec:
+        before = places.get(grant.guest)
+        writable = before is not None and before.host == grant.host and before.writable
+        places[grant.guest] = Bind(grant.host, grant.guest, writable=writable, executable=True)
+    for grant in policy.network.unix:
+        places[grant.guest] = Bind(grant.host, grant.guest, writable=True)
+    for name in getattr(policy.filesystem, "devices", ()):
+        path = f"/dev/{name}"
+        places[path] = Bind(path, path, writable=True)
+    return list(places.values()), cwd
+
+
+def _translated(places: Iterable[Bind]) -> str:
+    """This process's working directory, as the program has it; the root where it has none."""
+    try:
+        here = os.getcwd()
+    except FileNotFoundError:  # it was removed
+        return "/"
+    found = [(os.path.realpath(place.host), place.guest) for place in places]
+    around = [(host, guest) for host, guest in found if beneath(here, host)]
+    if not around:
+        return "/"
+    host, guest = max(around, key=lambda pair: len(pair[0]))
+    return os.path.normpath(f"{guest}/{here[len(host) :]}")
+
+
+def _with_places(policy: Policy, places: Iterable[Bind]) -> Policy:
+    """The policy with the files that the guest is granted in all, the caller's among them."""
     import attrs
 
     from capabilities import Grant
 
-    lists: dict[bool, list[Grant]] = {True: [], False: []}
-    for preopen in preopens:
-        host = os.path.realpath(preopen.host)
-        if os.path.realpath(preopen.guest) != host:
-            raise PolicyError(
-                f"directory {preopen.guest!r}: a WALI program sees the host's own paths, so "
-                f"{preopen.host} cannot have another name: grant it as {preopen.host}"
-            )
-        lists[preopen.read_only].append(Grant(host, host, read_write=not preopen.read_only))
-    files = policy.filesystem
-    return attrs.evolve(
-        policy,
-        filesystem=attrs.evolve(
-            files,
-            read_only=(*files.read_only, *lists[True]),
-            read_write=(*files.read_write, *lists[False]),
-        ),
+    kinds: dict[bool, list[Grant]] = {True: [], False: []}
+    for place in places:
+        kinds[place.writable].append(Grant(place.host, place.guest, place.writable))
+    files = attrs.evolve(
+        policy.filesystem, read_only=tuple(kinds[False]), read_write=tuple(kinds[True])
     )
+    return attrs.evolve(policy, filesystem=files)
+
+
+def _enter(
+    policy: Policy,
+    places: Sequence[Bind],
+    cwd: str | None,
+    environment: bytes | None,
+    on_fallback: Callable[[str], None] | None,
+) -> View | None:
+    """Move into a view, if the policy asks for one and it can be had."""
+    from capabilities.lockdown import LockdownError, view
+
+    reason = 'the policy says view = "off"'
+    if policy.view != "off":
+        view.claim()
+        try:
+            where = cwd or _translated(places)
+            return view.enter(places, cwd=where, environment=environment)
+        except view.Unavailable as error:
+            reason = str(error)
+            if policy.view == "required":
+                raise LockdownError([f'view = "required" cannot be met: {reason}']) from error
+        if on_fallback is not None:
+            on_fallback(reason)
+    elif policy.network.unix:
+        raise PolicyError(
+            f'{policy.source}: network.unix takes a view, and the policy says view = "off": '
+            "without one any unix socket of the host's could be connected to"
+        )
+    _refuse_renaming(places, reason)
+    if cwd is not None:
+        os.chdir(cwd)
+    return None
+
+
+def refuse_directories(streams: Iterable[int]) -> None:
+    """A stream that is a directory would be a way out: all that is beneath it, and above it."""
+    for number, fd in enumerate(streams):
+        if fd >= 0 and S_ISDIR(os.fstat(fd).st_mode):
+            name = ("standard input", "standard output", "standard error")[number]
+            raise PolicyError(f"{name} is a directory, which a confined program cannot be given")
+
+
+def _refuse_threads(host: str) -> None:
+    """Other threads of this process keep the host's tree, to which procfs would lead."""
+    if len(os.listdir("/proc/self/task")) > 1:
+        raise PolicyError(
+            f"{host} reaches procfs, by which a program could get at what other threads of this "
+            "process see, and there are some: it must be started from a process with one"
+        )
+
+
+def _refuse_renaming(places: Iterable[Bind], reason: str) -> None:
+    for place in places:
+        if os.path.realpath(place.guest) != os.path.realpath(place.host):
+            raise PolicyError(
+                f"{place.host} cannot be {place.guest} for a WALI program, which without a view of "
+                f"its own sees the host's own paths: {reason}"
+            )
+
+
+def _prepared(
+    policy: Policy, calls: Collection[str], inside: View | None, environment: str | None
+) -> Lockdown:
+    """What the kernel is to hold the program to."""
+    from capabilities.lockdown import Lockdown, privileges, view
+
+    keep = {privileges.CHOWN, privileges.DAC_OVERRIDE, privileges.FOWNER, privileges.FSETID}
+    if policy.network.listen:
+        keep.add(privileges.NET_BIND_SERVICE)
+    if "setuid" in calls:
+        keep.add(privileges.SETUID)
+    if "setgid" in calls:
+        keep.add(privileges.SETGID)
+    sockets = Sockets(
+        tcp=bool(policy.network.connect or policy.network.listen),
+        listen=bool(policy.network.listen),
+        unix=inside is not None and bool(policy.network.unix),
+    )
+    return Lockdown.prepare(
+        policy,
+        read_only=() if environment is None else (os.path.dirname(environment),),
+        exec_paths=[grant.guest if inside else grant.host for grant in policy.filesystem.exec],
+        calls=calls,
+        inside=inside,
+        rules=rules(calls, sockets),
+        # In a user namespace they were all gained by making it.
+        keep=() if view.claimed() else keep,
+    )
+
+
+def _network(policy: Policy, inside: View | None, lockdown: Lockdown) -> int:
+    """What the core is to allow of sockets.
+
+    It has no word for unix sockets alone: where those are granted, seccomp keeps to the kinds.
+    """
+    if inside and policy.network.unix and lockdown.filters:
+        return NETWORK_ANY
+    network = NETWORK_CONNECT * bool(policy.network.connect)
+    return network | NETWORK_LISTEN * bool(policy.network.listen)
+
+
+# --- WASI guests ----------------------------------------------------------------------------------
+
+
+def enclose(
+    policy: Policy | None, preopens: Iterable[tuple[int, Preopen]], core: Core
+) -> Confinement:
+    """Move the process of a WASI guest into an empty view, and prepare the rest.
+
+    The ``preopens`` are open already, by the descriptors that come with them.  All that they grant
+    is held by the core: what the kernel cannot add is no reason not to run.
+    """
+    from capabilities.lockdown import Lockdown, LockdownError, privileges, rlimits, view
+
+    off = policy is not None and policy.lockdown == "off"
+    trees: dict[bool, list[int]] = {True: [], False: []}
+    for fd, preopen in preopens:
+        trees[preopen.read_only].append(fd)
+    calls = {
+        name.removeprefix("SYS_")
+        for (_, name), row in core.calls.items()
+        if row.capable or row.capable_guest
+    }
+    allowed = rules(calls, None)
+    keep = (privileges.CHOWN, privileges.DAC_OVERRIDE, privileges.FOWNER, privileges.FSETID)
+    try:
+        rlimits.lower(core=0)
+        inside = None
+        if policy is None or policy.view != "off":
+            inside = _enter_empty(required=policy is not None and policy.view == "required")
+        lockdown = Lockdown.of(
+            "off" if off else "best-effort",
+            read_only=trees[True],
+            read_write=trees[False],
+            calls=calls,
+            inside=inside,
+            rules=allowed,
+            keep=() if view.claimed() else keep,
+            # Before this version renaming from one directory to another cannot be granted.
+            oldest=_LANDLOCK_RENAMES,
+        )
+    except LockdownError as error:
+        raise PolicyError(str(error)) from error
+    return Confinement({}, 0, lockdown)
+
+
+def _enter_empty(*, required: bool) -> View | None:
+    from capabilities.lockdown import LockdownError, view
+
+    view.claim()
+    try:
+        return view.enter(())
+    except view.Unavailable as error:
+        if required:
+            raise LockdownError([f'view = "required" cannot be met: {error}']) from error
+        return None

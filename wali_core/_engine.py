@@ -54,10 +54,13 @@ def sniff(data: bytes, origin: str) -> None:
 class Engine:
     """One wasmtime engine.  May be shared between threads; goes with the last who uses it.
 
-    ``stack`` is how much of its thread's stack a guest may use, in bytes.
+    ``stack`` is how much of its thread's stack a guest may use, in bytes.  Unless it compiles in
+    ``parallel``, the process gets no threads by it.
     """
 
-    def __init__(self, core: bridge.Core, stack: int = DEFAULT_STACK) -> None:
+    def __init__(
+        self, core: bridge.Core, stack: int = DEFAULT_STACK, *, parallel: bool = True
+    ) -> None:
         self.core = core
         self.stack = stack
         self.pointer: int | None = None
@@ -67,6 +70,8 @@ class Engine:
         W["wasmtime_config_memory_may_move_set"](config, False)
         W["wasmtime_config_max_wasm_stack_set"](config, stack)
         W["wasmtime_config_shared_memory_set"](config, True)
+        if not parallel:
+            W["wasmtime_config_parallel_compilation_set"](config, False)
         self.pointer = W["wasm_engine_new_with_config"](config)
         if not self.pointer:
             raise ModuleError("wasmtime could not make an engine on this processor")

@@ -54,12 +54,12 @@ class Preopen:
         if mounts is None:
             return True  # unknown: let the core look at everything that is opened
         path = os.path.realpath(f"/proc/self/fd/{fd}")
-        if any(_beneath(path, mount) for mount in mounts):
+        if any(beneath(path, mount) for mount in mounts):
             raise PolicyError(
                 f"directory {self.guest!r}: {self.host} lies on procfs, which is never granted: "
                 "it holds the engine's own memory"
             )
-        return any(_beneath(mount, path) for mount in mounts)
+        return any(beneath(mount, path) for mount in mounts)
 
 
 def _can_be_opened(entry: os.DirEntry[str]) -> bool:
@@ -68,7 +68,15 @@ def _can_be_opened(entry: os.DirEntry[str]) -> bool:
     return entry.path not in mounts and os.path.isdir(entry.path) and os.access(entry.path, os.X_OK)
 
 
-def _beneath(path: str, folder: str) -> bool:
+def reaches_proc(path: str) -> bool:
+    """Does a path lead to a procfs, or is one mounted beneath?  If that cannot be known, it is."""
+    mounts = _proc_mounts()
+    path = os.path.realpath(path)
+    return mounts is None or any(beneath(path, m) or beneath(m, path) for m in mounts)
+
+
+def beneath(path: str, folder: str) -> bool:
+    """Is a path in a folder, or that folder?  Both are absolute and normalised."""
     return path == folder or path.startswith(folder.rstrip("/") + "/")
 
 
@@ -213,3 +221,33 @@ def encoded(words: Iterable[str | bytes], what: str) -> list[bytes]:
         if b"\0" in word:
             raise PolicyError(f"{what} {word!r}: it holds a NUL")
     return out
+
+
+def load_policy(policy: Policy | str | os.PathLike[str] | None) -> Policy | None:
+    """A policy as it is, or the file's.  Raises ``PolicyError``.
+
+    The package is imported only where there is one.
+    """
+    if not isinstance(policy, (str, os.PathLike)):
+        return _served(policy)
+    import capabilities
+
+    try:
+        return _served(capabilities.Policy.load(policy))
+    except capabilities.PolicyError as error:
+        raise PolicyError(str(error)) from error
+
+
+def _served(policy: Policy | None) -> Policy | None:
+    """Refuse what nothing holds a guest to yet: nobody shall believe in a limit that is none."""
+    if policy is None:
+        return None
+    asked = {
+        "filesystem.inaccessible": policy.filesystem.inaccessible,
+        "syscalls.on_deny": policy.syscalls.on_deny in ("kill", "log"),
+        "audit.log": policy.audit.log != "none",
+    }
+    unserved = [key for key, value in asked.items() if value]
+    if unserved:
+        raise PolicyError(f"{policy.source}: {', '.join(unserved)}: not enforced by this version")
+    return policy

@@ -120,6 +120,8 @@ class AnyGuest:
         self._link: ShimLink | None = None  # kept: the guest's calls count into its denials
         self._ended: str | None = None
         self._captures: tuple[Watched, ...] = ()
+        self.opened: list[tuple[int, Preopen]] = []
+        """The directories that it was given, by the host's descriptors."""
         self._wall_time: float | None = None
         self._deadline: float | None = None
         self._seconds = 0.0
@@ -183,6 +185,7 @@ class AnyGuest:
         told = []
         for number, preopen in enumerate(preopens, first):
             fd, reaches_proc = preopen.open()
+            self.opened.append((fd, preopen))
             flags = bridge.DESCRIPTOR_READ_ONLY if preopen.read_only else 0
             flags |= bridge.DESCRIPTOR_MAY_REACH_PROC if reaches_proc else 0
             try:

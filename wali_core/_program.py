@@ -61,17 +61,19 @@ class Program(Guest):
         self._memory: SharedMemory | None = None
         self._space: AddressSpace | None = None
         self._calls = GuestCalls(engine.core, self._context)
-        self._startup = Startup(self._calls, (), ())
+        self._startup = Startup(self._calls)
         self._links: list[ProgramLink] = []
         self._processes: Processes | None = None
 
     # --- making -----------------------------------------------------------------------------------
 
-    def set_arguments(self, argv: Sequence[bytes], environ: Sequence[bytes], network: int) -> None:
+    def set_arguments(
+        self, argv: Sequence[bytes], environment: bytes | None, place: str | None, network: int
+    ) -> None:
         """What ``__cl_*`` and ``__get_init_envfile`` will answer, and what sockets it may make."""
         self._context.cwd = AT_FDCWD if self._own_process else -1
         self._context.network = network
-        self._startup = Startup(self._calls, argv, environ)
+        self._startup = Startup(self._calls, argv, environment, place)
 
     def limit_computing(self, seconds: float | None, *, whole_run: bool) -> None:
         """Bound its computing time; what it forks is each held to as much, in whole seconds."""

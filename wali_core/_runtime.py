@@ -12,7 +12,7 @@ from wali_core._cache import Cache
 from wali_core._ending import Ending
 from wali_core._engine import DEFAULT_STACK, Engine, Module, sniff
 from wali_core._errors import GuestExit, GuestTimeout, ModuleError, PolicyError, UseError
-from wali_core._grants import Grants, encoded
+from wali_core._grants import Grants, encoded, load_policy
 from wali_core._guest import Guest
 from wali_core._link import ShimLink
 from wali_core._stdio import Given, Streams, own_streams
@@ -62,15 +62,18 @@ class Runtime:
         core: _bridge.Core | None = None,
         on_compile: Callable[[str, int], None] | None = None,
         on_missing: Callable[[list[str]], None] | None = None,
+        on_fallback: Callable[[str], None] | None = None,
+        parallel: bool = True,
         stack: int = DEFAULT_STACK,
     ) -> None:
         own_streams()  # before anything is opened
-        self._policy = _policy(policy)
+        self._policy = load_policy(policy)
         self._allow_all = allow_all
         self._cache = None if cache is False else Cache(None if cache is True else os.fspath(cache))
-        self.engine = Engine(core or _bridge.core, stack)
+        self.engine = Engine(core or _bridge.core, stack, parallel=parallel)
         self._on_compile = on_compile
         self._on_missing = on_missing
+        self._on_fallback = on_fallback
         self._lock = allocate_lock()
         self._modules: dict[tuple[str, str], Module] = {}
         self._links: dict[str, tuple[_abi.Shim, ShimLink]] = {}
@@ -183,10 +186,17 @@ class Runtime:
         args: Sequence[str | bytes],
         argv0: str | bytes | None,
         streams: Given | Streams,
+        *,
+        own_process: bool = False,
     ) -> Guest:
         guest = Guest(self.engine, module)
         try:
-            guest.start(self._equip(guest, module, grants, args, argv0, streams))
+            shim = self._equip(guest, module, grants, args, argv0, streams)
+            if own_process and not self._allow_all:
+                from wali_core._confine import enclose
+
+                enclose(self._policy, guest.opened, self.engine.core).commit()
+            guest.start(shim)
         except BaseException:
             guest.close()
             raise
@@ -233,17 +243,24 @@ class Runtime:
         isolation: str,
     ) -> Program:
         """A WALI program in this process, which is its own or, if it is trusted, shared."""
-        from wali_core._confine import confine, unconfined
+        from wali_core._calls import environment_text
+        from wali_core._confine import confine, refuse_directories, unconfined
         from wali_core._program import Program
 
         _refuse_wasi_only(module, grants)
-        free = self._allow_all or isolation == SHARED
-        confinement = (
-            unconfined()
-            if free
-            else confine(self._policy, grants.added, self.engine.core, environment=bool(grants.env))
-        )
         argv, environ = _command_line(module, grants, args, argv0)
+        environment = environment_text(environ)
+        if self._allow_all or isolation == SHARED:
+            confinement = unconfined()
+        else:
+            refuse_directories(streams.host)
+            confinement = confine(
+                self._policy,
+                grants,
+                self.engine.core,
+                environment=environment,
+                on_fallback=self._on_fallback,
+            )
         program = Program(self.engine, module, own_process=isolation == PROCESS)
         try:
             program.limit_files(grants.open_files)
@@ -252,7 +269,7 @@ class Runtime:
             hooks = program.meter_output(grants.output, grants.to_meter(streams.host))
             program.open_store()
             program.place_stdio(streams.host)
-            program.set_arguments(argv, environ, confinement.network)
+            program.set_arguments(argv, environment, confinement.environment, confinement.network)
             link = program.resolve(confinement.gate, grants.memory, hooks)
             if self._on_missing and link.missing:
                 self._on_missing(link.missing)
@@ -369,12 +386,15 @@ class Runtime:
         streams: Streams,
         isolation: str = PROCESS,
         use: Callable[[Guest], None] | None = None,
+        *,
+        own_process: bool = False,
     ) -> Ending:
-        """Run a program in this process; the command line's process is the program's own.
+        """Run a program in this process.
 
-        ``use`` is what to do with the guest instead of calling ``_start``.
+        ``use`` is what to do with the guest instead of calling ``_start``.  ``own_process`` says
+        that the process is there for nothing else: it is confined with a WASI guest, too.
         """
-        start = self._instantiate
+        start: Callable[..., Guest] = partial(self._instantiate, own_process=own_process)
         if _abi.interface_of(module) == _abi.WALI:
             if use is not None:
                 raise ModuleError(
@@ -464,36 +484,6 @@ def _command_line(
     argv = encoded((argv0 if argv0 is not None else module.origin, *args), "argument")
     pairs = (f"{name}={value}" for name, value in grants.env.items())
     return argv, encoded(pairs, "environment variable")
-
-
-def _policy(policy: Policy | str | os.PathLike[str] | None) -> Policy | None:
-    """A policy as it is, or the file's.  The package is imported only where there is one."""
-    if not isinstance(policy, (str, os.PathLike)):
-        return _served(policy)
-    import capabilities
-
-    try:
-        return _served(capabilities.Policy.load(policy))
-    except capabilities.PolicyError as error:
-        raise PolicyError(str(error)) from error
-
-
-def _served(policy: Policy | None) -> Policy | None:
-    """Refuse what nothing holds a guest to yet: nobody shall believe in a limit that is none."""
-    if policy is None:
-        return None
-    asked = {
-        "filesystem.inaccessible": policy.filesystem.inaccessible,
-        "filesystem.cwd": policy.filesystem.cwd,
-        "network.unix": policy.network.unix,
-        "view": policy.view == "required",
-        "syscalls.on_deny": policy.syscalls.on_deny in ("kill", "log"),
-        "audit.log": policy.audit.log != "none",
-    }
-    unserved = [key for key, value in asked.items() if value]
-    if unserved:
-        raise PolicyError(f"{policy.source}: {', '.join(unserved)}: not enforced by this version")
-    return policy
 
 
 def _preparation(data: bytes, origin: str, isolation: str) -> tuple[str, Callable[[bytes], bytes]]:

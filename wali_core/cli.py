@@ -10,9 +10,10 @@ from wali_core._options import SWITCH, VALUE, VALUES, OptionError, parse
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from typing import Final
 
+    from capabilities import Policy
     from wali_core._engine import Module
     from wali_core._guest import Guest
     from wali_core._options import Options
@@ -83,14 +84,24 @@ class _Refusal(Exception):
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; its exit status.  Without ``argv``, the process's own arguments."""
-    words = sys.argv[1:] if argv is None else list(argv)
+    """Run the command; its exit status.
+
+    Without ``argv`` the process is the command's: the arguments are its own, and it ends here.
+    """
+    if argv is not None:
+        return _command(argv)
+    status = _command(sys.argv[1:])
+    # All is written; taking the interpreter down would take as long as a small guest runs.
+    os._exit(status)
+
+
+def _command(words: Sequence[str]) -> int:
     commands: dict[str, Callable[[Sequence[str]], int]] = {"run": _run, "inspect": _inspect}
     if words and words[0] in commands:
         return _reporting(lambda: commands[words[0]](words[1:]))
-    if words == ["--version"]:
+    if list(words) == ["--version"]:
         return _reporting(_version)
-    if words in (["--help"], ["-h"], ["help"]):
+    if list(words) in (["--help"], ["-h"], ["help"]):
         return _reporting(_help)
     hint = f"unknown command {words[0]!r}: " if words else ""
     return _say(f"{hint}try 'wali --help'", USAGE_ERROR)
@@ -189,6 +200,9 @@ def _default_interrupt() -> None:
 
 
 def _run(words: Sequence[str]) -> int:
+    from wali_core._confine import claim_view
+    from wali_core._grants import load_policy
+
     started = time.monotonic()
     _default_interrupt()
     options = parse(words, _RUN_OPTIONS)
@@ -203,17 +217,24 @@ def _run(words: Sequence[str]) -> int:
     dirs = dict(_directory(text) for text in options.all("dir"))
     env = dict(pair for text in options.all("env") for pair in _variable(text))
     sockets = _sockets(options)
+    policy = load_policy(options["policy"])
+    allow_all = "allow-all" in options
+    if not allow_all:
+        claim_view(policy)
 
+    # Not before: wasmtime's library may start threads.
     from wali_core._runtime import Runtime
     from wali_core._stdio import Streams
 
     # Nothing is freed piece by piece: the process is the guest's, and ends with it.
     runtime = Runtime(
-        policy=options["policy"],
-        allow_all="allow-all" in options,
+        policy=policy,
+        allow_all=allow_all,
         cache="no-cache" not in options,
         on_compile=_tell_compiling if _on_terminal() else None,
         on_missing=_tell_missing if "warn-missing" in options else None,
+        on_fallback=_tell_fallback if _on_terminal() else None,
+        parallel=allow_all or not _reaches_proc(dirs.values(), policy),
         stack=_stack(),
     )
     module = _loaded(runtime, path)
@@ -228,12 +249,24 @@ def _run(words: Sequence[str]) -> int:
     grants.count_from(started)
     streams = Streams(None, None, None, capture=False, limit=0)
     use, args = _invocation(options["invoke"], args)
-    ending = runtime.execute(module, grants, args, options["argv0"], streams, use=use)
+    ending = runtime.execute(
+        module, grants, args, options["argv0"], streams, use=use, own_process=True
+    )
     if ending.write_refused and _on_terminal():
         _say(
             "hint: a write was refused by a read-only directory; --dir HOST::GUEST:rw grants it", 0
         )
     return ending.status & 0xFF
+
+
+def _reaches_proc(dirs: Iterable[tuple[str, str]], policy: Policy | None) -> bool:
+    """Would a program find procfs?  By it, it could get at threads that compiled it."""
+    from wali_core._grants import reaches_proc
+
+    hosts = [host for host, _ in dirs]
+    if policy is not None:
+        hosts += [grant.host for grant in policy.filesystem.grants]
+    return any(map(reaches_proc, hosts))
 
 
 def _invocation(
@@ -328,6 +361,14 @@ def _amount(option: str, text: str | None) -> float | None:
 def _tell_compiling(origin: str, size: int) -> None:
     if size > _SLOW_TO_COMPILE:
         _say(f"compiling {origin} ({size / 1e6:.1f} MB), once", 0)
+
+
+def _tell_fallback(reason: str) -> None:
+    _say(
+        f"no view of its own for the program ({reason}): names and metadata of other files stay "
+        "readable; calls that write metadata and unix sockets are refused",
+        0,
+    )
 
 
 def _tell_missing(names: list[str]) -> None:

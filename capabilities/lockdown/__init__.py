@@ -1,16 +1,21 @@
 """What the kernel holds a guest's thread to, whatever the code that serves its calls gets wrong.
 
-`Lockdown.prepare` turns a policy into rules while files can still be opened; `Lockdown.commit`
+First `view.enter` moves the thread to where nothing exists but what was granted. Then
+`Lockdown.prepare` turns a policy into rules, while files can still be opened; `Lockdown.commit`
 confines the calling thread, last of all: after imports and compilation, before the guest's code.
 It opens nothing and imports nothing.
 
-So far that is `no_new_privs` and Landlock. `Lockdown.explain` says what they leave open.
+`Lockdown.explain` says who closes which door, and what is left open.
 """
 
 # General layout:
 #
-#   landlock  files, TCP ports, abstract unix sockets and signals: of one thread
-#   rlimits   limits of the whole process, for one that runs nothing but a guest
+#   view        a mount namespace in which only what was granted exists: of one thread
+#   privileges  capabilities(7), given up; no_new_privs
+#   landlock    files, TCP ports, abstract unix sockets and signals: of one thread
+#   seccomp     the system calls that there are: of a whole process
+#   rlimits     limits of a whole process, for one that runs nothing but a guest
+#   _kernel     system calls that Python has no functions for
 #
 # What is imported here is imported at every start of a guest: no attrs, no typing.
 
@@ -18,18 +23,21 @@ from __future__ import annotations
 
 from capabilities._errors import LockdownError
 
-from . import landlock
+from . import landlock, privileges, seccomp, view
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator
     from typing import Final, Literal, TypeAlias
 
-    from capabilities import Policy
+    from capabilities import Grant, Policy
+
+    from .seccomp import Rule
+    from .view import View
 
     Mode: TypeAlias = Literal["required", "best-effort", "off"]
 
-__all__ = ["METADATA_WRITERS", "Lockdown", "LockdownError"]
+__all__ = ["METADATA_WRITERS", "Lockdown", "LockdownError", "view"]
 
 
 def _names(text: str) -> frozenset[str]:
@@ -60,33 +68,42 @@ _NEEDED_FOR: Final = {
 # Features that are not needed, since the core closes the same by itself.
 _BACKSTOPS: Final = {"ioctls of devices": "closed list of ioctls"}
 
-# What passes Landlock outside of the grants, the calls that do it, what the core has against it.
+_VIEW: Final = "what was not granted does not exist for it"
+_FILTER: Final = "seccomp"
+
+# What passes Landlock outside of the grants, the calls that do it, what the view, seccomp and the
+# core have against it: the first that there is closes the door.
 _PASSES: Final = (
     (
         "names and metadata of the host's files are readable (stat, access, readlink, O_PATH)",
         _METADATA_READERS,
-        "",
+        (_VIEW, "", ""),
     ),
     (
         "metadata of the host's files is writable (chmod, chown, utimensat, setxattr)",
         METADATA_WRITERS,
-        "",
+        (_VIEW, "", ""),
     ),
-    ("unix sockets can be connected to by their path", _SENDERS, ""),
+    ("unix sockets can be connected to by their path", _SENDERS, (_VIEW, "", "")),
     (
-        "MPTCP, TCP fast open, listen without bind, UDP, raw, packet and netlink sockets",
-        _names("socket listen setsockopt sendto sendmsg sendmmsg"),
-        "closed list of socket types, options and flags",
+        "MPTCP, TCP fast open, UDP, raw, packet and netlink sockets",
+        _names("socket setsockopt sendto sendmsg sendmmsg"),
+        ("", _FILTER, "closed list of socket types, options and flags"),
+    ),
+    (
+        "any port is listened at without a bind",
+        _names("listen"),
+        ("", "", "look at whether a port to listen at is granted"),
     ),
     (
         "abstract names of unix sockets can be bound",
         _names("bind"),
-        "own look at the address",
+        ("", _FILTER, "closed list of socket types"),
     ),
     (
         "memory of this process, where a grant reaches /proc (/proc/PID/mem)",
         _names("open openat openat2"),
-        "look at what was opened",
+        ("", "", "look at what was opened"),
     ),
     (
         "priority, affinity, limits and groups of other processes",
@@ -95,7 +112,7 @@ _PASSES: Final = (
             sched_getscheduler sched_setparam sched_getparam sched_setattr sched_getattr ioprio_set
             ioprio_get prlimit64 setpgid getpgid getsid
         """),
-        "look at whom a call names",
+        ("", "", "look at whom a call names"),
     ),
 )
 
@@ -109,19 +126,29 @@ class Lockdown:
         mode: what the policy says: `"required"`, `"best-effort"` or `"off"`.
         missing: what the kernel cannot confine, of `landlock.FEATURES`; with `"required"` only what
             the policy does not need.
+        filters: whether it will allow the system calls of some rules alone.
     """
 
-    __slots__ = ("_calls", "_ports", "_ruleset", "_trees", "missing", "mode")
+    __slots__ = (
+        *("_calls", "_filter", "_keep", "_ports", "_program", "_ruleset", "_trees", "_view"),
+        *("filters", "missing", "mode"),
+    )
 
     def __init__(
         self,
         ruleset: landlock.Ruleset | None,
         mode: Mode,
-        trees: tuple[Collection[str], Collection[str], Collection[str]],
+        trees: tuple[Collection[str | int], ...],
         ports: tuple[Collection[int], Collection[int]],
         calls: Collection[str] | None,
+        inside: View | None,
+        rules: Collection[Rule] | None,
+        keep: Collection[int] | None,
     ) -> None:
         self._ruleset, self._trees, self._ports, self._calls = ruleset, trees, ports, calls
+        self._view, self._filter, self._keep = inside, rules, keep
+        self._program = b"" if rules is None else seccomp.compile(rules)
+        self.filters = rules is not None
         self.mode: Mode = mode
         self.missing = ruleset.missing if ruleset else tuple(landlock.FEATURES)
 
@@ -136,6 +163,9 @@ class Lockdown:
         connect_ports: Iterable[int] = (),
         listen_ports: Iterable[int] = (),
         calls: Collection[str] | None = None,
+        inside: View | None = None,
+        rules: Collection[Rule] | None = None,
+        keep: Collection[int] | None = None,
     ) -> Lockdown:
         """Open what is granted and have the kernel accept the rules. Nobody is confined yet.
 
@@ -148,34 +178,74 @@ class Lockdown:
             listen_ports: TCP ports to listen at, besides.
             calls: the system calls that the guest can make at all. A kernel that cannot confine a
                 call that nobody can make does; None is any call.
+            inside: the view that this thread is in, where the policy's files have the names that
+                the guest knows them by, and the paths above those that they have there.
+            rules: the calls that the whole process may make of the kernel; None for any.
+            keep: the capabilities that the thread keeps of those that it has; None for all.
 
         Raises:
             LockdownError: the policy requires what the kernel cannot do, or a path cannot be
                 granted; it lists everything that is wrong.
         """
-        trees = (
-            [*(grant.host for grant in policy.filesystem.read_only), *read_only],
-            [*(grant.host for grant in policy.filesystem.read_write), *read_write],
-            [*exec_paths],
+
+        def paths(grants: Iterable[Grant]) -> list[str]:
+            return [grant.guest if inside else grant.host for grant in grants]
+
+        return cls.of(
+            policy.lockdown,
+            read_only=[*paths(policy.filesystem.read_only), *read_only],
+            read_write=[*paths(policy.filesystem.read_write), *read_write],
+            exec_paths=exec_paths,
+            connect_ports=[*policy.network.connect, *connect_ports],
+            listen_ports=[*policy.network.listen, *listen_ports],
+            calls=calls,
+            inside=inside,
+            rules=rules,
+            keep=keep,
         )
-        ports = (
-            [*policy.network.connect, *connect_ports],
-            [*policy.network.listen, *listen_ports],
+
+    @classmethod
+    def of(
+        cls,
+        mode: Mode,
+        *,
+        read_only: Iterable[str | int] = (),
+        read_write: Iterable[str | int] = (),
+        exec_paths: Iterable[str] = (),
+        connect_ports: Iterable[int] = (),
+        listen_ports: Iterable[int] = (),
+        calls: Collection[str] | None = None,
+        inside: View | None = None,
+        rules: Collection[Rule] | None = None,
+        keep: Collection[int] | None = None,
+        oldest: int = 1,
+    ) -> Lockdown:
+        """`prepare` without a policy: all that is granted is said, by paths or open descriptors.
+
+        Versions of Landlock before the `oldest` are left alone.
+        """
+        trees = [*read_only], [*read_write], [*exec_paths]
+        ports = [*connect_ports], [*listen_ports]
+        if mode == "off":
+            return cls(None, mode, trees, ports, calls, inside, None, keep)
+        if rules is not None and not seccomp.available():
+            if mode == "required":
+                raise LockdownError([_NO_SECCOMP])
+            rules = None
+        ruleset = landlock.prepare(
+            *trees[:2],
+            *ports,
+            exec_paths=trees[2],
+            listed=inside.shown if inside else (),
+            oldest=oldest,
+            mode=mode,
+            needed=[
+                name
+                for name in landlock.FEATURES
+                if name not in _BACKSTOPS and _can(calls, _NEEDED_FOR.get(name))
+            ],
         )
-        ruleset = None
-        if policy.lockdown != "off":
-            ruleset = landlock.prepare(
-                *trees[:2],
-                *ports,
-                exec_paths=trees[2],
-                mode=policy.lockdown,
-                needed=[
-                    name
-                    for name in landlock.FEATURES
-                    if name not in _BACKSTOPS and _can(calls, _NEEDED_FOR.get(name))
-                ],
-            )
-        return cls(ruleset, policy.lockdown, trees, ports, calls)
+        return cls(ruleset, mode, trees, ports, calls, inside, rules, keep)
 
     def commit(self) -> None:
         """Confine the calling thread, for good, and whatever it starts from now on.
@@ -183,8 +253,18 @@ class Lockdown:
         Raises:
             LockdownError: the kernel refused. The thread may not be confined: run no guest on it.
         """
+        if self._ruleset is None and self._view is None:
+            return
+        try:
+            if self._keep is not None:
+                privileges.drop(self._keep)
+            privileges.no_new_privileges()
+        except OSError as error:
+            raise LockdownError([f"privileges cannot be given up: {error.strerror}"]) from error
         if self._ruleset is not None:
             self._ruleset.commit()
+        if self.filters:
+            seccomp.install(self._program)
 
     def close(self) -> None:
         """Give the rules up, if they were not committed. It may be called more than once."""
@@ -194,12 +274,14 @@ class Lockdown:
     def explain(self) -> list[str]:
         """Say in words what holds the guest, line by line, and what does not.
 
-        Each line starts with who enforces it: `kernel`, `core` (what serves the calls), `gate` (no
-        call that could do it is granted), or `open` for nobody.
+        Each line starts with who enforces it: `kernel`, `view`, `core` (what serves the calls),
+        `gate` (no call that could do it is granted), or `open` for nobody.
         """
         return [*self._enforced(), *self._left()]
 
     def _enforced(self) -> Iterator[str]:
+        if self._view is not None:
+            yield f"view: {_VIEW}: it has a root directory of its own"
         if self._ruleset is None:
             yield 'open: the policy says lockdown = "off": the kernel confines nothing'
             return
@@ -223,6 +305,9 @@ class Lockdown:
         ):
             if feature not in self.missing:
                 yield f"kernel: {line}"
+        if self._filter is not None:
+            names = ", ".join(sorted(rule.name for rule in self._filter))
+            yield f"kernel: no system call is made but these (seccomp): {names}"
 
     def _left(self) -> Iterator[str]:
         if self._ruleset is not None:
@@ -230,16 +315,27 @@ class Lockdown:
                 yield self._line(
                     f"this kernel cannot confine {feature}",
                     _NEEDED_FOR.get(feature),
-                    _BACKSTOPS.get(feature, ""),
+                    ("", "", _BACKSTOPS.get(feature, "")),
                 )
-        for passes, calls, closer in _PASSES:
-            yield self._line(passes, calls, closer)
+        for passes, calls, closers in _PASSES:
+            yield self._line(passes, calls, closers)
         yield "open: descriptors that are open already keep the rights that they were opened with"
 
-    def _line(self, what: str, calls: frozenset[str] | None, closer: str) -> str:
+    def _line(self, what: str, calls: frozenset[str] | None, closers: tuple[str, str, str]) -> str:
+        by_view, by_filter, by_core = closers
         if not _can(self._calls, calls):
             return f"gate: {what}: no call that does is granted"
-        return f"core: {what}: left to its {closer}" if closer else f"open: {what}"
+        if by_view and self._view is not None:
+            return f"view: {what}: {by_view}"
+        if by_filter and self._filter is not None:
+            return f"kernel: {what}: {by_filter}; and left to the core's {by_core}"
+        return f"core: {what}: left to its {by_core}" if by_core else f"open: {what}"
+
+
+_NO_SECCOMP: Final = (
+    "this kernel has no seccomp filters, or refuses them: the policy has to say "
+    'lockdown = "best-effort" to run without'
+)
 
 
 def _can(granted: Collection[str] | None, acts: frozenset[str] | None) -> bool:

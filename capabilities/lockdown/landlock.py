@@ -16,18 +16,20 @@ from stat import S_ISDIR
 
 from capabilities._errors import LockdownError
 
+from . import privileges
+from ._kernel import call
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable
     from typing import Final, Literal, TypeAlias, TypeVar
 
-    _What = TypeVar("_What", str, int)
+    _What = TypeVar("_What", str | int, int)
     Mode: TypeAlias = Literal["required", "best-effort"]
 
 _CREATE_RULESET, _ADD_RULE, _RESTRICT_SELF = 444, 445, 446  # on every architecture
 _VERSION = 1
 _PATH_BENEATH, _NET_PORT = 1, 2
-_PR_SET_NO_NEW_PRIVS = 38
 
 EXECUTE: Final = 1 << 0
 WRITE_FILE: Final = 1 << 1
@@ -89,14 +91,11 @@ grant them: on the first they are refused everywhere.
 LATEST: Final = 7
 """The newest version whose rights are known here."""
 
-_libc = ctypes.CDLL(None, use_errno=True)
-_libc.syscall.restype = ctypes.c_long
-
 
 def abi_version() -> int:
     """Return the version of Landlock's interface that the kernel has; 0 is no Landlock."""
     try:
-        return _call(_CREATE_RULESET, None, 0, _VERSION)
+        return call(_CREATE_RULESET, None, 0, _VERSION)
     except OSError:  # not built, switched off, or refused by whoever confines this process
         return 0
 
@@ -127,16 +126,16 @@ class Ruleset:
         files, tcp, scopes = handled(abi)
         masks = [files, *([tcp] if tcp else []), *([scopes] if scopes else [])]
         attr = (ctypes.c_uint64 * len(masks))(*masks)
-        self._fd = _call(_CREATE_RULESET, attr, ctypes.sizeof(attr), 0) if abi else -1
+        self._fd = call(_CREATE_RULESET, attr, ctypes.sizeof(attr), 0) if abi else -1
 
-    def grant_path(self, path: str, rights: int) -> None:
-        """Grant rights on a file, or on all that lies in a directory.
+    def grant_path(self, path: str | int, rights: int) -> None:
+        """Grant rights on a file, or on all that lies in a directory; by a descriptor or a path.
 
         Raises:
             OSError: there is no such file, or it cannot be reached.
             ValueError: it is no path.
         """
-        fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
+        fd = path if isinstance(path, int) else os.open(path, os.O_PATH | os.O_CLOEXEC)
         try:
             rights &= handled(self.abi)[0]
             if not S_ISDIR(os.fstat(fd).st_mode):
@@ -144,14 +143,15 @@ class Ruleset:
             # Packed: 64 bits and 32.
             rule = rights.to_bytes(8, sys.byteorder) + fd.to_bytes(4, sys.byteorder)
             if self._fd >= 0:
-                _call(_ADD_RULE, self._fd, _PATH_BENEATH, rule, 0)
+                call(_ADD_RULE, self._fd, _PATH_BENEATH, rule, 0)
         finally:
-            os.close(fd)
+            if fd != path:
+                os.close(fd)
 
     def grant_port(self, port: int, rights: int) -> None:
         """Grant to connect to a TCP port, or to bind to it, whatever the address."""
         if handled(self.abi)[1]:
-            _call(_ADD_RULE, self._fd, _NET_PORT, (ctypes.c_uint64 * 2)(rights, port), 0)
+            call(_ADD_RULE, self._fd, _NET_PORT, (ctypes.c_uint64 * 2)(rights, port), 0)
 
     def commit(self) -> None:
         """Confine the calling thread for good, and keep it from gaining privileges by exec.
@@ -160,9 +160,9 @@ class Ruleset:
             LockdownError: the kernel refused; the thread may not be confined.
         """
         try:
-            _no_new_privileges()
+            privileges.no_new_privileges()
             if self.abi:
-                _call(_RESTRICT_SELF, self._fd, 0)
+                call(_RESTRICT_SELF, self._fd, 0)
         except OSError as error:
             raise LockdownError([_refusal(error)]) from error
         self.close()
@@ -175,12 +175,14 @@ class Ruleset:
 
 
 def prepare(
-    read_only: Iterable[str],
-    read_write: Iterable[str],
+    read_only: Iterable[str | int],
+    read_write: Iterable[str | int],
     connect_ports: Iterable[int],
     listen_ports: Iterable[int],
     *,
-    exec_paths: Iterable[str] = (),
+    exec_paths: Iterable[str | int] = (),
+    listed: Iterable[str] = (),
+    oldest: int = 1,
     mode: Mode,
     needed: Collection[str] = tuple(FEATURES),
 ) -> Ruleset:
@@ -192,6 +194,8 @@ def prepare(
         connect_ports: TCP ports to connect to.
         listen_ports: TCP ports to bind to.
         exec_paths: files and directories to read and execute.
+        listed: directories whose entries can be listed, with those of all that lies in them.
+        oldest: the version of the interface before which it is not used at all.
         mode: what to do where the kernel lacks something that is needed: `"required"` refuses,
             `"best-effort"` goes on, and says so in `Ruleset.missing`.
         needed: those of `FEATURES` without which `"required"` is not met.
@@ -201,13 +205,15 @@ def prepare(
             everything that is wrong.
     """
     abi = min(abi_version(), LATEST)
+    abi = abi if abi >= oldest else 0
     missing = tuple(name for name, since in FEATURES.items() if abi < since)
     lacking = [name for name in missing if name == "files" or name in needed]
     if mode == "required" and lacking:
         raise LockdownError([_lack(abi, lacking)])
-    trees = [(path, TO_READ) for path in read_only]
+    trees: list[tuple[str | int, int]] = [(path, TO_READ) for path in read_only]
     trees += [(path, TO_WRITE) for path in read_write]
     trees += [(path, TO_EXECUTE) for path in exec_paths]
+    trees += [(path, READ_DIR) for path in listed]
     ports = [(port, CONNECT_TCP) for port in connect_ports]
     ports += [(port, BIND_TCP) for port in listen_ports]
     try:
@@ -259,21 +265,6 @@ def _grant(grant: Callable[[_What, int], None], wanted: list[tuple[_What, int]])
             reason = error.strerror if isinstance(error, OSError) else error
             refused.append(f"{what} cannot be granted: {reason}")
     return refused
-
-
-def _no_new_privileges() -> None:
-    if _libc.prctl(_PR_SET_NO_NEW_PRIVS, *(ctypes.c_ulong(value) for value in (1, 0, 0, 0))):
-        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
-
-
-def _call(number: int, *arguments: int | bytes | ctypes.Array[ctypes.c_uint64] | None) -> int:
-    """Make a system call. Raises ``OSError``."""
-    # A plain int would be passed as 32 bits.
-    words = [ctypes.c_long(word) if isinstance(word, int) else word for word in arguments]
-    result: int = _libc.syscall(ctypes.c_long(number), *words)
-    if result < 0:
-        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
-    return result
 
 
 def _lack(abi: int, lacking: Iterable[str]) -> str:

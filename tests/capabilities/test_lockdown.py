@@ -12,7 +12,7 @@ import pytest
 
 from capabilities import Filesystem, Grant, Lockdown, LockdownError, Network, Policy
 from capabilities._calls import variants
-from capabilities.lockdown import _NEEDED_FOR, _PASSES, METADATA_WRITERS, landlock
+from capabilities.lockdown import _NEEDED_FOR, _PASSES, METADATA_WRITERS, landlock, seccomp
 from tests.capabilities.confined import needs_landlock, run
 
 if TYPE_CHECKING:
@@ -214,10 +214,14 @@ PASSES = [
     "open: metadata of the host's files is writable (chmod, chown, utimensat, setxattr)",
     "open: unix sockets can be connected to by their path",
     (
-        "core: MPTCP, TCP fast open, listen without bind, UDP, raw, packet and netlink sockets: "
-        "left to its closed list of socket types, options and flags"
+        "core: MPTCP, TCP fast open, UDP, raw, packet and netlink sockets: left to its closed list "
+        "of socket types, options and flags"
     ),
-    "core: abstract names of unix sockets can be bound: left to its own look at the address",
+    (
+        "core: any port is listened at without a bind: left to its look at whether a port to "
+        "listen at is granted"
+    ),
+    "core: abstract names of unix sockets can be bound: left to its closed list of socket types",
     (
         "core: memory of this process, where a grant reaches /proc (/proc/PID/mem): left to its "
         "look at what was opened"
@@ -253,6 +257,68 @@ def test_explanation() -> None:
         "kernel: no process outside can be sent a signal",
         *PASSES,
     ]
+
+
+IN_A_VIEW = r"""
+from capabilities import Filesystem, Grant, Lockdown, Policy
+from capabilities.lockdown import view
+from wali_core._filter import Sockets, rules
+calls = {"openat", "chmod", "connect", "socket", "bind", "getpgid"}
+found = rules(calls, Sockets(tcp=True))
+grant = Grant("/usr", "/other")
+policy = Policy(filesystem=Filesystem(read_only=(grant,)))
+view.claim()
+inside = view.enter([view.Bind(grant.host, grant.guest)])
+lockdown = Lockdown.prepare(policy, calls=calls, inside=inside, rules=found, keep=())
+print(*lockdown.explain(), sep="\n")
+lockdown.commit()
+print(lockdown.explain()[0])
+"""
+
+
+@needs_landlock
+def test_explanation_in_a_view() -> None:
+    """The view closes what Landlock has no hook for, and seccomp what is in registers."""
+    first, *lines, after = run(IN_A_VIEW).splitlines()
+    gone = "what was not granted does not exist for it"
+    filtered = next(line for line in lines if "no system call is made but these" in line)
+    lines.remove(filtered)
+
+    assert first == after == f"view: {gone}: it has a root directory of its own"
+    assert lines[:2] == [
+        "kernel: no program that is executed gains privileges (no_new_privs)",
+        f"{FILES}: /other (read)",
+    ]
+    assert "fchmodat, " in filtered
+    assert "mkdirat" not in filtered
+    assert lines[-9:] == [
+        f"view: {PASSES[0].removeprefix('open: ')}: {gone}",
+        f"view: {PASSES[1].removeprefix('open: ')}: {gone}",
+        f"view: {PASSES[2].removeprefix('open: ')}: {gone}",
+        (
+            "kernel: MPTCP, TCP fast open, UDP, raw, packet and netlink sockets: seccomp; and left "
+            "to the core's closed list of socket types, options and flags"
+        ),
+        "gate: any port is listened at without a bind: no call that does is granted",
+        (
+            "kernel: abstract names of unix sockets can be bound: seccomp; and left to the core's "
+            "closed list of socket types"
+        ),
+        *PASSES[6:],
+    ]
+
+
+def test_a_kernel_without_filters_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Seccomp is required, too, where there are rules for it; best-effort goes on without."""
+    monkeypatch.setattr(seccomp, "available", lambda: False)
+    rules = [seccomp.Rule("read", 0, "to read")]
+
+    with pytest.raises(LockdownError, match=r"this kernel has no seccomp filters, .*best-effort"):
+        Lockdown.prepare(Policy(), rules=rules)
+    Lockdown.prepare(Policy(lockdown="off"), rules=rules).close()
+    lockdown = Lockdown.prepare(Policy(lockdown="best-effort"), rules=rules)
+    lockdown.close()
+    assert not [line for line in lockdown.explain() if "(seccomp)" in line]
 
 
 @needs_landlock

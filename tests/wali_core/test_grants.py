@@ -334,4 +334,4 @@ def test_mounts_are_read_with_their_strange_names(monkeypatch: pytest.MonkeyPatc
 )
 def test_beneath_is_by_whole_names(path: str, folder: str, *, beneath: bool) -> None:
     """A path lies beneath a folder by its components, not by its letters."""
-    assert module._beneath(path, folder) == beneath
+    assert module.beneath(path, folder) == beneath

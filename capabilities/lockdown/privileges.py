@@ -1,0 +1,82 @@
+"""The privileges of a thread (capabilities(7)): whether it has one, and giving them up."""
+
+from __future__ import annotations
+
+import ctypes
+from errno import EINVAL, EPERM
+
+from ._kernel import call, number, prctl
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Collection
+    from typing import Final
+
+CHOWN: Final = 0
+DAC_OVERRIDE: Final = 1
+FOWNER: Final = 3
+FSETID: Final = 4
+SETGID: Final = 6
+SETUID: Final = 7
+NET_BIND_SERVICE: Final = 10
+SYS_ADMIN: Final = 21
+
+_CAPGET, _CAPSET = number(125, 90), number(126, 91)
+_VERSION = 0x20080522
+_PR_CAPBSET_DROP, _PR_SET_NO_NEW_PRIVS = 24, 38
+_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL = 47, 4
+_BEYOND = 64  # more than there will be: the sets are 64 bits wide
+
+# Two words of 32 bits each, the lower half first: effective, permitted, inheritable.
+_EFFECTIVE, _PERMITTED, _HALF = 0, 1, 3
+
+
+def holds(capability: int) -> bool:
+    """Return whether this thread has a capability, by its number, in effect."""
+    sets = _sets()
+    return bool(sets[_EFFECTIVE + _HALF * (capability // 32)] >> capability % 32 & 1)
+
+
+def drop(keep: Collection[int] = ()) -> None:
+    """Give up every capability of this thread for good but some, in every set.
+
+    With `no_new_privileges` nothing that is executed later can bring one back.
+
+    Raises:
+        OSError: the kernel refused, which it does to nobody who gives up his own.
+    """
+    try:
+        prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL)
+        for capability in range(_BEYOND):
+            if capability not in keep:
+                prctl(_PR_CAPBSET_DROP, capability)
+    except OSError as error:
+        # EINVAL: that was the last one. EPERM: only who may change his capabilities (CAP_SETPCAP)
+        # can narrow what programs could have, and nobody else gains by it.
+        if error.errno not in (EINVAL, EPERM):
+            raise
+    had, left = _sets(), (ctypes.c_uint32 * 6)()
+    for capability in keep:
+        half, bit = _HALF * (capability // 32), 1 << capability % 32
+        left[_EFFECTIVE + half] |= had[_EFFECTIVE + half] & bit
+        left[_PERMITTED + half] |= had[_PERMITTED + half] & bit
+    call(_CAPSET, _header(), left)
+
+
+def no_new_privileges() -> None:
+    """Have the kernel ignore set-uid bits and file capabilities from now on, for good.
+
+    Raises:
+        OSError: the kernel refused.
+    """
+    prctl(_PR_SET_NO_NEW_PRIVS, 1)
+
+
+def _header() -> ctypes.Array[ctypes.c_uint32]:
+    return (ctypes.c_uint32 * 2)(_VERSION, 0)
+
+
+def _sets() -> ctypes.Array[ctypes.c_uint32]:
+    sets = (ctypes.c_uint32 * 6)()
+    call(_CAPGET, _header(), sets)
+    return sets
