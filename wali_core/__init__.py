@@ -10,8 +10,11 @@
 # _abi.py _link.py     which interface a module imports, and what stands behind each import
 # _guest.py            one program: memory, descriptors, shim, calls
 # _monitor.py          deadlines, Ctrl-C and captured output of guests that have a thread
+# _cooperative.py      one program as a trio task: _reactor.py waits for it, _watches.py where
+#                      that takes more than trio has, _turns.py when many compute; _flow.py its
+#                      streams, _tasks.py whole programs
 # _program.py          WALI programs: _memory.py their mappings, _calls.py their rare calls,
-#                      _confine.py what holds them
+#                      _confine.py and _filter.py what holds them
 # _process.py          programs in processes of their own: _launcher.py starts them, told by
 #                      _order.py; _supervisor.py ends them; _child.py is what they do
 # _limits.py           what a guest may use up
@@ -29,6 +32,7 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from wali_core._cooperative import CooperativeGuest as CooperativeGuest
     from wali_core._errors import GuestError as GuestError
     from wali_core._errors import GuestExit as GuestExit
     from wali_core._errors import GuestLimit as GuestLimit
@@ -43,6 +47,7 @@ if TYPE_CHECKING:
     from wali_core._guest import Memory as Memory
     from wali_core._result import CompletedGuest as CompletedGuest
     from wali_core._result import GuestFailed as GuestFailed
+    from wali_core._run import run as run
     from wali_core._run import run_sync as run_sync
     from wali_core._runtime import Runtime as Runtime
 
@@ -62,14 +67,16 @@ _HOMES = {
         ),
         "_errors",
     ),
+    "CooperativeGuest": "_cooperative",
     **dict.fromkeys(("Guest", "Memory"), "_guest"),
     **dict.fromkeys(("CompletedGuest", "GuestFailed"), "_result"),
-    "run_sync": "_run",
+    **dict.fromkeys(("run", "run_sync"), "_run"),
     "Runtime": "_runtime",
 }
 
 __all__ = [
     "CompletedGuest",
+    "CooperativeGuest",
     "Guest",
     "GuestError",
     "GuestExit",
@@ -84,6 +91,7 @@ __all__ = [
     "UnsupportedPlatform",
     "UseError",
     "WaliError",
+    "run",
     "run_sync",
 ]
 

@@ -163,6 +163,10 @@ class Slot(ctypes.Structure):
     done: int
 
 
+REQUEST_GIVES_I32: Final = 1
+SUSPENDED: Final = -(2**63) + 1
+"""What a thunk answers that has to be called again."""
+
 RESUME_NOT, RESUME_READY, RESUME_EXPIRED = 0, 1, 2
 
 
@@ -308,6 +312,7 @@ _WASMTIME: Final[dict[str, tuple[Any, tuple[Any, ...]]]] = {
     "wasmtime_sharedmemory_data_size": (c_size_t, (P,)),
     "wasmtime_sharedmemory_grow": (P, (P, c_uint64, POINTER(c_uint64))),
     "wasmtime_linker_define": (P, (P, P, c_char_p, c_size_t, c_char_p, c_size_t, POINTER(Extern))),
+    "wasmtime_linker_allow_shadowing": (None, (P, c_bool)),
     "wasmtime_linker_get": (
         c_bool,
         (P, P, c_char_p, c_size_t, c_char_p, c_size_t, POINTER(Extern)),

@@ -109,6 +109,9 @@ class Function:
 class AnyGuest:
     """What all guests have in common, however they wait: ``Guest``, and those of the reactor."""
 
+    cooperative = False
+    """Does it wait in its slot, for the reactor?"""
+
     def __init__(self, engine: Engine, module: Module) -> None:
         self._engine = engine
         self._module = module
@@ -280,8 +283,20 @@ class AnyGuest:
         return host
 
     def limit_time(self, seconds: float | None, deadline: float | None = None) -> None:
-        """Bound every call from here on; or, with a deadline (monotonic), all of them together."""
+        """Bound every call from here on; or, with a deadline, all of them together.
+
+        The deadline is on the clock that the guest's calls are bounded by: Python's monotonic one,
+        or trio's.
+        """
         self._wall_time, self._deadline = seconds, deadline
+
+    def _bound(self, timeout: float | None, now: float) -> tuple[float | None, float]:
+        """When a call that begins now must have ended, if ever; and how long that is, for words."""
+        bounds = [] if timeout is None else [(now + max(0.0, timeout), timeout)]
+        if self._wall_time is not None:
+            bounds.append((self._deadline or now + self._wall_time, self._wall_time))
+        at, seconds = min(bounds, default=(_NEVER, 0.0))
+        return (at if at < _NEVER else None), seconds
 
     def watch_output(self, captures: tuple[Watched, ...]) -> None:
         """Have what the guest writes collected while a call runs."""
@@ -526,12 +541,7 @@ class Guest(AnyGuest):
 
     def _guard(self, timeout: float | None = None) -> Guard:
         """Around what runs the guest's code: ends it at the first deadline, or at Ctrl-C."""
-        now = time.monotonic()
-        bounds = [] if timeout is None else [(now + max(0.0, timeout), timeout)]
-        if self._wall_time is not None:
-            bounds.append((self._deadline or now + self._wall_time, self._wall_time))
-        at, self._seconds = min(bounds, default=(_NEVER, 0.0))
-        deadline = at if at < _NEVER else None
+        deadline, self._seconds = self._bound(timeout, time.monotonic())
         # Python's monotonic clock is CLOCK_MONOTONIC, the one that the core compares with.
         nanoseconds = None if deadline is None else int(max(deadline, 0.0) * 1e9)
         self._context.deadline = bridge.NO_DEADLINE if nanoseconds is None else nanoseconds

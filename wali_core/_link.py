@@ -24,7 +24,7 @@ _CALLBACK = ctypes.CFUNCTYPE(c_void_p, c_void_p, c_void_p, c_void_p, ctypes.c_si
 _SIGNED = {"i": ctypes.c_int32, "I": ctypes.c_int64}
 
 
-class _Trapped(Exception):
+class Trapped(Exception):
     """A thunk has ended the guest."""
 
     def __init__(self, trap: int) -> None:
@@ -32,11 +32,34 @@ class _Trapped(Exception):
         self.trap = trap
 
 
+class Suspended(Exception):
+    """A thunk has to be called again, when what is in the guest's slot has come to pass."""
+
+
+class Request:
+    """A call in Python of a guest on a fiber, which is made on the stack of who drives that.
+
+    Called with the address of its values and that of the guest's context; gives the result, or what
+    is to be awaited for it.  Raises ``Trapped`` and ``Suspended``, and whatever the call raises.
+    """
+
+    def __init__(self, parameters: str, call: Callable[..., Any]) -> None:
+        self._types = _places(parameters)
+        self._call = call
+
+    def __call__(self, values: int, context: int) -> Any:
+        arguments = [kind.from_address(values + at).value for kind, at in self._types]
+        return self._call(arguments, context, None, values, len(arguments))
+
+
 class Link:
     """A module with every import resolved to a thunk.
 
     Made once for a module and a gate, and shared by all guests that they serve: the thunks find the
     guest through its store.  May be used by several threads.
+
+    For guests on fibers (``cooperative``), calls that can wait are asynchronous ones, and those in
+    Python are ``requests``: they know them by the number that is in their slot.
 
     ``gate`` maps the names of calls that are held back (``"SYS_unlinkat"``) to the positive errno
     that they answer.  ``hooks`` go around calls, by name: for one guest, and in Python, which costs
@@ -49,10 +72,14 @@ class Link:
         module: Module,
         gate: Mapping[str, int] | None = None,
         hooks: Mapping[str, Hook] | None = None,
+        *,
+        cooperative: bool = False,
     ) -> None:
         self.module = module
+        self._cooperative = cooperative
         self.denials: dict[str, bridge.Denial] = {}
         self.failure: BaseException | None = None
+        self.requests: dict[int, Request] = {}
         self._callbacks: list[Any] = []
         self._gate = gate or {}
         self._hooks = hooks or {}
@@ -75,11 +102,19 @@ class Link:
         if item.name in self._hooks:
             thunk, env = self._around(item, thunk, env), None
         module, name = item.module.encode(), item.name.encode()
-        bridge.check(
-            W["wasmtime_linker_define_func_unchecked"](
-                self.linker, module, len(module), name, len(name), item.functype, thunk, env, None
-            )
-        )
+        where = self.linker, module, len(module), name, len(name), item.functype
+        if self._cooperative and (enter := self._suspending(item, thunk)):
+            bridge.check(W["wasmtime_linker_define_async_func"](*where, enter, thunk, None))
+        else:
+            bridge.check(W["wasmtime_linker_define_func_unchecked"](*where, thunk, env, None))
+
+    def _suspending(self, item: bridge.ImportType, thunk: int) -> int | None:
+        """The function of the core's through which a call can suspend its guest, if it may."""
+        core = self.module.engine.core
+        if thunk in self.requests:
+            return core.async_request
+        row = core.calls.get(("wali" if item.module == "wali_guest" else item.module, item.name))
+        return core.async_call if row is not None and row.waits and thunk != core.denied else None
 
     def _resolve(self, item: bridge.ImportType) -> tuple[int, int | None]:
         """The thunk for an import, and its env: none, so that it asks the store for the guest."""
@@ -101,30 +136,41 @@ class Link:
         """A host function that runs the import's hook, which may go on to its thunk."""
         hook, inner = self._hooks[item.name], _CALLBACK(thunk)
 
-        def call(arguments: Sequence[int], caller: int, values: int, count: int) -> int:
+        def call(
+            arguments: Sequence[int], context: int | None, caller: int, values: int, count: int
+        ) -> int:
             def proceed() -> int:
-                trap = inner(env, caller, values, count)
+                trap = inner(env or context, caller, values, count)
                 if trap:
-                    raise _Trapped(trap)
-                return ctypes.c_int64.from_address(values).value
+                    raise Trapped(trap)
+                result = ctypes.c_int64.from_address(values).value
+                if result == bridge.SUSPENDED:
+                    raise Suspended
+                return result
 
             return hook(arguments, proceed)
 
-        return self._function(item.parameters, call)
+        return self._function(item, call)
 
-    def _function(self, parameters: str, call: Callable[..., int]) -> int:
+    def _function(self, item: bridge.ImportType, call: Callable[..., int]) -> int:
         """An unchecked host function that runs Python: 1 µs and more a call.
 
-        ``call`` gets the arguments, the caller, and where the values are and how many.
+        ``call`` gets the arguments, the guest's context where that is known, the caller, and where
+        the values are and how many.  For guests on fibers it is the number of a request.
         """
-        types = [(_SIGNED[kind], 16 * i) for i, kind in enumerate(parameters)]
+        if self._cooperative:
+            gives_i32 = item.results == "i"
+            number = 2 * len(self.requests) + 2 + (bridge.REQUEST_GIVES_I32 if gives_i32 else 0)
+            self.requests[number] = Request(item.parameters, call)
+            return number
+        types = _places(item.parameters)
 
         def run(_env: int, caller: int, values: int, count: int) -> int | None:
             try:
                 arguments = [kind.from_address(values + at).value for kind, at in types]
-                result = call(arguments, caller, values, count)
+                result = call(arguments, None, caller, values, count)
                 ctypes.c_int64.from_address(values).value = result
-            except _Trapped as end:
+            except Trapped as end:
                 return end.trap
             except BaseException as error:  # noqa: BLE001 - raised again where the guest was called
                 self.failure = error
@@ -155,6 +201,11 @@ class Link:
 
     def __del__(self) -> None:
         self.close()
+
+
+def _places(parameters: str) -> list[tuple[Any, int]]:
+    """The type of each argument, and how far behind the first it lies."""
+    return [(_SIGNED[kind], 16 * i) for i, kind in enumerate(parameters)]
 
 
 def _fits(item: bridge.ImportType, result: str) -> bool:
@@ -235,5 +286,5 @@ class ProgramLink(Link):
         row = self.module.engine.core.calls.get((item.module, item.name))
         if row is not None and not row.native and item.name in self._host_calls:
             served = self._host_calls[item.name]
-            return row, self._function(item.parameters, lambda arguments, *_: served(*arguments))
+            return row, self._function(item, lambda arguments, *_: served(*arguments))
         return row, row and row.native

@@ -60,10 +60,22 @@ def completed(
     try:
         ending = run()
     except GuestError as error:
-        error.stdout, error.stderr = streams.finish()
-        if streams.error is not None:
-            raise streams.error from error
+        failed(error, streams)
         raise
+    return concluded(ending, module, args, streams)
+
+
+def failed(error: GuestError, streams: Streams) -> None:
+    """Give an error what the streams captured.  Raises what went wrong with those."""
+    error.stdout, error.stderr = streams.finish()
+    if streams.error is not None:
+        raise streams.error from error
+
+
+def concluded(
+    ending: Ending, module: str, args: Sequence[str | bytes], streams: Streams
+) -> CompletedGuest:
+    """The result of a program that has ended by itself; raises as ``completed``."""
     stdout, stderr = streams.finish()
     if streams.error is not None:
         raise streams.error

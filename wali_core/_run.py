@@ -12,6 +12,19 @@ if TYPE_CHECKING:
     from wali_core._result import CompletedGuest
 
 
+async def run(
+    module: str | os.PathLike[str] | bytes,
+    *,
+    policy: Any = None,
+    allow_all: bool = False,
+    cache: bool | str | os.PathLike[str] = True,
+    **options: Any,
+) -> CompletedGuest:
+    """``Runtime.run`` with a runtime of its own: see there for the options."""
+    with Runtime(policy=policy, allow_all=allow_all, cache=cache) as runtime:
+        return await runtime.run(module, **options)
+
+
 def run_sync(
     module: str | os.PathLike[str] | bytes,
     *,

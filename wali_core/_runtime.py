@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from typing import Final, Self
 
     from capabilities import Policy
+    from wali_core._cooperative import CooperativeGuest
+    from wali_core._flow import TaskInput, TaskOutput
     from wali_core._grants import Dirs
     from wali_core._guest import AnyGuest
     from wali_core._process import Launcher
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
     from wali_core._result import CompletedGuest
     from wali_core._sockets import Socket
     from wali_core._stdio import Input, Limits, Output
+    from wali_core._tasks import Opening
 
     ModuleSource = str | os.PathLike[str] | bytes | Module
 
@@ -77,6 +80,7 @@ class Runtime:
         self._lock = allocate_lock()
         self._modules: dict[tuple[str, str], Module] = {}
         self._links: dict[str, tuple[_abi.Shim, ShimLink]] = {}
+        self._cooperative_links: dict[str, tuple[_abi.Shim, ShimLink]] = {}
         self._launcher: Launcher | None = None
         self._closed = False
 
@@ -125,17 +129,18 @@ class Runtime:
             on_compile=None if tell is None else lambda size: tell(origin, size),
         )
 
-    def _shim(self, interface: str) -> tuple[_abi.Shim, ShimLink]:
+    def _shim(self, interface: str, *, cooperative: bool = False) -> tuple[_abi.Shim, ShimLink]:
+        links = self._cooperative_links if cooperative else self._links
         with self._lock:
-            found = self._links.get(interface)
+            found = links.get(interface)
         if found is None:
             shim = _abi.shim_for(interface)
             path = shim.path()
             with open(path, "rb") as file:
                 module = self._compile(file.read(), path)
-            found = shim, ShimLink(module)
+            found = shim, ShimLink(module, cooperative=cooperative)
             with self._lock:
-                self._links.update(dict.fromkeys(shim.modules, found))
+                links.update(dict.fromkeys(shim.modules, found))
         return found
 
     # --- guests -----------------------------------------------------------------------------------
@@ -173,10 +178,7 @@ class Runtime:
         if _abi.interface_of(loaded) != _abi.WALI:
             return self._instantiate(loaded, grants, args, argv0, Given(stdio))
         if isolation != SHARED:
-            raise ModuleError(
-                f"{loaded.origin}: a WALI program, which has a process of its own: use run_sync, "
-                f"or isolation={SHARED!r} if you trust it with this one"
-            )
+            raise _needs_process(loaded, "run_sync")
         return self._start_program(loaded, grants, args, argv0, Given(stdio), isolation)
 
     def _instantiate(
@@ -219,10 +221,10 @@ class Runtime:
         guest.open_store()
         shim = None
         if interface is not None:
-            shim, link = self._shim(interface)
+            shim, link = self._shim(interface, cooperative=guest.cooperative)
             hooks = guest.meter_output(grants.output, grants.to_meter(streams.host))
             if hooks:
-                link = ShimLink(link.module, hooks=hooks)
+                link = ShimLink(link.module, hooks=hooks, cooperative=guest.cooperative)
             guest.place_stdio(streams.host)
             preopens = guest.place_preopens(tuple(grants.preopens.values()), _FIRST_GRANTED)
             guest.place_sockets(grants.sockets, _FIRST_GRANTED + len(preopens))
@@ -232,6 +234,63 @@ class Runtime:
         guest.limit_time(grants.wall_time, grants.deadline)
         guest.watch_output(streams.captures)
         return shim
+
+    def open(
+        self,
+        module: ModuleSource,
+        *,
+        args: Sequence[str | bytes] = (),
+        argv0: str | bytes | None = None,
+        env: Mapping[str, str] | None = None,
+        dirs: Dirs | None = None,
+        sockets: Sequence[Socket] = (),
+        stdio: Sequence[int] = (0, 1, 2),
+        strict_rights: bool = False,
+        isolation: str = PROCESS,
+    ) -> Opening:
+        """A guest whose calls are awaited, under trio: ``async with runtime.open(...) as guest``.
+
+        Many such guests share a thread: one that waits in a call, or computes, lets others run.
+        Leaving the block closes the guest.  The arguments are those of ``instantiate``, and so is
+        what is raised, where the block is entered.
+        """
+        from wali_core._tasks import Opening
+
+        async def make() -> CooperativeGuest:
+            loaded = await self._load(module, isolation)
+            grants = self.grants(env, dirs, sockets, strict_rights=strict_rights)
+            if _abi.interface_of(loaded) == _abi.WALI and isolation != SHARED:
+                raise _needs_process(loaded, "run")
+            return await self._open(loaded, grants, args, argv0, Given(stdio))
+
+        return Opening(make)
+
+    async def _load(self, module: ModuleSource, isolation: str) -> Module:
+        """As ``load``, on a thread: compiling takes its time."""
+        if isinstance(module, Module):
+            return self.load(module)
+        import trio
+
+        load = partial(self.load, module, isolation=isolation)
+        return await trio.to_thread.run_sync(load, abandon_on_cancel=True)
+
+    async def _open(
+        self,
+        module: Module,
+        grants: Grants,
+        args: Sequence[str | bytes],
+        argv0: str | bytes | None,
+        streams: Given | Streams,
+    ) -> CooperativeGuest:
+        from wali_core._cooperative import CooperativeGuest
+
+        guest = CooperativeGuest(self.engine, module)
+        try:
+            await guest.start(self._equip(guest, module, grants, args, argv0, streams))
+        except BaseException:
+            guest.close()
+            raise
+        return guest
 
     def _start_program(
         self,
@@ -377,6 +436,61 @@ class Runtime:
         finally:
             streams.close()
 
+    async def run(
+        self,
+        module: ModuleSource,
+        *,
+        args: Sequence[str | bytes] = (),
+        argv0: str | bytes | None = None,
+        env: Mapping[str, str] | None = None,
+        dirs: Dirs | None = None,
+        sockets: Sequence[Socket] = (),
+        stdin: TaskInput = None,
+        stdout: TaskOutput = None,
+        stderr: TaskOutput = None,
+        capture_output: bool = False,
+        output_limit: Limits = None,
+        timeout: float | None = None,  # noqa: ASYNC109 - as of run_sync, with a result of its own
+        memory: int | None = None,
+        strict_rights: bool = False,
+        isolation: str = PROCESS,
+    ) -> CompletedGuest:
+        """Run a program to its end as a task of trio, beside others.
+
+        The arguments, the result and what is raised are those of ``run_sync``.  Guests of this
+        thread take turns: one that waits in a call lets the others run, one that computes does so
+        every few milliseconds.  Cancelling ends the guest wherever it is, and frees what it has.
+
+        ``stdin`` may also be a ``trio.abc.ReceiveStream`` or an asynchronous iterator; ``stdout``
+        and ``stderr`` a ``trio.abc.SendStream`` or an asynchronous function.  Iterators and
+        functions are used in this thread.  A guest whose ``SendStream`` is broken finds its pipe
+        so.  Streams stay the caller's, who closes them.
+        """
+        import trio
+
+        from wali_core._flow import TaskStreams
+        from wali_core._tasks import completed, run_guest
+
+        started = trio.current_time()
+        loaded = await self._load(module, isolation)
+        grants = self.grants(
+            env, dirs, sockets, wall_time=timeout, memory=memory, strict_rights=strict_rights
+        )
+        grants.count_from(started)
+        _refuse_library(loaded)
+        streams = TaskStreams(
+            stdin, stdout, stderr, capture=capture_output, limit=output_limit, most=grants.output
+        )
+        grants.metered = tuple(streams.passed_on)
+
+        async def execute() -> Ending:
+            return await run_guest(partial(self._open, loaded, grants, args, argv0, streams))
+
+        try:
+            return await completed(execute, loaded.origin, args, streams)
+        finally:
+            streams.close()
+
     def execute(
         self,
         module: Module,
@@ -401,11 +515,8 @@ class Runtime:
                     f"{module.origin}: a WALI program, of which only _start can be called"
                 )
             start = partial(self._start_program, isolation=isolation)
-        if use is None and not module.is_program:
-            raise ModuleError(
-                f"{module.origin}: no _start without parameters: a library, not a program; "
-                "use instantiate and call, or wali run --invoke"
-            )
+        if use is None:
+            _refuse_library(module)
         try:
             guest = start(module, grants, args, argv0, streams)
         except GuestExit as end:  # in the module's start function
@@ -446,6 +557,7 @@ class Runtime:
         self._closed = True
         with self._lock:
             self._links.clear()
+            self._cooperative_links.clear()
             self._modules.clear()
             launcher, self._launcher = self._launcher, None
         if launcher is not None:
@@ -456,6 +568,21 @@ class Runtime:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _needs_process(module: Module, way: str) -> ModuleError:
+    return ModuleError(
+        f"{module.origin}: a WALI program, which has a process of its own: use {way}, "
+        f"or isolation={SHARED!r} if you trust it with this one"
+    )
+
+
+def _refuse_library(module: Module) -> None:
+    if not module.is_program:
+        raise ModuleError(
+            f"{module.origin}: no _start without parameters: a library, not a program; "
+            "use instantiate and call, or wali run --invoke"
+        )
 
 
 def _refuse_wasi_only(module: Module, grants: Grants) -> None:

@@ -109,19 +109,26 @@ class Streams:
         watched = (*self._captured, self._drain, self._feeder)
         return tuple(item for item in watched if item is not None)
 
-    def _input(self, stream: Input) -> int:
+    def _input(self, stream: Any) -> int:
         if isinstance(stream, (bytes, bytearray, memoryview)):
             return self._memory_file(bytes(stream))
         fd = self._descriptor(stream, 0)
         if fd is not None:
             return fd
-        if not hasattr(stream, "__iter__") or isinstance(stream, str):
+        fd = None if isinstance(stream, str) else self._source(stream)
+        if fd is None:
             raise TypeError(
                 f"stream 0 is neither bytes nor a descriptor, nor a file, nor gives any: {stream!r}"
             )
+        return fd
+
+    def _source(self, stream: Any) -> int | None:
+        """A pipe that is filled from what gives bytes; None for what does not."""
+        if not hasattr(stream, "__iter__"):
+            return None
         from wali_core._pump import Feeder
 
-        self._feeder = Feeder(stream)  # type: ignore[arg-type]
+        self._feeder = Feeder(stream)
         return self._feeder.guest_end
 
     def _memory_file(self, data: bytes) -> int:
@@ -145,11 +152,18 @@ class Streams:
             if not _is(stream, DEVNULL):
                 self.passed_on.append(number)
             return fd
-        if not callable(stream):
+        fd = self._destination(stream, limit)
+        if fd is None:
             raise TypeError(
                 f"stream {number} is neither a descriptor nor a file, nor can it be called: "
                 f"{stream!r}"
             )
+        return fd
+
+    def _destination(self, stream: Any, limit: int | None) -> int | None:
+        """A pipe, of which all is passed on to what takes bytes; None for what does not."""
+        if not callable(stream):
+            return None
         from wali_core._pump import Sink
 
         self._sinks.append(Sink(stream, limit))

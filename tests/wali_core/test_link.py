@@ -221,7 +221,9 @@ def probe(
           (func (export "probe") (param i32 i32) (result i64) {body}))"""
         shim = Shim(guest_from_wat(text, "shim.wasm"))
         monkeypatch.setattr(abi, "shim_for", lambda _: shim)
-        monkeypatch.setattr("wali_core._runtime.ShimLink", lambda module: ShimLink(module, gate))
+        monkeypatch.setattr(
+            "wali_core._runtime.ShimLink", lambda module, **how: ShimLink(module, gate, **how)
+        )
         return runtime.instantiate(guest_from_wat(GUEST))
 
     return make

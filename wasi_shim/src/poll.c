@@ -25,6 +25,7 @@ struct poll {
     uint32_t count;
     uint32_t pollfd_count;
     bool at_once;
+    const struct waiting *over; /* the clock whose time is over, says who has waited for it */
 };
 
 typedef errno_t (*subscription_reader)(struct waiting *out, guest_address from, uint32_t index);
@@ -142,6 +143,14 @@ static int64_t pass_time(struct poll *poll, uint64_t left) {
     return ready;
 }
 
+/* When it has waited for a monotonic clock, that is over, and not asked again: a host may run its
+ * guests by a clock of its own, and then says so by returning.  The other can be set meanwhile. */
+static int64_t waited(struct poll *poll, const struct waiting *clock, int64_t result) {
+    if (result == 0 && clock && clock->clock == CLOCK_MONOTONIC)
+        poll->over = clock;
+    return result;
+}
+
 static int64_t wait_once(struct poll *poll) {
     uint64_t left = 0;
     const struct waiting *first = poll->at_once ? NULL : first_clock(poll, &left);
@@ -152,11 +161,13 @@ static int64_t wait_once(struct poll *poll) {
             return 0;
         /* Until, not for: this follows a wall clock that is set meanwhile. */
         struct kernel_timespec until = timespec_of(first->deadline);
-        return sys_clock_nanosleep(first->clock, TIMER_ABSTIME, &until, NULL);
+        return waited(poll, first, sys_clock_nanosleep(first->clock, TIMER_ABSTIME, &until, NULL));
     }
     struct kernel_timespec timeout = timespec_of(left);
     bool for_ever = !poll->at_once && !first;
-    return sys_ppoll(poll->pollfds, poll->pollfd_count, for_ever ? NULL : &timeout, NULL, 0);
+    return waited(
+        poll, first,
+        sys_ppoll(poll->pollfds, poll->pollfd_count, for_ever ? NULL : &timeout, NULL, 0));
 }
 
 /* --- events --------------------------------------------------------------------------------- */
@@ -175,9 +186,12 @@ static uint64_t bytes_to_read(fd_t fd, int16_t revents) {
     return revents & POLLIN ? 1 : 0; /* a connection to accept, say: something there is */
 }
 
-static bool clock_event(const struct waiting *waiting, struct event *out) {
+static bool clock_event(const struct poll *poll, const struct waiting *waiting, struct event *out) {
+    const struct waiting *over = poll->over;
     *out = (struct event){
         .userdata = waiting->userdata, .error = waiting->error, .type = EVENTTYPE_CLOCK};
+    if (over && waiting->clock == over->clock && waiting->deadline <= over->deadline)
+        return true;
     return waiting->error || time_left(waiting) == 0;
 }
 
@@ -203,7 +217,7 @@ static int64_t report(const struct poll *poll, guest_address out) {
         bool is_clock = waiting->tag == EVENTTYPE_CLOCK;
         if (!is_clock && pollfd->revents & POLLNVAL)
             return -EBADF;
-        bool is_ready = is_clock ? clock_event(waiting, &event)
+        bool is_ready = is_clock ? clock_event(poll, waiting, &event)
                                  : fd_event(waiting, (pollfd++)->revents, &event);
         if (!is_ready)
             continue;

@@ -1,0 +1,276 @@
+"""Guests that are trio tasks: all in one thread, each on a fiber of its own.
+
+A store of such a guest takes only asynchronous calls (wasmtime's futures).  ``_drive`` lets one run
+and does, on its own stack, what the guest has asked for when it comes back: wait, make a call that
+is in Python, or give others a turn.  To drop the future is to cancel the guest, wherever it is: its
+fiber is unwound, and nothing of the call is left.  While a future is alive, nobody else touches the
+store.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from ctypes import byref, c_void_p
+from functools import partial
+from typing import TYPE_CHECKING
+
+import trio
+
+from wali_core import _bridge as bridge
+from wali_core._bridge import W
+from wali_core._errors import GuestTimeout, GuestTrap, ModuleError, UseError
+from wali_core._guest import AnyGuest, raw_values, result_of
+from wali_core._link import Suspended, Trapped
+from wali_core._reactor import reactor_for
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from typing import Any, Final, Self
+
+    from wali_core._abi import Shim
+    from wali_core._engine import Engine, Module
+    from wali_core._guest import Function
+    from wali_core._limits import CpuTime
+    from wali_core._link import Request
+    from wali_core._reactor import Reactor
+
+_poll: Final = W["wasmtime_call_future_poll"]
+_delete: Final = W["wasmtime_call_future_delete"]
+_KINDS: Final = {letter: kind for kind, letter in enumerate(bridge.NUMBER_KINDS)}
+
+
+class CooperativeGuest(AnyGuest):
+    """One instance of a module, whose calls are awaited.
+
+    Many of them share a thread.  Made by ``Runtime.open``.  It takes one call at a time; a call
+    that is cancelled, by whatever cancel scope, ends the guest.
+    """
+
+    cooperative = True
+
+    def __init__(self, engine: Engine, module: Module) -> None:
+        super().__init__(engine, module)
+        self._context.cooperative = 1
+        self._slot = self._context.slot
+        self._busy = False
+        self._cpu_time: float | None = None
+        self._reactor: Reactor | None = reactor_for(engine)
+
+    async def start(self, shim: Shim | None) -> None:
+        """Instantiate the module itself, and call what it has to have called first."""
+        for function in self.make_instance(shim):
+            await self._bounded(function, (), None)
+
+    async def call(self, name: str, *args: float, timeout: float | None = None) -> Any:  # noqa: ASYNC109 - as of Guest.call
+        """Call an exported function; its result: None, a number, or a tuple of them.
+
+        As ``Guest.call``, but that other tasks run meanwhile.  ``timeout`` is in seconds of trio's
+        clock.  Raises ``UseError`` while another task is in a call of this guest.
+        """
+        return await self._bounded(self._function(name), args, timeout)
+
+    async def _bounded(
+        self, function: Function, args: Sequence[float], seconds: float | None
+    ) -> Any:
+        values = raw_values(function, args)
+        if self._cpu_time is not None:
+            self._cpu = _computing(self._cpu_time)
+        at, seconds = self._bound(seconds, trio.current_time())
+        if at is None:
+            return await self._run(function, values)
+        with trio.CancelScope(deadline=at):
+            return await self._run(function, values)
+        self._ended = str(GuestTimeout(seconds))
+        raise GuestTimeout(seconds)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the guest: its memory and every descriptor that it holds.  Again does nothing."""
+        if self._busy:
+            raise UseError("the guest is in a call: cancel that first")
+        super().close()
+        reactor, self._reactor = self._reactor, None
+        if reactor is not None:
+            reactor.leave(self._engine)
+
+    def limit_computing(self, seconds: float | None, *, whole_run: bool) -> None:
+        """Bound the computing time of every call from here on; or of all of them together."""
+        self._cpu_time = None if whole_run else seconds
+        self._cpu = _computing(seconds) if whole_run else None
+
+    # --- inside -----------------------------------------------------------------------------------
+
+    def usable_store(self) -> int:
+        """The store's context.  Raises ``UseError`` also while a call is going on."""
+        if self._busy:
+            raise UseError("the guest is in a call: wait until that has returned")
+        return super().usable_store()
+
+    def _read_memory(self, address: int, size: int) -> bytes:
+        """Of a guest whose fiber lies still: nobody else is at its store."""
+        busy, self._busy = self._busy, False
+        try:
+            return super()._read_memory(address, size)
+        finally:
+            self._busy = busy
+
+    def _watch_epochs(self) -> None:
+        # What it returns is neither an error nor anything else: wasmtime's binding is wrong there.
+        W["wasmtime_context_epoch_deadline_async_yield_and_update"](self._store, 1)
+
+    def _instantiate_linked(self, pre: int | None) -> bridge.Instance:
+        instance = bridge.Instance()
+        begin = W["wasmtime_instance_pre_instantiate_async"]
+        error, trap = self._complete(partial(begin, pre, self._store, byref(instance)))
+        self._finish_call(error, trap)
+        return instance
+
+    def _instantiate_with(self, imports: Any) -> bridge.Instance:
+        """By a linker of its own: there is no other way, in such a store."""
+        instance = bridge.Instance()
+        linker = W["wasmtime_linker_new"](self._engine.pointer)
+        try:
+            W["wasmtime_linker_allow_shadowing"](linker, True)  # a name may be imported twice
+            for item, extern in zip(self._module.imports, imports, strict=True):
+                module, name = item.module.encode(), item.name.encode()
+                bridge.check(
+                    W["wasmtime_linker_define"](
+                        linker, self._store, module, len(module), name, len(name), byref(extern)
+                    )
+                )
+            begin = W["wasmtime_linker_instantiate_async"]
+            error, trap = self._complete(
+                partial(begin, linker, self._store, self._module.pointer, byref(instance))
+            )
+        finally:
+            W["wasmtime_linker_delete"](linker)
+        if error and not self._context.stop:
+            self._refuse_instance(imports, error)
+        self._finish_call(error, trap)
+        return instance
+
+    def _run_now(self, function: Function, values: Any) -> Any:
+        arguments, results = _boxed(function, values)
+        error, trap = self._complete(self._begin(function, arguments, results))
+        self._finish_call(error, trap)
+        return _unboxed(function, results)
+
+    def _begin(self, function: Function, arguments: Any, results: Any) -> Callable[[Any, Any], int]:
+        return partial(
+            W["wasmtime_func_call_async"],
+            self._store,
+            byref(function.func),
+            arguments,
+            len(function.parameters),
+            results,
+            len(function.results),
+        )
+
+    def _complete(self, begin: Callable[[Any, Any], int]) -> tuple[int | None, int | None]:
+        """What does not wait: its error and its trap."""
+        trap, error = c_void_p(), c_void_p()
+        future = begin(byref(trap), byref(error))
+        try:
+            while not _poll(future):
+                if self._slot.suspended or self._slot.requested:
+                    raise ModuleError(f"{self._module.origin}: waits while its guest is made")
+        finally:
+            _delete(future)
+        return error.value, trap.value
+
+    async def _run(self, function: Function, values: Any) -> Any:
+        if self._busy:
+            raise UseError("the guest is in a call: it takes one at a time")
+        self.usable_store()
+        trap, error = c_void_p(), c_void_p()
+        arguments, results = _boxed(function, values)
+        await trio.lowlevel.checkpoint_if_cancelled()
+        await self._drive(self._begin(function, arguments, results)(byref(trap), byref(error)))
+        self._finish_call(error.value, trap.value)
+        return _unboxed(function, results)
+
+    @trio.lowlevel.enable_ki_protection
+    async def _drive(self, future: int) -> None:
+        """Let the guest run until its call has ended."""
+        slot, reactor, waited = self._slot, self._reactor, False
+        assert reactor is not None
+        self._busy = True
+        try:
+            while not self._let_run(future):
+                waited = True
+                if slot.suspended:
+                    reactor.turns.release()
+                    slot.resumed = await reactor.wait(slot)
+                elif slot.requested:
+                    slot.answer, slot.answered = await self._answer(slot), 1
+                else:
+                    await reactor.turns.take()
+        except BaseException:
+            self._ended = "its call was cut short"
+            raise
+        finally:
+            reactor.turns.release()
+            _delete(future)
+            self._busy = False
+        if not waited:
+            await trio.lowlevel.cancel_shielded_checkpoint()
+
+    def _let_run(self, future: int) -> bool:
+        assert self._reactor is not None
+        if self._cpu is None:
+            return self._reactor.poll(future)
+        self._cpu.begin()
+        try:
+            done, left = self._reactor.poll(future), self._cpu.left()
+        finally:
+            self._cpu.end()
+        if left <= 0:
+            raise self._cpu.error()
+        return done
+
+    async def _answer(self, slot: bridge.Slot) -> int:
+        """Make a call that is in Python; it may go on to one that waits."""
+        assert self._reactor is not None
+        request = self._requests()[slot.request or 0]
+        while True:
+            values = (bridge.ValRaw * len(slot.arguments))(*slot.arguments)
+            try:
+                result = request(ctypes.addressof(values), self._address)
+                return result if isinstance(result, int) else await result
+            except Suspended:
+                slot.resumed = await self._reactor.wait(slot)
+            except Trapped as end:
+                message, frames = bridge.trap_message(end.trap)
+                self.raise_end()
+                raise GuestTrap(message, frames) from None
+
+    def _requests(self) -> Mapping[int, Request]:
+        """The calls in Python that it can ask for."""
+        return self._link.requests if self._link is not None else {}
+
+
+def _computing(seconds: float | None) -> CpuTime | None:
+    """What adds up how long this thread computes for a guest."""
+    if seconds is None:
+        return None
+    from wali_core._limits import CpuTime
+
+    return CpuTime(seconds, own_process=False, whole_run=True)
+
+
+def _boxed(function: Function, values: Any) -> tuple[Any, Any]:
+    """Arguments as asynchronous calls take them, and room for results."""
+    arguments = (bridge.Val * max(1, len(function.parameters)))()
+    for i, kind in enumerate(function.parameters):
+        arguments[i].kind = _KINDS[kind]
+        arguments[i].of = values[i]
+    return arguments, (bridge.Val * max(1, len(function.results)))()
+
+
+def _unboxed(function: Function, results: Any) -> Any:
+    return result_of(function, [value.of for value in results])

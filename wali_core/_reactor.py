@@ -1,0 +1,121 @@
+"""The reactor: how guests on fibers wait, in one run of trio.
+
+A guest that waits has left in its slot for what (native/async.c), and its fiber lies still.  A task
+waits in its place, for one of:
+
+- a descriptor: trio's own wait, which is the least there is to do.  It takes no descriptor more,
+  and ten thousand guests can sleep so;
+- several, or one that another task waits for already: ``_watches``;
+- a time alone: trio's own deadlines.  They are in ``trio.current_time()``, so that a clock which
+  tests have taken over holds for guests as well.
+
+The call is then made again from its start, so it does not matter whether a wake-up was for nothing.
+"""
+
+from __future__ import annotations
+
+import select
+import time
+from typing import TYPE_CHECKING
+
+import trio
+
+from wali_core import _bridge as bridge
+from wali_core._bridge import W
+from wali_core._turns import Pace, Turns, ticker
+from wali_core._watches import Watches
+
+if TYPE_CHECKING:
+    from typing import Final
+
+    from wali_core._engine import Engine
+
+_READ: Final = select.POLLIN | select.POLLRDNORM
+_WRITE: Final = select.POLLOUT | select.POLLWRNORM
+_poll: Final = W["wasmtime_call_future_poll"]
+
+
+class Reactor:
+    """Shared by the guests of a run of trio, made for the first and closed with the last."""
+
+    def __init__(self) -> None:
+        self._pace = Pace()
+        self.turns = Turns(self._pace)
+        self._watches = Watches()
+        self.guests = 0
+
+    def enter(self, engine: Engine) -> None:
+        """A guest is there."""
+        if not self.guests:
+            ticker.add(self._pace)
+        self.guests += 1
+        self._pace.engines[engine] = self._pace.engines.get(engine, 0) + 1
+
+    def leave(self, engine: Engine) -> None:
+        """A guest is gone.  With the last goes what they have shared."""
+        self._pace.engines[engine] -= 1
+        if not self._pace.engines[engine]:
+            del self._pace.engines[engine]
+        self.guests -= 1
+        if not self.guests:
+            ticker.remove(self._pace)
+            self._watches.close()
+
+    def poll(self, future: int) -> bool:
+        """Let a guest run, until it has ended, waits, or has had its time."""
+        pace = self._pace
+        pace.polls += 1
+        pace.inside = True
+        if ticker.parked:
+            ticker.unpark()
+        try:
+            return bool(_poll(future))
+        finally:
+            pace.inside = False
+
+    async def wait(self, slot: bridge.Slot) -> int:
+        """Wait for what the slot says; what to tell the guest of it."""
+        if slot.until == bridge.NO_DEADLINE:
+            await self._ready(slot)
+            return bridge.RESUME_READY
+        left = (slot.until - time.monotonic_ns()) / 1e9
+        with trio.CancelScope(deadline=trio.current_time() + left) as scope:
+            await self._ready(slot)
+        return bridge.RESUME_EXPIRED if scope.cancelled_caught else bridge.RESUME_READY
+
+    async def _ready(self, slot: bridge.Slot) -> None:
+        wanted = [(f.fd, f.events) for f in slot.fds[: slot.count] if f.fd >= 0]
+        if not wanted:
+            await trio.sleep_forever()
+        if len(wanted) > 1 or not await _alone(*wanted[0]):
+            await self._watches.any_of(wanted)
+
+
+async def _alone(fd: int, events: int) -> bool:
+    """Wait by trio's own means, where they will do."""
+    if events & ~_READ == 0 != events:
+        wait = trio.lowlevel.wait_readable
+    elif events & ~_WRITE == 0 != events:
+        wait = trio.lowlevel.wait_writable
+    else:
+        return False
+    try:
+        await wait(fd)
+    except trio.ClosedResourceError:
+        pass  # its owner closes it: the call finds out what that means
+    except (trio.BusyResourceError, OSError):
+        return False
+    return True
+
+
+_reactor: trio.lowlevel.RunVar[Reactor | None] = trio.lowlevel.RunVar("wali reactor")
+
+
+def reactor_for(engine: Engine) -> Reactor:
+    """The reactor of this run, with a guest more.  Raises ``RuntimeError`` outside of trio."""
+    reactor = _reactor.get(None)
+    if reactor is None or not reactor.guests:
+        reactor = Reactor()
+        _reactor.set(reactor)
+    reactor.enter(engine)
+    return reactor

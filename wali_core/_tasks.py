@@ -1,0 +1,65 @@
+"""Whole programs, and guests, as tasks of trio: what ``Runtime.run`` and ``Runtime.open`` do."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from wali_core._ending import Ending
+from wali_core._errors import GuestError, GuestExit
+from wali_core._result import concluded, failed
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Sequence
+
+    from wali_core._cooperative import CooperativeGuest
+    from wali_core._flow import TaskStreams
+    from wali_core._result import CompletedGuest
+
+    Make = Callable[[], Awaitable[CooperativeGuest]]
+
+
+class Opening:
+    """A guest that is made when this is entered, and closed when it is left."""
+
+    def __init__(self, make: Make) -> None:
+        self._make = make
+        self._guest: CooperativeGuest | None = None
+
+    async def __aenter__(self) -> CooperativeGuest:
+        self._guest = await self._make()
+        return self._guest
+
+    async def __aexit__(self, *_: object) -> None:
+        assert self._guest is not None
+        self._guest.close()
+
+
+async def run_guest(make: Make) -> Ending:
+    """Make a program and run it to its end."""
+    try:
+        guest = await make()
+    except GuestExit as end:  # in the module's start function
+        return Ending(end.status)
+    async with guest:
+        guest.raise_end()
+        status = 0
+        try:
+            await guest.call("_start")
+        except GuestExit as end:
+            status = end.status
+        return Ending(status, write_refused=guest.write_refused)
+
+
+async def completed(
+    run: Callable[[], Awaitable[Ending]],
+    module: str,
+    args: Sequence[str | bytes],
+    streams: TaskStreams,
+) -> CompletedGuest:
+    """As ``_result.completed``."""
+    try:
+        ending = await streams.carry(run)
+    except GuestError as error:
+        failed(error, streams)
+        raise
+    return concluded(ending, module, args, streams)

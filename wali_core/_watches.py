@@ -1,0 +1,227 @@
+"""Waiting for several descriptors, or for what others wait for as well, beside trio.
+
+trio lets one task wait for a descriptor, in each direction.  A guest may poll a hundred of them,
+two guests may read from one terminal, and an embedder may wait for what a guest waits for.  So
+there is one epoll descriptor beside trio's own, made when it is first needed, which trio waits for:
+each guest's descriptor is in it once, however many wait.
+
+What the kernel does not let into it is polled on a thread instead.  That is: a file with more than
+500 ways into nested epolls (the kernel counts those that a file has: a pipe of which 600 guests
+each hold a duplicate has 600), a chain of epolls that is too long with ours on top, and what can be
+polled but not added (a regular file).
+
+Stale descriptors.  An epoll keeps what was added under a number after that number was closed, as
+long as the open file lives on elsewhere: nobody can remove it any more, or change it, and it fires
+under a number that means another file by then.  A guest cannot close what it waits for (it has one
+thread, and that waits), and a descriptor is taken out before its guest goes on, so this can only
+happen to descriptors that are lent by the embedder, who may close them whenever he likes.  Hence
+
+- everything is armed for one shot: what is stale fires once, and never spins the loop;
+- an event is a reason to look again, no more: whoever is woken makes its system call, which says
+  what is the case, and waits again where that is nothing.  A wake-up too many costs microseconds;
+- a number that the epoll does not know, or knows already, is no error: it is added, or changed.
+
+Whoever closes a lent descriptor while a guest waits for it should say so
+(``trio.lowlevel.notify_closing``), as for any task of trio's; else the guest waits on, as a thread
+in poll(2) would.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import threading
+from typing import TYPE_CHECKING
+
+import trio
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from typing import Final
+
+_ALWAYS: Final = select.EPOLLERR | select.EPOLLHUP
+_AT_ONCE: Final = 1024  # events
+
+
+class _Waiter:
+    __slots__ = ("task", "woken")
+
+    def __init__(self) -> None:
+        self.task = trio.lowlevel.current_task()
+        self.woken = False
+
+
+class _Watch:
+    """One descriptor, and who waits for which of its events."""
+
+    __slots__ = ("armed", "fd", "polled", "waiters")
+
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
+        self.waiters: dict[_Waiter, int] = {}
+        self.armed = 0  # for these events, once
+        self.polled = False  # by the thread
+
+    def wanted(self) -> int:
+        """The events that wake somebody who is not awake yet."""
+        events = 0
+        for waiter, asked in self.waiters.items():
+            if not waiter.woken:
+                events |= asked | _ALWAYS
+        return events
+
+
+class Watches:
+    """All descriptors that are waited for in this way, in one run of trio."""
+
+    def __init__(self) -> None:
+        self._watches: dict[int, _Watch] = {}
+        self._epoll: select.epoll | None = None
+        self._poller: _Poller | None = None
+
+    async def any_of(self, wanted: Iterable[tuple[int, int]]) -> None:
+        """Wait until one of these descriptors may have one of its events (poll(2)'s)."""
+        waiter, joined = _Waiter(), []
+        try:
+            for fd, events in wanted:
+                joined.append(fd)
+                self._join(fd, events, waiter)
+            await trio.lowlevel.wait_task_rescheduled(_give_up)
+        finally:
+            for fd in joined:
+                self._leave(fd, waiter)
+
+    def _join(self, fd: int, events: int, waiter: _Waiter) -> None:
+        watch = self._watches.get(fd)
+        if watch is None:
+            watch = self._watches[fd] = _Watch(fd)
+        watch.waiters[waiter] = watch.waiters.get(waiter, 0) | events
+        self._arm(watch)
+
+    def _leave(self, fd: int, waiter: _Waiter) -> None:
+        watch = self._watches.get(fd)
+        if watch is None or watch.waiters.pop(waiter, None) is None or watch.waiters:
+            return  # what is armed for nobody now fires once, and is armed for the others then
+        del self._watches[fd]
+        if watch.polled:
+            assert self._poller is not None
+            self._poller.disarm(fd)
+        elif self._epoll is not None:
+            try:
+                self._epoll.unregister(fd)
+            except OSError:
+                pass  # its owner has closed it
+
+    # --- arming, and what comes of it -------------------------------------------------------------
+
+    def _arm(self, watch: _Watch) -> None:
+        events = watch.wanted()
+        if events & ~watch.armed == 0:
+            return
+        watch.armed = events
+        if not watch.polled:
+            try:
+                self._add(watch.fd, events | select.EPOLLONESHOT)
+            except OSError:
+                watch.polled = True
+        if watch.polled:
+            if self._poller is None:
+                self._poller = _Poller(self._fire)
+            self._poller.arm(watch.fd, events)
+
+    def _add(self, fd: int, flags: int) -> None:
+        if self._epoll is None:
+            self._epoll = select.epoll()
+            trio.lowlevel.spawn_system_task(self._dispatch, self._epoll)
+        try:
+            self._epoll.register(fd, flags)
+        except FileExistsError:
+            self._epoll.modify(fd, flags)
+
+    def _fire(self, fd: int, events: int) -> None:
+        watch = self._watches.get(fd)
+        if watch is None:
+            return
+        watch.armed = 0
+        for waiter, asked in watch.waiters.items():
+            if not waiter.woken and events & (asked | _ALWAYS | select.POLLNVAL):
+                waiter.woken = True
+                trio.lowlevel.reschedule(waiter.task)
+        self._arm(watch)
+
+    async def _dispatch(self, epoll: select.epoll) -> None:
+        while not epoll.closed:
+            try:
+                await trio.lowlevel.wait_readable(epoll.fileno())
+            except trio.ClosedResourceError:
+                return
+            if not epoll.closed:
+                for fd, events in epoll.poll(0, _AT_ONCE):
+                    self._fire(fd, events)
+
+    def close(self) -> None:
+        """Close the epoll descriptor and end the thread.  Nobody waits any more."""
+        if self._epoll is not None:
+            trio.lowlevel.notify_closing(self._epoll.fileno())
+            self._epoll.close()
+        if self._poller is not None:
+            self._poller.close()
+        self._epoll = self._poller = None
+
+
+def _give_up(_: object) -> trio.lowlevel.Abort:
+    return trio.lowlevel.Abort.SUCCEEDED
+
+
+class _Poller:
+    """A thread in poll(2), for what epoll does not take.  It tells trio's thread, once."""
+
+    def __init__(self, tell: Callable[[int, int], None]) -> None:
+        self._tell = tell
+        self._token = trio.lowlevel.current_trio_token()
+        self._lock = threading.Lock()
+        self._wanted: dict[int, int] = {}
+        self._closed = False
+        self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._thread = threading.Thread(target=self._run, name="wali poller", daemon=True)
+        self._thread.start()
+
+    def arm(self, fd: int, events: int) -> None:
+        with self._lock:
+            self._wanted[fd] = events
+        os.eventfd_write(self._wake, 1)
+
+    def disarm(self, fd: int) -> None:
+        with self._lock:
+            self._wanted.pop(fd, None)
+        os.eventfd_write(self._wake, 1)
+
+    def _run(self) -> None:
+        while True:
+            poller = select.poll()
+            poller.register(self._wake, select.POLLIN)
+            with self._lock:
+                if self._closed:
+                    return
+                for fd, events in self._wanted.items():
+                    poller.register(fd, events)
+            ready = dict(poller.poll())
+            if ready.pop(self._wake, 0):
+                os.eventfd_read(self._wake)
+            with self._lock:
+                told = [(fd, events) for fd, events in ready.items() if self._wanted.pop(fd, 0)]
+            try:
+                self._token.run_sync_soon(self._tell_all, told)
+            except trio.RunFinishedError:
+                return
+
+    def _tell_all(self, told: list[tuple[int, int]]) -> None:
+        for fd, events in told:
+            self._tell(fd, events)
+
+    def close(self) -> None:
+        with self._lock:
+            self._closed = True
+        os.eventfd_write(self._wake, 1)
+        self._thread.join()
+        os.close(self._wake)
