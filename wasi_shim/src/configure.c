@@ -57,8 +57,10 @@ static bool take_strings(struct reader *reader, uint32_t count, uint32_t size,
     uint32_t ends = 0;
     for (uint32_t i = 0; i < size; i++)
         ends += bytes[i] == '\0';
+    if (ends != count || (size > 0 && bytes[size - 1]))
+        return false;
     *out = (struct strings){.count = count, .size = size, .bytes = bytes};
-    return ends == count && (size == 0 || bytes[size - 1] == '\0');
+    return true;
 }
 
 static const struct preopen *take_preopen(struct reader *reader) {
@@ -101,7 +103,7 @@ void *wasi_allocate(uint32_t size) {
 /* Takes over the memory: names and strings are used where they lie.  0, or Linux's errno. */
 EXPORT(wasi_configure)
 int32_t wasi_configure(const struct configuration *given, uint32_t size) {
-    if (size < sizeof *given || given->version != VERSION ||
+    if (size < sizeof *given || size & 3 || given->version != VERSION ||
         !clock_configure(given->clock, given->time))
         return EINVAL;
     struct reader reader = {.at = given->rest, .size = size - sizeof *given};
@@ -118,10 +120,8 @@ int32_t wasi_configure(const struct configuration *given, uint32_t size) {
             return ENOMEM;
     }
     descriptors.strict_rights = given->flags & CONFIGURE_STRICT_RIGHTS;
-    if (given->flags & CONFIGURE_MANUAL_WALK)
-        resolve_without_openat2();
-    if (given->flags & CONFIGURE_SEEDED)
-        random_seed(given->seed);
+    resolve_configure(given->flags & CONFIGURE_MANUAL_WALK);
+    random_configure(given->flags & CONFIGURE_SEEDED, given->seed);
     return 0;
 }
 

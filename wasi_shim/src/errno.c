@@ -78,8 +78,8 @@ static const uint8_t preview1_errno[] = {
     [ENOTRECOVERABLE] = ERRNO_NOTRECOVERABLE,
 };
 
-errno_t errno_from_linux(int64_t error) {
-    if (error < 0 || error >= (int64_t)sizeof preview1_errno || !preview1_errno[error])
+errno_t errno_of_failure(int64_t result) {
+    if (result <= -(int64_t)sizeof preview1_errno || !preview1_errno[-result])
         return ERRNO_IO;
-    return preview1_errno[error];
+    return preview1_errno[-result];
 }

@@ -303,7 +303,8 @@ errno_t path_readlink(fd_t fd, guest_address path, uint32_t length, guest_addres
         int64_t directory = parent_leads_to_directory(&parent);
         result = directory ? directory : -EINVAL;
     } else if (!parent.is_dot)
-        result = sys_readlinkat(parent.fd, parent.name, target, sizeof target);
+        result =
+            at_most(sizeof target, sys_readlinkat(parent.fd, parent.name, target, sizeof target));
     error = parent_close(&parent, result);
     if (error)
         return error;

@@ -1,7 +1,5 @@
 #include "random.h"
 
-#include <stdbool.h>
-
 #include "errno.h"
 #include "memory.h"
 #include "wali.h"
@@ -16,8 +14,8 @@ static uint32_t pool_left; /* bytes at the front that nobody has seen */
 static bool seeded;
 static uint64_t state;
 
-void random_seed(uint64_t seed) {
-    seeded = true;
+void random_configure(bool from_seed, uint64_t seed) {
+    seeded = from_seed;
     state = seed;
 }
 
@@ -41,7 +39,7 @@ static int64_t draw(uint8_t *to, uint32_t size) {
 }
 
 static errno_t refill(void) {
-    int64_t got = draw(pool, POOL_SIZE);
+    int64_t got = at_most(POOL_SIZE, draw(pool, POOL_SIZE));
     if (got < 0)
         return errno_of(got);
     pool_left = got; /* the kernel never gives less than SMALL at once, once it is seeded */
@@ -77,9 +75,9 @@ static errno_t random_large(guest_address buffer, uint32_t size) {
     if (guest_check(buffer, size))
         return ERRNO_FAULT;
     while (size > 0) {
-        int64_t got = draw_to_guest(buffer, size);
-        if (got < 0)
-            return errno_of(got);
+        int64_t got = at_most(size, draw_to_guest(buffer, size));
+        if (got <= 0)
+            return got ? errno_of(got) : ERRNO_IO;
         buffer += got;
         size -= got;
     }

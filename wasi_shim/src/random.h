@@ -2,8 +2,9 @@
 #ifndef WASI_SHIM_RANDOM_H
 #define WASI_SHIM_RANDOM_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
-void random_seed(uint64_t seed);
+void random_configure(bool from_seed, uint64_t seed);
 
 #endif

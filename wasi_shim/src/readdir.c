@@ -14,10 +14,19 @@ struct kernel_dirent {
     char name[];
 };
 
+enum {
+    NAME_AT = offsetof(struct kernel_dirent, name),
+    CHUNK_SIZE = 4096,                           /* what is asked of the kernel at once */
+    LONGEST = (NAME_AT + NAME_MAX + 1 + 7) & ~7, /* the kernel's entries are whole words of 8 */
+    BATCH_SIZE = CHUNK_SIZE,                     /* what is given to the guest at once */
+};
+
 struct listing {
     fd_t fd;
     guest_address at;
     uint32_t left;
+    uint32_t used; /* of the batch, which is on its way to `at` */
+    char batch[BATCH_SIZE];
 };
 
 /* A preopen's descriptor may be O_PATH: good to resolve beneath, not to read. */
@@ -41,6 +50,8 @@ static int64_t rewind_to(fd_t fd, uint64_t cookie) {
 static uint8_t type_of(const struct listing *listing, const struct kernel_dirent *entry) {
     if (entry->type != DT_UNKNOWN)
         return filetype_of_mode((uint32_t)entry->type << DT_SHIFT);
+    if (name_is_dot_dot(entry->name)) /* not to be looked at, and no other could it be */
+        return FILETYPE_DIRECTORY;
     struct kernel_stat stat; /* some file systems leave it to stat() */
     if (sys_newfstatat(listing->fd, entry->name, &stat, AT_SYMLINK_NOFOLLOW) < 0)
         return FILETYPE_UNKNOWN;
@@ -56,46 +67,83 @@ static uint64_t inode_of(const struct listing *listing, const struct kernel_dire
     return sys_fstat(listing->fd, &stat) < 0 ? 0 : stat.st_ino;
 }
 
-/* Copies one entry out, or as much of it as there is room for: that is how WASI says "more". */
+/* The entry, or NULL if the kernel's words make no sense. */
+static const struct kernel_dirent *entry_at(const char *chunk, int64_t at, int64_t end) {
+    const struct kernel_dirent *entry = (const void *)(chunk + at);
+    if (end - at < NAME_AT + 1 || entry->size <= NAME_AT || entry->size > end - at ||
+        entry->size % 8)
+        return NULL;
+    return entry;
+}
+
+/* -1 if it does not end.  The NUL is in the last 8 bytes: everything before them is name. */
+static int32_t name_length(const struct kernel_dirent *entry) {
+    int32_t room = entry->size - NAME_AT;
+    for (int32_t length = room > 8 ? room - 8 : 0; length < room; length++)
+        if (!entry->name[length])
+            return length;
+    return -1;
+}
+
+/* Gives the guest what was collected, or as much of it as there is room for: an entry that is cut
+ * is how WASI says "more". */
+static int64_t flush(struct listing *listing) {
+    uint32_t size = listing->used < listing->left ? listing->used : listing->left;
+    int64_t result = guest_copy_out(listing->at, listing->batch, size);
+    listing->at += size;
+    listing->left -= size;
+    listing->used = 0;
+    return result;
+}
+
 static int64_t put(struct listing *listing, const struct kernel_dirent *entry) {
-    struct {
-        struct dirent header;
-        char name[NAME_MAX];
-    } out;
-    uint32_t length = strlen(entry->name);
-    if (length > NAME_MAX)
-        return -EOVERFLOW;
-    out.header = (struct dirent){
+    int32_t length = name_length(entry);
+    if (length < 0 || length > NAME_MAX)
+        return -EIO;
+    struct dirent header = {
         .next = entry->next,
         .ino = inode_of(listing, entry),
         .name_length = length,
         .type = type_of(listing, entry),
     };
-    memcpy(out.name, entry->name, length);
-    uint32_t size = sizeof out.header + length;
-    if (size > listing->left)
-        size = listing->left;
-    int64_t result = guest_copy_out(listing->at, &out, size);
-    listing->at += size;
-    listing->left -= size;
-    return result;
+    uint32_t size = sizeof header + length;
+    if (size > BATCH_SIZE - listing->used) {
+        int64_t result = flush(listing);
+        if (result < 0)
+            return result;
+    }
+    char *to = listing->batch + listing->used;
+    memcpy(to, &header, sizeof header);
+    memcpy(to + sizeof header, entry->name, length);
+    listing->used += size;
+    return 0;
+}
+
+/* No more than the guest has room for, about: what is read in vain has to be read again. */
+static uint32_t chunk_size(const struct listing *listing) {
+    if (listing->left >= CHUNK_SIZE)
+        return CHUNK_SIZE;
+    return listing->left > LONGEST ? listing->left : LONGEST;
 }
 
 static int64_t list(struct listing *listing) {
-    _Alignas(struct kernel_dirent) char chunk[4096];
+    _Alignas(struct kernel_dirent) char chunk[CHUNK_SIZE];
     while (listing->left > 0) {
-        int64_t size = sys_getdents64(listing->fd, chunk, sizeof chunk);
-        if (size == -ENOENT) /* it was removed: POSIX wants an empty one */
+        int64_t end = at_most(CHUNK_SIZE, sys_getdents64(listing->fd, chunk, chunk_size(listing)));
+        if (end == -ENOENT) /* it was removed: POSIX wants an empty one */
             return 0;
-        if (size <= 0)
-            return size;
-        for (int64_t at = 0; at < size && listing->left > 0;) {
-            const struct kernel_dirent *entry = (const void *)(chunk + at);
-            int64_t result = put(listing, entry);
+        if (end <= 0)
+            return end;
+        for (int64_t at = 0; at < end && listing->used < listing->left;) {
+            const struct kernel_dirent *entry = entry_at(chunk, at, end);
+            int64_t result = entry ? put(listing, entry) : -EIO;
             if (result < 0)
                 return result;
             at += entry->size;
         }
+        int64_t result = flush(listing);
+        if (result < 0)
+            return result;
     }
     return 0;
 }
@@ -109,7 +157,8 @@ errno_t fd_readdir(fd_t fd, guest_address buffer, uint32_t size, uint64_t cookie
         return error;
     if (guest_check(out, sizeof(uint32_t)) || guest_check(buffer, size))
         return ERRNO_FAULT;
-    struct listing listing = {.fd = fd, .at = buffer, .left = size};
+    struct listing listing;
+    listing.fd = fd, listing.at = buffer, listing.left = size, listing.used = 0;
     /* The end, on every file system.  To read there first and from 0 then makes ext4 find nothing
      * at all: its readdir begins where the first one began, unless it has moved since. */
     if (cookie >= INT64_MAX)

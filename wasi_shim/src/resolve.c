@@ -30,8 +30,8 @@ bool path_is_component(const char *path) {
 
 static enum { UNKNOWN, PRESENT, ABSENT } openat2_state;
 
-void resolve_without_openat2(void) {
-    openat2_state = ABSENT;
+void resolve_configure(bool without_openat2) {
+    openat2_state = without_openat2 ? ABSENT : UNKNOWN;
 }
 
 static int64_t openat2_beneath(fd_t dirfd, const char *path, int32_t flags, uint32_t mode) {

@@ -69,6 +69,7 @@ int64_t parent_leads_to_directory(struct parent *parent);
 /* The same as openat2 with RESOLVE_BENEATH, one component at a time (walk.c). */
 int64_t walk_open(fd_t dirfd, const char *path, int32_t flags, uint32_t mode);
 
-void resolve_without_openat2(void);
+/* Whether to look for openat2, or to do without it in any case. */
+void resolve_configure(bool without_openat2);
 
 #endif

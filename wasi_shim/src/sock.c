@@ -99,7 +99,8 @@ static errno_t receive(fd_t fd, struct scatter *to, uint64_t wanted, uint32_t ri
         return ERRNO_NOMEM;
     do {
         uint32_t size = wanted < BOUNCE_SIZE ? wanted : BOUNCE_SIZE;
-        int64_t got = sys_recvfrom(fd, buffer, size, flags_to_receive(riflags), NULL, NULL);
+        int64_t got =
+            at_most(size, sys_recvfrom(fd, buffer, size, flags_to_receive(riflags), NULL, NULL));
         if (got < 0)
             return *received ? ERRNO_SUCCESS : errno_of(got);
         if (scatter_out(to, buffer, got))

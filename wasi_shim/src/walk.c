@@ -6,6 +6,7 @@
  * followed, so whatever is renamed under our feet, each directory was once a child of the previous
  * one, and the first is the guest's own.
  */
+#include "errno.h"
 #include "memory.h"
 #include "resolve.h"
 
@@ -60,11 +61,9 @@ static int32_t current(const struct walk *walk) {
     return walk->stack[walk->depth - 1];
 }
 
-/* 1 and the next component, 0 at the end, or -errno. */
+/* 1 and the next component, 0 at the end, or -errno.  What is left never begins with a slash. */
 static int64_t next(struct walk *walk, struct component *out) {
     const char *rest = walk->buffer + walk->text;
-    while (*rest == '/')
-        rest++;
     const char *stop = rest;
     while (*stop && *stop != '/')
         stop++;
@@ -84,7 +83,8 @@ static int64_t next(struct walk *walk, struct component *out) {
 /* Puts the link's target before the rest: -EINVAL when the component is no link. */
 static int64_t expand(struct walk *walk, const struct component *component) {
     char target[PATH_MAX];
-    int64_t length = sys_readlinkat(current(walk), component->name, target, sizeof target);
+    int64_t length = at_most(sizeof target,
+                             sys_readlinkat(current(walk), component->name, target, sizeof target));
     if (length < 0)
         return length;
     if (++walk->links > MAXSYMLINKS)
