@@ -166,8 +166,42 @@ class Slot(ctypes.Structure):
 REQUEST_GIVES_I32: Final = 1
 SUSPENDED: Final = -(2**63) + 1
 """What a thunk answers that has to be called again."""
-
+MAX_THREADS: Final = 1024
+_MOST_CALLS: Final = 1024
 RESUME_NOT, RESUME_READY, RESUME_EXPIRED = 0, 1, 2
+
+
+class Table(ctypes.Structure):
+    """The first part of ``struct table``: a guest's descriptors."""
+
+    _fields_ = (
+        ("limit", c_uint32),
+        ("limit_most", c_uint32),
+        ("capacity", c_uint32),
+        ("lowest", c_uint32),
+        ("dead", c_int32),
+        ("lock", c_uint32),
+        ("descriptors", c_void_p),
+    )
+    limit: int
+    limit_most: int
+    capacity: int
+    lowest: int
+    dead: int
+    lock: int
+    descriptors: int
+
+
+class Running(ctypes.Structure):
+    """Who runs a program's code: an element of ``wali_running``."""
+
+    _fields_ = (("tid", c_int64), ("context", c_void_p))
+    tid: int
+    context: int | None
+
+
+HOST_CALL: Final = ctypes.CFUNCTYPE(c_int64, c_void_p, c_uint32, c_void_p)
+"""The type of ``struct context``'s ``host``."""
 
 
 class Context(ctypes.Structure):
@@ -183,10 +217,17 @@ class Context(ctypes.Structure):
         ("refused_write", c_int32),
         ("cwd", c_int32),
         ("network", c_uint32),
-        ("limit", c_uint32),
-        ("limit_most", c_uint32),
-        ("capacity", c_uint32),
-        ("lowest", c_uint32),
+        ("table", POINTER(Table)),
+        ("host", c_void_p),
+        ("direct", c_uint32),
+        ("signal", c_uint32),
+        ("store", c_void_p),
+        ("call", Func),
+        ("trap", c_void_p),
+        ("mask_before", c_uint64),
+        ("mask_during", c_uint64),
+        ("has_mask_during", c_uint32),
+        ("restart", c_uint32),
         ("cooperative", c_uint32),
         ("slot", Slot),
     )
@@ -199,10 +240,13 @@ class Context(ctypes.Structure):
     refused_write: int
     cwd: int
     network: int
-    limit: int
-    limit_most: int
-    capacity: int
-    lowest: int
+    table: Any
+    host: int | None
+    direct: int
+    signal: int
+    store: int | None
+    call: Func
+    trap: int | None
     cooperative: int
     slot: Slot
 
@@ -221,6 +265,7 @@ class _Call(ctypes.Structure):
         ("result", c_char_p),
         ("group", c_char_p),
         ("native", c_void_p),
+        ("hosted", c_void_p),
         ("capable", c_void_p),
         ("capable_guest", c_void_p),
         ("waits", c_uint64),
@@ -361,21 +406,27 @@ _CORE_NEEDS: Final = (
     "wasmtime_sharedmemory_data_size",
     "wasmtime_trap_new",
     "wasmtime_error_new",
+    "wasmtime_error_delete",
+    "wasmtime_func_call_unchecked",
+    "wasmtime_engine_increment_epoch",
+    "wasmtime_store_epoch_deadline_callback",
 )
 
 _CORE: Final[dict[str, tuple[Any, tuple[Any, ...]]]] = {
     "wali_init": (None, (P,)),
     "wali_install_fault_handler": (c_int64, ()),
-    "wali_context_size": (c_uint64, ()),
     "wali_context_init": (None, (P, c_uint32)),
     "wali_context_bind": (None, (P, c_uint32, P, POINTER(Memory), c_uint32)),
-    "wali_context_bind_shared": (None, (P, P)),
+    "wali_context_bind_shared": (None, (P, P, P)),
     "wali_context_close": (None, (P,)),
-    "wali_copy_from": (c_int64, (P, c_uint32, P, c_uint64)),
-    "wali_copy_to": (c_int64, (P, c_uint32, P, c_uint64)),
-    "wali_copy_string": (c_int64, (P, c_uint32, P, c_uint32)),
+    "wali_table_share": (c_int64, (P, c_int32)),
+    "copy_from": (c_int64, (P, P, c_uint32, P, c_uint64)),
+    "copy_to": (c_int64, (P, P, c_uint32, P, c_uint64)),
+    "copy_string": (c_int64, (P, P, c_uint32, P, c_uint32)),
+    "wali_interruptible": (c_int64, (*[c_int64] * 7, P)),
     "wali_descriptor_set": (c_int64, (P, c_int32, c_int32, c_uint32)),
     "wali_descriptor_host": (c_int32, (P, c_int32)),
+    "descriptor_install": (c_int64, (P, c_int64, ctypes.c_uint16)),
     "wali_interrupt": (None, (P,)),
 }
 
@@ -456,6 +507,14 @@ def _libc_clock_gettime() -> int:
     return _address(_libc.clock_gettime)
 
 
+def _names(array: Any) -> tuple[str, ...]:
+    """An array of strings that ends with a NULL."""
+    found: list[str] = []
+    while (name := array[len(found)]) is not None:
+        found.append(name.decode())
+    return tuple(found)
+
+
 class Core:
     """A loaded native core: its functions, and the calls that it offers.
 
@@ -474,19 +533,28 @@ class Core:
         self.context_bind = functions["wali_context_bind"]
         self.context_bind_shared = functions["wali_context_bind_shared"]
         self.context_close = functions["wali_context_close"]
-        self.copy_from = functions["wali_copy_from"]
-        self.copy_to = functions["wali_copy_to"]
-        self.copy_string = functions["wali_copy_string"]
+        self.table_share = functions["wali_table_share"]
+        self.copy_from = functions["copy_from"]
+        self.copy_to = functions["copy_to"]
+        self.copy_string = functions["copy_string"]
+        self.interruptible = functions["wali_interruptible"]
         self.descriptor_set = functions["wali_descriptor_set"]
         self.descriptor_host = functions["wali_descriptor_host"]
+        self.descriptor_install = functions["descriptor_install"]
         self.interrupt = functions["wali_interrupt"]
         self.install_fault_handler = functions["wali_install_fault_handler"]
-        self.context_size: int = functions["wali_context_size"]()
+        self.context_size = c_uint64.in_dll(self._library, "wali_context_size").value
+        self.own_space = c_uint64.in_dll(self._library, "wali_own_space").value
+        """Where in a context the memory is that calls of ``wali`` work on."""
+        self.program_engine = c_void_p.in_dll(self._library, "wali_engine")
+        self.alarm = c_int64.in_dll(self._library, "wali_alarm")
+        self.running = (Running * MAX_THREADS).in_dll(self._library, "wali_running")
         self.denied = _address(self._library.wali_denied)
         self.unserved = c_void_p.in_dll(self._library, "wali_unserved").value or 0
         self.async_call = _address(self._library.wali_async)
         self.async_request = _address(self._library.wali_async_request)
         self.on_epoch = _address(self._library.wali_on_epoch)
+        self.on_program_epoch = _address(self._library.wali_on_program_epoch)
         self._api = (c_void_p * (len(_CORE_NEEDS) + 1))()
         for i, name in enumerate(_CORE_NEEDS):
             self._api[i] = _address(getattr(_wasmtime, name))
@@ -495,6 +563,8 @@ class Core:
         count = c_uint64.in_dll(self._library, "wali_call_count").value
         rows = (_Call * count).in_dll(self._library, "wali_calls")
         self.calls = {(row.module.decode(), row.name.decode()): row for row in rows}
+        self.host_calls = _names((c_char_p * _MOST_CALLS).in_dll(self._library, "wali_host_calls"))
+        """The names of the calls that Python serves, in the order of their numbers."""
 
 
 core: Core = Core(CORE_PATH)

@@ -11,6 +11,7 @@ import errno
 import os
 from struct import Struct
 
+from wali_core._bridge import DESCRIPTOR_CLOEXEC
 from wali_core._errors import ModuleError
 
 TYPE_CHECKING = False
@@ -41,21 +42,28 @@ class GuestCalls:
         self._core = core
         self.context = context
         self._address = ctypes.addressof(context)
+        self._space = self._address + core.own_space
 
     def read(self, address: int, size: int) -> bytes:
         """A copy of ``size`` bytes."""
         buffer = ctypes.create_string_buffer(size)
-        _check(self._core.copy_from(self._address, address & 0xFFFFFFFF, buffer, size))
+        _check(self._core.copy_from(self._address, self._space, address & 0xFFFFFFFF, buffer, size))
         return buffer.raw
 
     def write(self, address: int, data: bytes) -> None:
         """Put ``data`` at ``address``."""
-        _check(self._core.copy_to(self._address, address & 0xFFFFFFFF, data, len(data)))
+        _check(
+            self._core.copy_to(self._address, self._space, address & 0xFFFFFFFF, data, len(data))
+        )
 
     def string(self, address: int) -> bytes:
         """A path: a string that ends in a NUL.  ENAMETOOLONG where it is too long."""
         buffer = ctypes.create_string_buffer(_PATH_MAX)
-        _check(self._core.copy_string(self._address, address & 0xFFFFFFFF, buffer, _PATH_MAX))
+        _check(
+            self._core.copy_string(
+                self._address, self._space, address & 0xFFFFFFFF, buffer, _PATH_MAX
+            )
+        )
         return buffer.value
 
     def host_of(self, number: int) -> int:
@@ -64,6 +72,12 @@ class GuestCalls:
         if host < 0:
             raise OSError(errno.EBADF, "")
         return host
+
+    def install(self, host: int, *, close_on_exec: bool = False) -> int:
+        """The lowest free number for a new descriptor of the host's, which is the guest's then."""
+        flags = DESCRIPTOR_CLOEXEC if close_on_exec else 0
+        number: int = self._core.descriptor_install(self._address, host, flags)
+        return number
 
 
 def _check(result: int) -> None:
@@ -216,15 +230,15 @@ def _of_process(_calls: GuestCalls, resource: int, new: tuple[int, int] | None) 
 
 
 def _open_files(calls: GuestCalls, _resource: int, new: tuple[int, int] | None) -> tuple[int, int]:
-    context = calls.context
-    old = context.limit, context.limit_most
+    table = calls.context.table.contents
+    old = table.limit, table.limit_most
     if new is not None:
         current, most = new
-        if current > most or current < context.capacity:
+        if current > most or current < table.capacity:
             raise OSError(errno.EINVAL, "")
-        if most > context.limit_most:
+        if most > table.limit_most:
             raise OSError(errno.EPERM, "")
-        context.limit, context.limit_most = new
+        table.limit, table.limit_most = new
     return old
 
 

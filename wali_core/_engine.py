@@ -11,6 +11,7 @@ from wali_core import _bridge as bridge
 from wali_core._bridge import W
 from wali_core._cache import Cache, digest
 from wali_core._errors import ModuleError, UseError
+from wali_core._signals import ALL, set_mask
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ _COMPONENT_VERSION: Final = b"\r\0\1\0"
 DEFAULT_STACK: Final = 512 * 1024
 
 # Part of every cache key: what is not in wasmtime's own check of an artefact.
-_SETTINGS: Final = "2;epochs;fixed memories"
+_SETTINGS: Final = "3;epochs;fixed memories"
 
 
 def sniff(data: bytes, origin: str) -> None:
@@ -131,12 +132,30 @@ class Engine:
         return Module(self, pointer, origin)
 
     def _compile(self, data: bytes, origin: str) -> int:
+        self._start_workers()
         out = c_void_p()
         error = W["wasmtime_module_new"](self.pointer, data, len(data), byref(out))
         if error:
             raise ModuleError(f"{origin}: {bridge.last_line(bridge.error_message(error))}")
         assert out.value is not None
         return out.value
+
+    def _start_workers(self) -> None:
+        """Have the compiler's threads made by an empty module, and so that they block all signals.
+
+        They live as long as the process, which a WALI program may get for itself: a signal that it
+        blocks must wait for it, and not come to one of them.
+        """
+        if not Engine._has_workers:
+            Engine._has_workers = True
+            mask, out, empty = set_mask(ALL), c_void_p(), _MAGIC + _CORE_VERSION
+            try:
+                bridge.check(W["wasmtime_module_new"](self.pointer, empty, len(empty), byref(out)))
+            finally:
+                set_mask(mask)
+            W["wasmtime_module_delete"](out)
+
+    _has_workers = False
 
     def serialize(self, module: int, use: Callable[[memoryview], None]) -> str | None:
         """Give ``use`` the compiled code of a module; what is wrong, if there is none."""

@@ -178,7 +178,7 @@ class AnyGuest:
         if self._engine.core.descriptor_set(self._address, number, host, flags) < 0:
             raise UseError(
                 f"descriptor {number} of the guest cannot be set: there may be at most "
-                f"{self._context.limit}"
+                f"{self._context.table.contents.limit}"
             )
 
     def place_preopens(
@@ -256,7 +256,8 @@ class AnyGuest:
     def limit_files(self, count: int | None) -> None:
         """Let it have so many descriptors at a time; before it gets any."""
         if count is not None:
-            self._context.limit = self._context.limit_most = count
+            table = self._context.table.contents
+            table.limit = table.limit_most = count
 
     def meter_output(self, limit: int | None, hosts: Sequence[int]) -> Mapping[str, Hook]:
         """Have what is written to these files counted, and the guest ended that writes too much.

@@ -81,6 +81,7 @@ def limit_cpu_time(seconds: int) -> None:
 
 
 _IOVEC: Final = struct.Struct("<II")
+_MESSAGE: Final = struct.Struct("<8xIi")  # the beginning of WALI's struct msghdr
 _MOST_VECTORS: Final = 1024
 
 
@@ -112,7 +113,8 @@ class OutputMeter:
         """What goes around each call that can write to such a file."""
         plain = dict.fromkeys(("SYS_write", "SYS_pwrite64", "SYS_sendto"), self._around(_plain))
         vectors = ("SYS_writev", "SYS_pwritev", "SYS_pwritev2")
-        return {**plain, **dict.fromkeys(vectors, self._around(self._vectors))}
+        messages = {"SYS_sendmsg": self._around(self._message)}
+        return {**plain, **dict.fromkeys(vectors, self._around(self._vectors)), **messages}
 
     def _around(self, size_of: Callable[[Sequence[int]], int]) -> Hook:
         def write(arguments: Sequence[int], proceed: Callable[[], int]) -> int:
@@ -139,6 +141,11 @@ class OutputMeter:
             raise OSError(errno.EINVAL, "")
         data = self._read(arguments[1], count * _IOVEC.size)
         return sum(size for _, size in _IOVEC.iter_unpack(data))
+
+    def _message(self, arguments: Sequence[int]) -> int:
+        """What a struct msghdr of the guest's holds."""
+        vectors, count = _MESSAGE.unpack(self._read(arguments[1], _MESSAGE.size))
+        return self._vectors((arguments[0], vectors, count))
 
     def _error(self) -> GuestLimit:
         return GuestLimit("output", f"the guest wrote more output than its {self._limit} bytes")

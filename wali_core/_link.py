@@ -11,7 +11,7 @@ from wali_core._errors import ModuleError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
     from typing import Any
 
     from wali_core._engine import Module
@@ -231,9 +231,9 @@ class ShimLink(Link):
 class ProgramLink(Link):
     """A WALI program's module: the calls of the table as Linux has them, for one guest.
 
-    ``host_calls`` are the calls that the table leaves to Python; what one of them raises ends the
-    guest, as with hooks.  ``memory`` is what the program imports as its memory.  A system call that
-    nobody serves answers ``-ENOSYS``; ``missing`` names those.
+    ``host_calls`` names those of the calls left to Python which the guest's context serves.
+    ``memory`` is what the program imports as its memory. A system call that nobody serves
+    answers ``-ENOSYS``; ``missing`` names those.
     """
 
     refusal = "which is not a call of WALI"
@@ -245,11 +245,11 @@ class ProgramLink(Link):
         *,
         store: int | None = None,
         memory: bridge.Extern | None = None,
-        host_calls: Mapping[str, Callable[..., int]] | None = None,
+        host_calls: Collection[str] = (),
         hooks: Mapping[str, Hook] | None = None,
     ) -> None:
         self._store, self._memory = store, memory
-        self._host_calls = host_calls or {}
+        self._host_calls = host_calls
         self.missing: list[str] = []
         super().__init__(module, gate, hooks)
 
@@ -284,7 +284,6 @@ class ProgramLink(Link):
 
     def _offered(self, item: bridge.ImportType) -> tuple[Any, Any]:
         row = self.module.engine.core.calls.get((item.module, item.name))
-        if row is not None and not row.native and item.name in self._host_calls:
-            served = self._host_calls[item.name]
-            return row, self._function(item, lambda arguments, *_: served(*arguments))
+        if row is not None and row.hosted and item.name in self._host_calls:
+            return row, row.hosted
         return row, row and row.native

@@ -12,9 +12,10 @@ import _signal  # type: ignore[import-not-found]  # signal wraps it in enums, wh
 import os
 import select
 import time
-from _thread import allocate_lock, start_new_thread
+from _thread import allocate_lock
 
 from wali_core._errors import TOO_MUCH_OUTPUT
+from wali_core._signals import start_quiet_thread
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -187,6 +188,10 @@ class Guard:
             if self.on_deadline and self.deadline is not None and self.deadline <= now:
                 self.on_deadline()
 
+    def watch_again(self) -> None:
+        """In a forked child, which has no thread for that: look after the deadline there, too."""
+        _monitor.add(self, takes_signals=False)
+
     def _leave(self) -> None:
         _monitor.remove(self)
         if self.cpu is not None and self._computes:
@@ -247,7 +252,7 @@ class _Monitor:
             return
         if self._read_end < 0:
             self._read_end, self._write_end = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-        start_new_thread(self._run, (self._read_end,))
+        start_quiet_thread(self._run, self._read_end)
         self._started = True
 
     def _wake(self) -> None:

@@ -1,8 +1,8 @@
 """Small changes to a module before it is compiled: passes over its decoded sections.
 
 WALI binaries define their memory and keep their function table to themselves, but threads need one
-memory for several instances, and signals a table to look handlers up in.  ``prepare`` imports the
-one and exports the other.  A start function runs before anybody can know the memory of the new
+memory for several instances, and signals a way to call what is in the table.  ``prepare`` imports
+the one and exports the other.  A start function runs before anybody can know the memory of the new
 instance, but in a WASI guest it may make calls that need it: ``defer_start`` leaves it to be called
 afterwards.  The engine validates what comes out, so nothing here is trusted; what it
 must not do is change the meaning of a valid module, or do worse to an invalid one than refuse it.
@@ -26,8 +26,12 @@ if TYPE_CHECKING:
 MEMORY_IMPORT: Final = (b"wali", b"memory")
 """How a prepared module imports the memory that it defined."""
 
-TABLE_EXPORT: Final = "__wali_table"
-"""The name under which a prepared module exports table 0."""
+CALL_EXPORT: Final = "__wali_call"
+START_THREAD_EXPORT: Final = "__wali_start_thread"
+"""Functions of a prepared module that call one of its table 0, by its index: the handler of a
+signal, with the number; and what a thread begins with, with its number and an argument.  An index
+that is none, or another type, is the trap that it always is.
+"""
 
 PREAMBLE: Final = b"\0asm\1\0\0\0"
 
@@ -55,6 +59,7 @@ _SHORT_TYPES: Final = frozenset(
 )
 _REFERENCES: Final = frozenset(b"\x63\x64")
 _FUNCTION_TYPE: Final = 0x60
+_I32: Final = 0x7F
 _FILLED_TABLE: Final = 0x40
 
 # Constant expressions (§5.4).
@@ -65,6 +70,8 @@ _FLOAT_BYTES: Final = {_F32_CONST: 4, _F64_CONST: 8}
 _ARITHMETIC: Final = frozenset(b"\x6a\x6b\x6c\x7c\x7d\x7e")  # add, sub, mul of i32 and of i64
 _VECTOR: Final = 0xFD
 _V128_CONST: Final = 12
+
+_LOCAL_GET, _CALL_INDIRECT = 0x20, 0x11
 
 _MORE: Final = 0x80  # in a byte of LEB128: another follows
 # wasmtime's own limit for every kind of entry.
@@ -503,14 +510,16 @@ def is_program(data: bytes, origin: str) -> bool:
 
 
 def prepare(data: bytes, origin: str, *, unshare: bool = False) -> Prepared:
-    """Import the memory of a core module and export its table; other modules stay as they are.
+    """Import the memory of a core module, and export calls of what is in its table.
+
+    Other modules stay as they are.
 
     ``unshare`` makes a shared memory a plain one: atomic instructions work on those too, except
     that nothing can wait on them.  ``origin`` names the module in errors.  Raises ``ModuleError``.
     """
     module = Module(data, origin)
     memory = _import_memory(module, unshare=unshare)
-    has_table = _export_table(module)
+    has_table = _export_calls(module)
     return Prepared(module.encode(), memory, has_table=has_table)
 
 
@@ -540,19 +549,35 @@ def _import_memory(module: Module, *, unshare: bool) -> MemoryLimits | None:
     return memory
 
 
-def _export_table(module: Module) -> bool:
-    """Export table 0 as ``TABLE_EXPORT``; False where there is none."""
-    imported = any(item.kind == EXTERN_TABLE for item in module.imports())
-    has_table = imported or module.count(TABLE) > 0
-    name = TABLE_EXPORT.encode()
-    for export in module.exports():
-        if export.name == name:
-            if (export.kind, export.index) != (EXTERN_TABLE, 0):
-                raise module.error(f"exports something else than table 0 as {TABLE_EXPORT}", EXPORT)
-            return has_table
-    if has_table:
-        module.append(EXPORT, encode_name(name) + bytes([EXTERN_TABLE, 0]))
-    return has_table
+def _export_calls(module: Module) -> bool:
+    """Export ``CALL_EXPORT`` and ``START_THREAD_EXPORT``; False where there is no table."""
+    imports, exports = module.imports(), module.exports()
+    if not (module.count(TABLE) or any(item.kind == EXTERN_TABLE for item in imports)):
+        return False
+    names = (CALL_EXPORT.encode(), START_THREAD_EXPORT.encode())
+    kinds = [export.kind for export in exports if export.name in names]
+    if kinds == [EXTERN_FUNC] * len(names):
+        return True  # prepared already; whoever calls them looks at their types
+    if kinds:
+        raise module.error(f"exports {CALL_EXPORT} or {START_THREAD_EXPORT} for itself", EXPORT)
+    functions = sum(item.kind == EXTERN_FUNC for item in imports) + module.count(FUNCTION)
+    types = module.count(TYPE)
+    for parameters, name in enumerate(names, 1):
+        called, calling = (_function_type(n) for n in (parameters, parameters + 1))
+        module.append(TYPE, called, calling)
+        module.append(FUNCTION, leb128(types + 1))
+        module.append(EXPORT, encode_name(name) + bytes([EXTERN_FUNC]) + leb128(functions))
+        # Its parameters from the second on, then the first, which says what is called.
+        gets = b"".join(bytes([_LOCAL_GET, i]) for i in (*range(1, parameters + 1), 0))
+        body = b"\0" + gets + bytes([_CALL_INDIRECT]) + leb128(types) + bytes([0, _END])
+        module.append(CODE, leb128(len(body)) + body)
+        types, functions = types + 2, functions + 1
+    return True
+
+
+def _function_type(parameters: int) -> bytes:
+    """The type of a function that takes so many numbers and gives nothing."""
+    return bytes([_FUNCTION_TYPE, parameters, *[_I32] * parameters, 0])
 
 
 def defer_start(data: bytes, origin: str) -> bytes:

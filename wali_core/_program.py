@@ -12,20 +12,26 @@ import math
 import os
 import time
 from ctypes import byref
+from functools import partial
 
 from wali_core import _bridge as bridge
+from wali_core import _monitor
 from wali_core._bridge import W
 from wali_core._calls import AT_FDCWD, GuestCalls, Startup, served_limits, served_times
-from wali_core._errors import GuestTrap, ModuleError
+from wali_core._errors import GuestExit, GuestTrap, ModuleError
 from wali_core._guest import Guest
 from wali_core._limits import Processes, limit_cpu_time
 from wali_core._link import ProgramLink
 from wali_core._memory import WASM_PAGE, AddressSpace, LinearMemory, SharedMemory
+from wali_core._prepare import CALL_EXPORT
+from wali_core._process_calls import served_process
+from wali_core._signals import ALL, Alarm, reset_actions, set_mask
+from wali_core._threads import Threads
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
-    from typing import Final
+    from typing import Any, Final
 
     from wali_core._engine import Engine, Module
     from wali_core._link import Hook
@@ -40,9 +46,26 @@ NOT_SHARED: Final = (
     "SYS_getcwd",
     "SYS_umask",
     "SYS_kill",
+    "SYS_tkill",
     "SYS_wait4",
+    "SYS_execve",
+    "SYS_flock",
+    "SYS_chroot",
+    "SYS_prctl",
+    "SYS_setitimer",
+    "SYS_rt_sigaction",
+    "SYS_rt_sigprocmask",
+    "SYS_rt_sigpending",
+    "SYS_rt_sigsuspend",
+    "SYS_sigaltstack",
+    "SYS_signalfd",
+    "SYS_signalfd4",
+    "SYS_setpgid",
+    "SYS_setsid",
 )
 _ENOSYS: Final = 38
+_STOPPED: Final = -(1 << 63)
+_SIGNED: Final = {"i": ctypes.c_int32, "I": ctypes.c_int64}
 
 TIMED_OUT: Final = 124
 """The status of a process that was out of time, as timeout(1) gives it."""
@@ -50,6 +73,10 @@ TIMED_OUT: Final = 124
 
 def _unsigned(value: int) -> int:
     return value & 0xFFFFFFFF
+
+
+def _unserved(*_arguments: int) -> int:
+    return -_ENOSYS
 
 
 class Program(Guest):
@@ -62,8 +89,65 @@ class Program(Guest):
         self._space: AddressSpace | None = None
         self._calls = GuestCalls(engine.core, self._context)
         self._startup = Startup(self._calls)
-        self._links: list[ProgramLink] = []
         self._processes: Processes | None = None
+        self._program_link: ProgramLink | None = None
+        self._failures: dict[int, BaseException] = {}
+        self._alarm = Alarm(engine.core)
+        self._mask = 0
+        self._forked = False
+        self._running: _monitor.Guard | None = None
+        self.threads = Threads(self)
+        self._served = self._serve()
+        self._callback = bridge.HOST_CALL(self._host)
+        self._context.host = ctypes.cast(self._callback, ctypes.c_void_p).value
+        self._context.direct = own_process
+
+    # --- what its threads are made of -------------------------------------------------------------
+
+    @property
+    def core(self) -> bridge.Core:
+        """The core that serves it."""
+        return self._engine.core
+
+    @property
+    def engine(self) -> int:
+        """The engine."""
+        assert self._engine.pointer is not None
+        return self._engine.pointer
+
+    @property
+    def stack(self) -> int:
+        """How much of a thread's stack it may use, in bytes."""
+        return self._engine.stack
+
+    @property
+    def address(self) -> int:
+        """Of the first thread's context."""
+        return self._address
+
+    @property
+    def context(self) -> bridge.Context:
+        """The first thread's context."""
+        return self._context
+
+    @property
+    def pre(self) -> int:
+        """The module with its imports."""
+        assert self._program_link is not None
+        assert self._program_link.pre is not None
+        return self._program_link.pre
+
+    @property
+    def memory_pointer(self) -> int:
+        """The memory that all share."""
+        assert self._memory is not None
+        assert self._memory.pointer is not None
+        return self._memory.pointer
+
+    def failure_of(self, context: int) -> BaseException | None:
+        """What a call in Python has raised for the thread with this context."""
+        assert self._program_link is not None
+        return self._failures.get(context) or self._program_link.failure
 
     # --- making -----------------------------------------------------------------------------------
 
@@ -71,6 +155,8 @@ class Program(Guest):
         self, argv: Sequence[bytes], environment: bytes | None, place: str | None, network: int
     ) -> None:
         """What ``__cl_*`` and ``__get_init_envfile`` will answer, and what sockets it may make."""
+        if self._own_process:
+            self._mask = set_mask(ALL)  # until it runs
         self._context.cwd = AT_FDCWD if self._own_process else -1
         self._context.network = network
         self._startup = Startup(self._calls, argv, environment, place)
@@ -98,7 +184,7 @@ class Program(Guest):
         if not self._own_process:
             held |= dict.fromkeys(NOT_SHARED, _ENOSYS)
         extern = self._make_memory(memory_limit)
-        link = ProgramLink(
+        self._program_link = ProgramLink(
             self._module,
             held,
             store=self._store,
@@ -106,13 +192,31 @@ class Program(Guest):
             host_calls=self._host_calls(),
             hooks=hooks,
         )
-        self._links.append(link)
-        return link
+        return self._program_link
 
     def start_program(self, link: ProgramLink) -> None:
         """Instantiate: the program's start function runs, which initialises its memory."""
         with self._guard():
             self._instance = self._instantiate_linked(link.pre)
+        if self._own_process:
+            self._take_signals()
+
+    def _watch_epochs(self) -> None:
+        core = self._engine.core
+        callback = core.on_program_epoch if self._own_process else core.on_epoch
+        W["wasmtime_store_epoch_deadline_callback"](
+            self._store_owner, callback, self._address, None
+        )
+
+    def _take_signals(self) -> None:
+        """From here on signals are the program's."""
+        found = self._export(self._instance, CALL_EXPORT)
+        if found is not None:
+            self._context.call = found.of.func
+        self._context.store = self._store_owner
+        self._engine.core.program_engine.value = self._engine.pointer
+        reset_actions()
+        self.threads.enter(self._address)
 
     def _make_memory(self, limit: int | None) -> bridge.Extern | None:
         """The memory that the prepared module imports; None where it has none."""
@@ -132,7 +236,7 @@ class Program(Guest):
             return self._plain_memory(least, most)
         assert self._engine.pointer is not None
         self._memory = SharedMemory(self._engine.pointer, least, most)
-        self._engine.core.context_bind_shared(self._address, self._memory.pointer)
+        self._engine.core.context_bind_shared(self._address, self._store, self._memory.pointer)
         self._manage(self._memory.linear())
         extern = bridge.Extern(kind=bridge.EXTERN_SHAREDMEMORY)
         extern.of.sharedmemory = self._memory.pointer
@@ -176,30 +280,79 @@ class Program(Guest):
 
     # --- the rare calls ---------------------------------------------------------------------------
 
+    def _host(self, context: int, call: int, values: int) -> int:
+        """A call that Python serves, from the core; ``context`` is the calling thread's."""
+        function, types = self._served[call]
+        try:
+            arguments = [t.from_address(values + 16 * i).value for i, t in enumerate(types)]
+            return function(*arguments)
+        except BaseException as error:  # noqa: BLE001 - raised again where the guest was called
+            self._failures[context] = error
+            return _STOPPED
+
+    def _serve(self) -> list[tuple[Callable[..., int], list[Any]]]:
+        """Every call in the order of the core's numbers, with the types of its arguments."""
+        calls = self._host_calls()
+        rows = {
+            name: row for (module, name), row in self._engine.core.calls.items() if module == "wali"
+        }
+        served = []
+        for name in self._engine.core.host_calls:
+            row = rows.get(name) or rows.get(f"SYS_{name}")
+            types = row.parameters.decode() if row else ""
+            served.append((calls.get(name, _unserved), [_SIGNED[kind] for kind in types]))
+        return served
+
     def _host_calls(self) -> dict[str, Callable[..., int]]:
         return {
-            "SYS_mmap": self._mmap,
-            "SYS_munmap": lambda at, size: self._spaced().munmap(_unsigned(at), _unsigned(size)),
-            "SYS_mremap": self._mremap,
-            "SYS_mprotect": lambda at, size, prot: self._spaced().mprotect(
-                _unsigned(at), _unsigned(size), prot
-            ),
-            "SYS_msync": lambda at, size, flags: self._spaced().msync(
-                _unsigned(at), _unsigned(size), flags
-            ),
-            "SYS_madvise": lambda at, size, advice: self._spaced().madvise(
-                _unsigned(at), _unsigned(size), advice
-            ),
+            **self._memory_calls(),
             "SYS_fork": self._fork,
-            **self._startup.served(),
+            **self._startup_calls(),
             **served_limits(self._calls),
             **served_times(self._calls),
-            "__wasm_thread_spawn": lambda _entry, _argument: -1,
+            **served_process(self._calls, free=lambda: self._context.network & NETWORK_ANY != 0),
+            "__wasm_thread_spawn": self._spawn,
+            "alarm": self._alarm.start,
             # Nothing to note, since nothing can come back here: most programs only ever set.
             "setjmp": lambda _buffer: 0,
             "sigsetjmp": lambda _buffer, _mask: 0,
             "longjmp": self._longjmp,
         }
+
+    def _memory_calls(self) -> dict[str, Callable[..., int]]:
+        """Of one thread at a time."""
+
+        def alone(call: Callable[..., int]) -> Callable[..., int]:
+            def locked(*arguments: int) -> int:
+                with self.threads.lock:
+                    return call(*arguments)
+
+            return locked
+
+        return {
+            "SYS_mmap": alone(self._mmap),
+            "SYS_munmap": alone(
+                lambda at, size: self._spaced().munmap(_unsigned(at), _unsigned(size))
+            ),
+            "SYS_mremap": alone(self._mremap),
+            "SYS_mprotect": alone(
+                lambda at, size, prot: self._spaced().mprotect(_unsigned(at), _unsigned(size), prot)
+            ),
+            "SYS_msync": alone(
+                lambda at, size, flags: self._spaced().msync(_unsigned(at), _unsigned(size), flags)
+            ),
+            "SYS_madvise": alone(
+                lambda at, size, how: self._spaced().madvise(_unsigned(at), _unsigned(size), how)
+            ),
+        }
+
+    def _startup_calls(self) -> dict[str, Callable[..., int]]:
+        """Of whatever start-up there is at the time: exec brings another."""
+
+        def call(name: str, *arguments: int) -> int:
+            return self._startup.served()[name](*arguments)
+
+        return {name: partial(call, name) for name in self._startup.served()}
 
     def _spaced(self) -> AddressSpace:
         assert self._space is not None
@@ -214,12 +367,48 @@ class Program(Guest):
         )
 
     def _fork(self) -> int:
-        if self._processes is not None:
-            return self._processes.fork()
+        """In the child only the calling thread goes on, and it is alone."""
+        mask = set_mask(ALL)
         try:
-            return os.fork()
+            with self.threads.lock:
+                self.threads.before_fork()
+                child = self._processes.fork() if self._processes else os.fork()
+                if child == 0:
+                    self._in_child()
         except OSError as error:
             return -(error.errno or _ENOSYS)
+        finally:
+            set_mask(mask)
+        return child
+
+    def _in_child(self) -> None:
+        self._forked = True
+        self._alarm.forget()
+        self.threads.forget()
+        self._context.table.contents.lock = 0
+        if self._running is not None and self._running.deadline is not None:
+            self._running.watch_again()
+
+    def _spawn(self, entry: int, argument: int) -> int:
+        if not self._own_process or self._memory is None:
+            return -1
+        return self.threads.spawn(_unsigned(entry), _unsigned(argument))
+
+    def call(self, name: str, *args: float, timeout: float | None = None) -> Any:
+        """Run the program; where it has threads or has forked, its end is the process's."""
+        if self._own_process:
+            set_mask(self._mask)
+        try:
+            return super().call(name, *args, timeout=timeout)
+        except GuestExit as end:
+            self.threads.outlive()
+            if self._forked:
+                os._exit(end.status & 0xFF)
+            raise
+
+    def _guard(self, timeout: float | None = None) -> _monitor.Guard:
+        self._running = super()._guard(timeout)
+        return self._running
 
     def _longjmp(self, _buffer: int, _value: int) -> int:
         raise GuestTrap(
@@ -239,16 +428,17 @@ class Program(Guest):
         return end
 
     def _stopped(self) -> BaseException | None:
-        failures = (link.failure for link in self._links)
-        return next((f for f in failures if f is not None), None) or super()._stopped()
+        link = self._program_link
+        failure = self._failures.get(self._address) or (link and link.failure)
+        return failure or super()._stopped()
 
     # --- its end ----------------------------------------------------------------------------------
 
     def close(self) -> None:
         """End the program, and what it holds."""
         super().close()
-        for link in self._links:
-            link.close()
+        if self._program_link is not None:
+            self._program_link.close()
         if self._memory is not None:
             self._memory.close()
             self._memory = None

@@ -24,6 +24,11 @@ The arguments, by kind (``i``: i32, ``I``: i64 in Wasm):
 ``mem:N``      i  a buffer whose length is argument N
 ``mem[N]``     i  a buffer of N bytes
 ``at``         i  ``AT_*`` flags; in capability mode ``AT_SYMLINK_NOFOLLOW`` is forced
+``flags``      i  O_NONBLOCK and O_CLOEXEC of what is made, and what else the kernel takes
+``cloexec``    i  the same without O_NONBLOCK
+``message``    i  ``MSG_*``, a closed list
+``mask:N``     i  the signals that are blocked while it waits, in a set whose size is argument N
+``set:N``      i  any other set of signals
 ``zero``       i  flags that must be 0 in capability mode
 ``exchange``   i  ``RENAME_*``; in capability mode no whiteouts, which are devices
 ``clock``      i  in capability mode none of another process's
@@ -48,8 +53,10 @@ Call = namedtuple(
 )
 Call.__doc__ = """One call.
 
-``served``: ``"plain"``, the thunk is generated whole; ``"body"``, its body is written by hand
-(``body_NAME`` in C); ``"host"``, a rare call of WALI programs, written in Python; ``"= other(...)"``, made from another call, with ``$N`` for argument N;
+``served``: ``"plain"``, the thunk is generated whole; ``"waits"``, the same, and it waits in the
+kernel where a signal can end that; ``"makes"``, what it gives is a new descriptor; ``"body"``, its
+body is written by hand (``body_NAME`` in C); ``"waits/body"``, that where it cannot wait in the
+kernel; ``"host"``, a rare call of WALI programs, written in Python; ``"= other(...)"``, made from another call, with ``$N`` for argument N;
 ``"planned"``, answers ``-ENOSYS`` until its time comes.
 ``shim``: ``"own"``, ``"guest"``, both or nothing: the import modules ``wali`` and ``wali_guest`` in
 capability mode.
@@ -122,33 +129,39 @@ CALLS: Final = (
     # --- waiting ---------------------------------------------------------------------------------
     Call("poll",             7, None, "ptr long int",                 "@io-event",    "body"),
     Call("select",          23, None, "int ptr ptr ptr ptr",          "@io-event",    "body"),
-    Call("pselect6",       270,   72, "int ptr ptr ptr ptr ptr",      "@io-event",    "body", note="a signal mask is planned"),
-    Call("epoll_create1",  291,   20, "int",                          "@io-event",    "body"),
+    Call("pselect6",       270,   72, "int ptr ptr ptr ptr ptr",      "@io-event",     "body"),
+    Call("epoll_create1",  291,   20, "cloexec",                      "@io-event",     "makes"),
     Call("epoll_create",   213, None, "int",                          "@io-event",    "= epoll_create1(0)", ours=True),
     Call("epoll_ctl",      233,   21, "fd int fd ptr",                "@io-event",    "body"),
-    Call("epoll_pwait",    281,   22, "fd ptr int int ptr uint",      "@io-event",    "body", note="a signal mask is planned"),
+    Call("epoll_pwait",    281,   22, "fd ptr int int ptr uint",      "@io-event",     "body"),
     Call("epoll_wait",     232, None, "fd ptr int int",               "@io-event",    "body", ours=True),
-    Call("eventfd2",       290,   19, "uint int",                     "@io-event",    "body"),
+    Call("eventfd2",       290,   19, "uint flags",                   "@io-event",     "makes"),
+    Call("timerfd_create", 283,   85, "int flags",                    "@io-event",     "makes", ours=True),
+    Call("timerfd_settime", 286,   86, "fd int mem[32] mem[32]",       "@io-event",     "plain", ours=True),
+    Call("timerfd_gettime", 287,   87, "fd mem[32]",                   "@io-event",     "plain", ours=True),
+    Call("signalfd4",      289,   74, "ptr ptr uint int",             "@signal",       "host", ours=True),
+    Call("signalfd",       282, None, "ptr ptr uint",                 "@signal",       "= signalfd4($0, $1, $2, 0)", ours=True),
     Call("eventfd",        284, None, "uint",                         "@io-event",    "= eventfd2($0, 0)"),
-    Call("ppoll",          271,   73, "ptr long ptr ptr uint",        "@io-event",    "body", "own", "a signal mask is planned"),
-    Call("nanosleep",       35,  101, "ptr ptr",                      "@default",       "body"),
-    Call("clock_nanosleep",230,  115, "int int ptr ptr",              "@default",       "body", "own", "CLOCK_REALTIME and CLOCK_MONOTONIC"),
+    Call("ppoll",          271,   73, "ptr long ptr ptr uint",        "@io-event",     "body", "own"),
+    Call("nanosleep",       35,  101, "ptr ptr",                      "@default",      "= clock_nanosleep(CLOCK_MONOTONIC, 0, $0, $1)"),
+    Call("clock_nanosleep", 230,  115, "int int mem[16] mem[16]",      "@default",      "waits/body", "own"),
 
     # --- sockets ---------------------------------------------------------------------------------
     Call("socket",          41,  198, "int int int",                  "@network-io",  "body", note="unix, TCP and UDP"),
     Call("socketpair",      53,  199, "int int int ptr",              "@network-io",  "body"),
     Call("connect",         42,  203, "fd mem:2 uint",                "@network-io",  "body"),
-    Call("bind",            49,  200, "fd mem:2 uint",                "@network-io",  "body"),
+    Call("bind",            49,  200, "fd mem:2 uint",                "@network-io",   "plain"),
     Call("listen",          50,  201, "fd int",                       "@network-io",  "body"),
-    Call("accept",          43,  202, "fd ptr ptr",                   "@network-io",  "body"),
+    Call("accept",          43,  202, "fd ptr ptr",                   "@network-io",   "= accept4($0, $1, $2, 0)"),
     Call("accept4",        288,  242, "fd ptr ptr int",               "@network-io",  "body", "own", "in capability mode without the peer's address"),
     Call("getsockname",     51,  204, "fd name mem[4]",               "@network-io",  "plain"),
     Call("getpeername",     52,  205, "fd name mem[4]",               "@network-io",  "plain"),
     Call("setsockopt",      54,  208, "fd int int mem:4 uint",        "@network-io",  "body", note="a closed list"),
     Call("getsockopt",      55,  209, "fd int int ptr ptr",           "@network-io",  "body", note="a closed list"),
-    Call("sendto",          44,  206, "fd mem:2 uint int ptr uint",   "@network-io",  "body", note="connected sockets"),
-    Call("recvfrom",        45,  207, "fd mem:2 uint int ptr ptr",    "@network-io",  "body", "own", "without the peer's address"),
-    Call("sendmsg",         46,  211, "fd ptr int",                   "@network-io",  "planned"),
+    Call("sendto",          44,  206, "fd mem:2 uint message mem:5 uint","@network-io",   "waits/body"),
+    Call("recvfrom",        45,  207, "fd mem:2 uint message name mem[4]","@network-io",   "waits/body", "own", "for shims without the peer's address"),
+    Call("sendmsg",         46,  211, "fd ptr int",                   "@network-io",   "body"),
+    Call("recvmsg",         47,  212, "fd ptr int",                   "@network-io",   "body"),
     Call("shutdown",        48,  210, "fd int",                       "@network-io",  "plain", "own"),
 
     # --- time, randomness, the system ------------------------------------------------------------
@@ -182,23 +195,38 @@ CALLS: Final = (
     Call("getrlimit",       97,  163, "int mem[16]",                  "@default",     "host"),
     Call("setrlimit",      160,  164, "int mem[16]",                  "@resources",   "host"),
     Call("prlimit64",      302,  261, "int int ptr ptr",              "@default",     "host", note="of the program itself"),
-    Call("exit",            60,   93, "int",                          "@default",     "= exit_group($0)", note="one thread so far: it ends the guest"),
+    Call("exit",            60,   93, "int",                          "@default",      "body", note="of one thread"),
     Call("exit_group",     231,   94, "int",                          "@default",     "body"),
     Call("set_tid_address",218,   96, "ptr",                          "@default",     "= gettid()", note="the address is not passed on: the kernel would write there when the host's thread ends"),
     Call("set_robust_list",273,   99, "ptr uint",                     "@default",     "= 0", note="does nothing: the kernel would walk a list of guest addresses", ours=True),
-    Call("setuid",         105,  146, "uint",                         "@setuid",      "plain"),
+    Call("setuid",         105,  146, "uint",                         "@setuid",       "plain"),
+    Call("setreuid",       113,  145, "uint uint",                    "@setuid",       "plain"),
+    Call("setregid",       114,  143, "uint uint",                    "@setuid",       "plain"),
+    Call("setresuid",      117,  147, "uint uint uint",               "@setuid",       "plain"),
+    Call("setresgid",      119,  149, "uint uint uint",               "@setuid",       "plain"),
+    Call("getgroups",      115,  158, "int ptr",                      "@default",      "host"),
+    Call("setgroups",      116,  159, "int ptr",                      "@setuid",       "host"),
+    Call("chroot",         161,   51, "path",                         "@mount",        "plain"),
     Call("setgid",         106,  144, "uint",                         "@setuid",      "plain"),
     Call("setpgid",        109,  154, "int int",                      "@process",     "plain"),
     Call("setsid",         112,  157, "",                             "@process",     "plain"),
-    Call("wait4",           61,  260, "int mem[4] int mem[272]",      "@process",     "plain"),
+    Call("wait4",           61,  260, "int mem[4] int mem[272]",      "@process",      "waits"),
     Call("fork",            57, None, "",                             "@process",     "host"),
-    Call("execve",          59,  221, "path ptr ptr",                 "@process",     "planned"),
-    Call("tkill",          200,  130, "int int",                      "@process",     "planned"),
-    Call("futex",          202,   98, "ptr int int ptr ptr int",      "@default",     "body", note="WAIT WAKE REQUEUE CMP_REQUEUE"),
-    Call("sched_getaffinity",204,123, "int uint mem:1",               "@default",     "plain"),
-    Call("sched_setscheduler",144,119,"int int ptr",                  "@resources",   "planned", ours=True),
-    Call("rt_sigaction",    13,  134, "int ptr ptr uint",             "@signal",      "planned"),
-    Call("rt_sigprocmask",  14,  135, "int ptr ptr uint",             "@signal",      "planned"),
+    Call("execve",          59,  221, "path ptr ptr",                 "@process",      "host"),
+    Call("tkill",          200,  130, "int int",                      "@process",      "plain"),
+    Call("futex",          202,   98, "ptr int int ptr ptr int",      "@default",      "body", note="a closed list"),
+    Call("sched_getaffinity", 204,  123, "int uint mem:1",               "@default",      "plain"),
+    Call("sched_setscheduler", 144,  119, "int int mem[4]",               "@resources",    "host", ours=True),
+    Call("rt_sigaction",    13,  134, "int ptr ptr uint",             "@signal",       "body"),
+    Call("rt_sigprocmask",  14,  135, "int set:3 mem[8] uint",       "@signal",       "plain"),
+    Call("rt_sigpending",  127,  136, "mem:1 uint",                   "@signal",       "plain"),
+    Call("rt_sigsuspend",  130,  133, "mask:1 uint",                  "@signal",       "waits"),
+    Call("rt_sigreturn",    15,  139, "long",                         "@signal",       "planned", note="handlers return as functions do"),
+    Call("sigaltstack",    131,  132, "ptr ptr",                      "@signal",       "host", note="kept, not used: handlers run on the stack that is there"),
+    Call("setitimer",       38,  103, "int mem[32] mem[32]",          "@timer",        "plain"),
+    Call("flock",           73,   32, "fd int",                       "@file-system",  "waits"),
+    Call("prctl",          157,  167, "int long long long long",      "@process",      "host", note="a closed list"),
+    Call("mlockall",       151,  230, "int",                          "@memlock",      "plain", ours=True),
 
     # --- memory ----------------------------------------------------------------------------------
     Call("brk",             12,  214, "ptr",                          "@default",     "= 0", note="there is none: every libc then uses mmap"),
@@ -237,6 +265,30 @@ AUXILIARY: Final = (
     ("guest", "check",       "ptr uint",      "i", "check",      "guest"),
 )
 # fmt: on
+
+# Calls that are made again when a handler with SA_RESTART has interrupted them (signal(7)).
+RESTARTED: Final = frozenset(
+    [
+        "accept",
+        "accept4",
+        "connect",
+        "fcntl",
+        "flock",
+        "futex",
+        "ioctl",
+        "open",
+        "openat",
+        "read",
+        "readv",
+        "recvfrom",
+        "recvmsg",
+        "sendmsg",
+        "sendto",
+        "wait4",
+        "write",
+        "writev",
+    ]
+)
 
 # Socket options that a program may read and set: level, name, bytes (socket(7), ip(7), tcp(7)).
 SOCKET_OPTIONS: Final = (
@@ -289,12 +341,34 @@ IOCTLS: Final = (
     (0x40045431, 4),  # TIOCSPTLCK
 )
 
+# Commands of fcntl(2) that are the kernel's alone: number, bytes of what they point to; 0 where the
+# argument is a number.
+FCNTLS: Final = (
+    (5, 32),  # F_GETLK
+    (6, 32),  # F_SETLK
+    (7, 32),  # F_SETLKW
+    (36, 32),  # F_OFD_GETLK
+    (37, 32),  # F_OFD_SETLK
+    (38, 32),  # F_OFD_SETLKW
+    (8, 0),  # F_SETOWN
+    (9, 0),  # F_GETOWN
+    (10, 0),  # F_SETSIG
+    (11, 0),  # F_GETSIG
+    (15, 8),  # F_SETOWN_EX
+    (16, 8),  # F_GETOWN_EX
+    (1024, 0),  # F_SETLEASE
+    (1025, 0),  # F_GETLEASE
+    (1031, 0),  # F_SETPIPE_SZ
+    (1032, 0),  # F_GETPIPE_SZ
+    (1033, 0),  # F_ADD_SEALS
+    (1034, 0),  # F_GET_SEALS
+)
+
 # Kernel numbers that the core uses for itself: not calls of a guest.
 INTERNAL: Final = {
     "mmap": (9, 222),
     "munmap": (11, 215),
     "preadv2": (327, 286),
-    "rt_sigaction": (13, 134),
 }
 
 _I64: Final = {"long"}

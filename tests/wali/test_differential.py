@@ -29,6 +29,7 @@ pytestmark = pytest.mark.skipif(
         "memory",
         "pointers",
         "processes",
+        "signals",
         "sockets",
         "system",
         "waiting",

@@ -235,16 +235,7 @@ def test_timeout_of_the_command(way: str, wali: Wali) -> None:
     assert "stopped after its 0.3 s" in done.stderr
 
 
-@pytest.mark.parametrize(
-    "way",
-    [
-        "sleeping",
-        pytest.param(
-            "spinning",
-            marks=pytest.mark.xfail(reason="nobody watches the deadline in a forked child"),
-        ),
-    ],
-)
+@pytest.mark.parametrize("way", ["sleeping", "spinning"])
 def test_timeout_of_the_command_ends_children(way: str, wali: Wali, tmp_path: Path) -> None:
     """What it forked is gone as well."""
     words = ("--allow-all", "--timeout", "500ms", building.program("processes"), way)

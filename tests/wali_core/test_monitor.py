@@ -551,13 +551,13 @@ def test_the_monitor_outlives_trouble(
     """Where the monitor's thread cannot be started that is an error; the next try may succeed."""
     fresh = monitor._Monitor()
     monkeypatch.setattr(monitor, "_monitor", fresh)
-    monkeypatch.setattr(monitor, "start_new_thread", _refuse)
+    monkeypatch.setattr(monitor, "start_quiet_thread", _refuse)
     with pytest.raises(RuntimeError, match="no more"), Guard(engine, address_of(context), 1e9):
         pass
     assert not fresh._guards
 
     started: list[object] = []
-    monkeypatch.setattr(monitor, "start_new_thread", lambda run, _: started.append(run))
+    monkeypatch.setattr(monitor, "start_quiet_thread", lambda run, _: started.append(run))
     with Guard(engine, address_of(context), 1e9):
         pass
 

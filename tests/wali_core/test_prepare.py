@@ -9,6 +9,7 @@ run where `WALI_UPSTREAM` names a checkout of WALI:
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 import tracemalloc
@@ -69,7 +70,19 @@ IMPORTED = """
 NEITHER = '(module (func (export "main") (result i32) (i32.const 1)))'
 ONLY_TABLE = '(module (@custom "dylink.0" (before first) "x") (table $calls 1 funcref))'
 ONLY_MEMORY = '(module (@custom "dylink.0" (before first) "x") (memory $heap 1))'
-EXPORTED = '(module (table (export "__wali_table") (export "calls") 1 funcref))'
+EXPORTED = """
+(module (table (export "calls") 1 funcref)
+  (func (export "__wali_call") (param i32 i32))
+  (func (export "__wali_start_thread") (param i32 i32 i32)))
+"""
+CALLED = """
+(module (table 3 funcref) (elem (i32.const 1) $one $two)
+  (global $first (export "first") (mut i32) (i32.const 0))
+  (global $second (export "second") (mut i32) (i32.const 0))
+  (func $one (param i32) (global.set $first (local.get 0)))
+  (func $two (param i32 i32)
+    (global.set $first (local.get 0)) (global.set $second (local.get 1))))
+"""
 SEEDS = [WALI, PLAIN, IMPORTED, NEITHER, ONLY_TABLE, ONLY_MEMORY, EXPORTED, "(module)"]
 
 
@@ -144,6 +157,25 @@ def module(*sections: bytes) -> bytes:
     return prep.PREAMBLE + b"".join(sections)
 
 
+ADDED_TYPES = b"\x60\1\x7f\0\x60\2\x7f\x7f\0\x60\2\x7f\x7f\0\x60\3\x7f\x7f\x7f\0"
+
+
+def added(types: int = 0, functions: int = 0) -> tuple[bytes, bytes, bytes, bytes]:
+    """Return the sections that calls of a table take, behind so many types and functions."""
+    exports = b"\x0b__wali_call\0%c\x13__wali_start_thread\0%c" % (functions, functions + 1)
+    call = b"\x09\0\x20\1\x20\0\x11%c\0\x0b" % types
+    start = b"\x0b\0\x20\1\x20\2\x20\0\x11%c\0\x0b" % (types + 2)
+    return (
+        section(1, b"\4" + ADDED_TYPES),
+        section(3, bytes([2, types + 1, types + 3])),
+        section(7, b"\2" + exports),
+        section(10, b"\2" + call + start),
+    )
+
+
+ADDED = added()
+
+
 def describe(kind: object) -> str:
     """Return what wasmtime says of the type of an import or export."""
     if isinstance(kind, wasmtime.FuncType):
@@ -175,9 +207,17 @@ def check(data: bytes, prepared: prep.Prepared, changed: set[int]) -> None:
     new_imports, new_exports = interface(prepared.data)
     assert new_imports == imports
     assert exports.items() <= new_exports.items()
-    assert new_exports.keys() - exports.keys() <= {prep.TABLE_EXPORT}
-    assert (prep.TABLE_EXPORT in new_exports) == prepared.has_table
+    assert new_exports.items() - exports.items() <= CALLS.items()
+    assert (new_exports.items() >= CALLS.items()) == prepared.has_table
 
+
+WITH_TABLE = {prep.TYPE, prep.FUNCTION, prep.EXPORT, prep.CODE}
+"""The sections that calls of what is in a table change."""
+
+CALLS = {
+    prep.CALL_EXPORT: "['i32', 'i32'] -> []",
+    prep.START_THREAD_EXPORT: "['i32', 'i32', 'i32'] -> []",
+}
 
 # --- what the passes do ---------------------------------------------------------------------------
 
@@ -185,20 +225,20 @@ def check(data: bytes, prepared: prep.Prepared, changed: set[int]) -> None:
 @pytest.mark.parametrize(
     ("text", "memory", "has_table", "changed"),
     [
-        (WALI, (2, 32768, True), True, {prep.IMPORT, prep.MEMORY, prep.EXPORT}),
+        (WALI, (2, 32768, True), True, {prep.IMPORT, prep.MEMORY, *WITH_TABLE}),
         (PLAIN, (1, None, False), False, {prep.IMPORT, prep.MEMORY}),
-        (IMPORTED, (1, 4, True), True, {prep.EXPORT}),
-        (ONLY_TABLE, None, True, {prep.EXPORT}),
+        (IMPORTED, (1, 4, True), True, WITH_TABLE),
+        (ONLY_TABLE, None, True, WITH_TABLE),
         (ONLY_MEMORY, (1, None, False), False, {prep.IMPORT, prep.MEMORY}),
         ("(module (memory 0 65536))", (0, 65536, False), False, {prep.IMPORT, prep.MEMORY}),
         ("(module (memory 65536))", (65536, None, False), False, {prep.IMPORT, prep.MEMORY}),
         ("(module (memory 0 0))", (0, 0, False), False, {prep.IMPORT, prep.MEMORY}),
     ],
 )
-def test_memory_is_imported_and_table_exported(
+def test_memory_is_imported_and_table_called(
     text: str, memory: tuple[int, int | None, bool] | None, *, has_table: bool, changed: set[int]
 ) -> None:
-    """A memory keeps its type, a table gets its name, and all other sections their bytes."""
+    """A memory keeps its type, a table gets its callers, and all other sections their bytes."""
     prepared = prepare(assemble(text))
 
     check(assemble(text), prepared, changed)
@@ -272,13 +312,39 @@ def test_prepared_modules_do_what_they_did() -> None:
     exports = wasmtime.Instance(store, compiled, [getpid, base, memory]).exports(store)
 
     assert memory.read(store, 8, 13) == b"hello"
-    run, table = exports["run"], exports[prep.TABLE_EXPORT]
+    run = exports["run"]
     assert isinstance(run, wasmtime.Func)
-    assert isinstance(table, wasmtime.Table)
     assert run(store, 5) == 1_000_000_000_000 + 5 + ord("h")
-    add = table.get(store, 2)
-    assert isinstance(add, wasmtime.Func)
-    assert add(store, 1) == 1 + ord("h")
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "seen", "traps"),
+    [
+        (prep.CALL_EXPORT, (1, 7), (7, 0), None),
+        (prep.START_THREAD_EXPORT, (2, 8, 9), (8, 9), None),
+        (prep.CALL_EXPORT, (2, 7), None, "indirect call type mismatch"),
+        (prep.START_THREAD_EXPORT, (1, 8, 9), None, "indirect call type mismatch"),
+        (prep.CALL_EXPORT, (0, 7), None, "uninitialized element"),
+        (prep.CALL_EXPORT, (3, 7), None, "out of bounds"),
+        (prep.CALL_EXPORT, (-1, 7), None, "out of bounds"),
+    ],
+)
+def test_what_is_in_the_table_can_be_called(
+    name: str, values: tuple[int, ...], seen: tuple[int, int] | None, traps: str | None
+) -> None:
+    """A function is called by its index, with what follows; any other index is a trap."""
+    store = wasmtime.Store(engine())
+    compiled = wasmtime.Module(engine(), prepare(assemble(CALLED)).data)
+    exports = wasmtime.Instance(store, compiled, []).exports(store)
+    call, first, second = exports[name], exports["first"], exports["second"]
+    assert isinstance(call, wasmtime.Func)
+
+    with pytest.raises(wasmtime.Trap, match=traps) if traps else contextlib.nullcontext():
+        call(store, *values)
+
+    assert isinstance(first, wasmtime.Global)
+    assert isinstance(second, wasmtime.Global)
+    assert (first.value(store), second.value(store)) == (seen or (0, 0))
 
 
 def test_start_functions_are_exported_instead() -> None:
@@ -351,25 +417,18 @@ def test_custom_sections_stay_in_their_places() -> None:
     """New sections come after what must be first, and before what must be last."""
     first, last = section(0, b"\x08dylink.0"), section(0, b"\x04name")
     memory, table = section(5, b"\1\0\1"), section(4, b"\1\x70\0\1")
+    types, functions, exports, code = ADDED
 
     imports = section(2, b"\1\x04wali\x06memory\2\0\1")
     assert prepare(module(first, memory, last)).data == module(first, imports, last)
-    exports = section(7, b"\1\x0c__wali_table\1\0")
-    assert prepare(module(first, table, last)).data == module(first, table, exports, last)
+    prepared = prepare(module(first, table, last)).data
+    assert prepared == module(first, types, functions, table, exports, code, last)
     prepared = prepare(module(first, table, first, memory, last)).data
-    assert prepared == module(first, imports, table, exports, first, last)
-
-
-def test_prepared_module_without_a_table_has_no_name_for_it() -> None:
-    """A module that exports a table under the reserved name without having one stays invalid."""
-    prepared = prepare(module(section(7, b"\1\x0c__wali_table\1\0")))
-
-    assert not prepared.has_table
-    assert not valid(prepared.data)
+    assert prepared == module(first, types, imports, functions, table, exports, code, first, last)
 
 
 def test_imports_of_every_kind_are_passed_over() -> None:
-    """The memory's import comes after functions, tables, globals and tags."""
+    """The memory's import comes after functions, tables, globals and tags, which are counted."""
     kinds = (b"\0\0", b"\1\x70\1\1\2", b"\3\x64\x70\1", b"\3\x7f\0", b"\4\0\0")
     entries = b"".join(b"\1e\1n" + kind for kind in kinds)
     types = section(1, b"\1\x60\0\0")
@@ -377,8 +436,9 @@ def test_imports_of_every_kind_are_passed_over() -> None:
     prepared = prepare(module(types, section(2, b"\5" + entries), section(5, b"\1\0\1")))
 
     imports = section(2, b"\6" + entries + b"\x04wali\x06memory\2\0\1")
-    exports = section(7, b"\1\x0c__wali_table\1\0")
-    assert prepared.data == module(types, imports, exports)
+    _, functions, exports, code = added(types=1, functions=1)
+    added_types = section(1, b"\5\x60\0\0" + ADDED_TYPES)
+    assert prepared.data == module(added_types, imports, functions, exports, code)
 
 
 def test_empty_vectors_are_none() -> None:
@@ -409,7 +469,7 @@ def test_numbers_may_be_longer_than_needed(width: int) -> None:
     prepared = prepare(data)
 
     assert limits(prepared.memory) == (3, 4, False)
-    check(data, prepared, {prep.IMPORT, prep.MEMORY, prep.EXPORT})
+    check(data, prepared, {prep.IMPORT, prep.MEMORY, *WITH_TABLE})
 
 
 @pytest.mark.parametrize(
@@ -475,7 +535,8 @@ def test_numbers_survive(value: int, padding: int) -> None:
 # --- what is refused ------------------------------------------------------------------------------
 
 MEMORY = section(5, b"\1\0\1")
-EXPORT = b"\1\x0c__wali_table"
+EXPORT = b"\1\x0b__wali_call"
+TABLE = section(4, b"\1\x70\0\1")
 
 
 @pytest.mark.parametrize(
@@ -506,8 +567,8 @@ EXPORT = b"\1\x0c__wali_table"
         (module(section(2, b"\1\0\0\1\x64\xff\xff\xff\xff\xff\0")), "byte 15: .* than 33 bits"),
         (module(section(2, b"\1\0\0\1\x40\0\1")), "byte 14: an unknown value type, 0x40"),
         (module(section(7, b"\1\0\0\0\0")), "byte 14: 1 more bytes after the last entry"),
-        (module(section(7, EXPORT + b"\0\0")), "byte 10: exports something else than table 0"),
-        (module(section(7, EXPORT + b"\1\1")), "byte 10: exports something else than table 0"),
+        (module(TABLE, section(7, EXPORT + b"\0\0")), "byte 16: exports __wali_call or"),
+        (module(TABLE, section(7, EXPORT + b"\1\0")), "byte 16: exports __wali_call or"),
     ],
 )
 def test_refusals(data: bytes, what: str) -> None:
@@ -793,7 +854,7 @@ def test_upstream_binaries(path: Path) -> None:
     prepared = prepare(data)
 
     assert limits(prepared.memory)[1:] == (32768, True)
-    tables = {prep.EXPORT} if prepared.has_table else set()
+    tables = WITH_TABLE if prepared.has_table else set()
     check(data, prepared, {prep.IMPORT, prep.MEMORY} | tables)
     check_decoded(data)
     assert valid(prepare(data, unshare=True).data)

@@ -43,6 +43,18 @@ enum descriptor_kind { KIND_UNKNOWN, KIND_NEVER_WAITS, KIND_WAITS };
 enum { STATUS_NONBLOCK = 1, STATUS_APPEND = 2 };
 enum { INLINE_DESCRIPTORS = 16, MAX_DESCRIPTORS = 4096 };
 
+/* A guest's descriptors, which its threads share.  The first part is shared with Python. */
+struct table {
+    uint32_t limit;      /* RLIMIT_NOFILE of the guest, */
+    uint32_t limit_most; /* and how far it may raise it */
+    uint32_t capacity;   /* of descriptors */
+    uint32_t lowest;     /* no free number lies below */
+    int32_t dead;        /* with threads: what a closed descriptor is replaced by; else -1 */
+    uint32_t lock;       /* with threads: somebody changes the table */
+    struct descriptor *descriptors;
+    struct descriptor inline_descriptors[INLINE_DESCRIPTORS];
+};
+
 enum { NO_DIRECTORY = -1 };
 enum network { NETWORK_CONNECT = 1, NETWORK_LISTEN = 2, NETWORK_ANY = 4 };
 enum stop { STOP_NONE, STOP_EXIT, STOP_TIMEOUT, STOP_INTERRUPT };
@@ -75,7 +87,8 @@ struct unfinished {
     struct pollfd few[SLOT_DESCRIPTORS];
 };
 
-/* One guest.  The first part is shared with Python (wali_core/_bridge.py mirrors it). */
+/* One guest, or one thread of a program.  The first part is shared with Python
+ * (wali_core/_bridge.py mirrors it). */
 struct context {
     uint32_t stop;         /* why the guest must end, an enum stop */
     int32_t status;        /* STOP_EXIT: its exit status */
@@ -85,21 +98,30 @@ struct context {
     int32_t wake;          /* eventfd that ends a wait, -1: not made yet */
     int32_t refused_write; /* a write that a read-only grant refused: for the hint */
 
-    int32_t cwd;         /* where relative paths start; AT_FDCWD in a process of its own */
-    uint32_t network;    /* what sockets a WALI program may make, an enum network */
-    uint32_t limit;      /* RLIMIT_NOFILE of the guest, */
-    uint32_t limit_most; /* and how far it may raise it */
-    uint32_t capacity;   /* of descriptors */
-    uint32_t lowest;     /* no free number lies below */
+    int32_t cwd;      /* where relative paths start; AT_FDCWD in a process of its own */
+    uint32_t network; /* what sockets a WALI program may make, an enum network */
+    struct table *table;
+    /* A call that is served by Python, of the generated enum host_call. */
+    int64_t (*host)(struct context *, uint32_t call, const wasmtime_val_raw_t *arguments);
+
+    /* A program in a process of its own: its calls wait in the kernel, and signals reach it. */
+    uint32_t direct;
+    uint32_t signal;          /* in flight: its handler is to be called (signals.c) */
+    void *store;              /* the wasmtime_store_t */
+    wasmtime_func_t call;     /* of the module, which calls a function of its table 0 */
+    wasm_trap_t *trap;        /* what a handler ended with */
+    uint64_t mask_before;     /* which the signal in flight has interrupted, */
+    uint64_t mask_during;     /* and of the call that waited for it, */
+    uint32_t has_mask_during; /* where that brought one */
+    uint32_t restart;         /* the handler was one with SA_RESTART */
 
     uint32_t cooperative; /* it waits in its slot, not in the kernel */
     struct slot slot;
     struct unfinished unfinished;
 
-    struct space own;   /* the memory of the module that imports wali.* */
-    struct space guest; /* the memory behind wali_guest.* and guest.* */
-    struct descriptor *descriptors;
-    struct descriptor inline_descriptors[INLINE_DESCRIPTORS];
+    struct space own;       /* the memory of the module that imports wali.* */
+    struct space guest;     /* the memory behind wali_guest.* and guest.* */
+    struct table own_table; /* of the first thread, or the only one */
 };
 
 /* A body's answer when the guest must not go on. */
@@ -107,10 +129,21 @@ struct context {
 /* And when it has to be made again: the guest is suspended.  Both say: give up, at once. */
 #define SUSPENDED (INT64_MIN + 1)
 #define GIVES_UP(result) ((result) <= SUSPENDED)
+/* A signal came before the call had begun; or during it, and it is not made again whatever the
+ * handler's flags say.  (The kernel's ERESTARTSYS and ERESTARTNOHAND.) */
+enum { ABORTED = -512, NOT_AGAIN = -514 };
 
 extern struct wasmtime_api wasmtime;
 
 /* memory.c */
+struct kernel_sigaction {
+    void *handler;
+    uint64_t flags;
+    void (*restorer)(void);
+    uint64_t mask;
+};
+void wali_restorer(void);
+extern void *wali_engine; /* of signals.c; NULL: this process is no WALI program's */
 int wali_copy(void *to, const void *from, size_t size); /* 0, or -EFAULT on a page that is gone */
 uint8_t *space_refresh(struct context *, struct space *, uint64_t address, uint64_t size);
 int64_t copy_string(struct context *, struct space *, uint32_t address, char *to, uint32_t room);
@@ -144,8 +177,6 @@ int64_t copy_to(struct context *, struct space *, uint32_t address, const void *
 
 /* descriptors.c */
 struct descriptor *descriptor_at(struct context *, int32_t number); /* NULL: not open */
-int32_t descriptor_reserve(struct context *, int32_t from);         /* a number, or -errno */
-void descriptor_put(struct context *, int32_t number, int32_t host, uint16_t flags);
 int64_t descriptor_install(struct context *, int64_t host, uint16_t flags);
 int64_t descriptor_release(struct context *, int32_t number);
 int64_t descriptor_install_made(struct context *, int64_t host, uint64_t guest_flags);
@@ -173,13 +204,37 @@ int32_t capability_no_follow(int32_t flags);
 void capability_tame_open(uint64_t *flags, uint64_t *mode);
 enum { CLOCKS_OF_ONES_OWN = 3 }; /* above: of other processes, by their pid */
 
+/* signals.c: a system call that can wait, not made any more where a signal is in flight. */
+int64_t wali_interruptible(int64_t a, int64_t b, int64_t c, int64_t d, int64_t e, int64_t f,
+                           int64_t number, const uint32_t *signal);
+int signal_settle(struct context *, int64_t *result, int restarts);
+int64_t take_mask(struct context *, struct space *, uint32_t address, uint64_t size);
+#define WAIT(context, number, a, b, c, d, e, f)                                                    \
+    wali_interruptible((int64_t)(a), (int64_t)(b), (int64_t)(c), (int64_t)(d), (int64_t)(e),       \
+                       (int64_t)(f), number, &(context)->signal)
+#define MASK_OF(context) ((context)->has_mask_during ? &(context)->mask_during : NULL)
+
+/* May a call on it wait in the kernel?  Not where the guest's O_NONBLOCK is unknown to the host. */
+ALWAYS_INLINE int waits_in_kernel(const struct context *c, const struct descriptor *d) {
+    return c->direct && !(d->status & STATUS_NONBLOCK);
+}
+
+/* What a new descriptor of a guest's is to the host: in a process of its own, what it asked for. */
+ALWAYS_INLINE uint64_t host_nonblock(const struct context *c, uint64_t flags) {
+    return c->direct ? flags & O_NONBLOCK : O_NONBLOCK;
+}
+
+wasmtime_error_t *wali_on_epoch(wasmtime_context_t *, void *data, uint64_t *delta,
+                                wasmtime_update_deadline_kind_t *kind);
+
 /* wait.c: the only places where a guest of a blocking store sleeps. */
 int64_t wait_for(struct context *, struct pollfd *fds, uint32_t count, int64_t until);
 int64_t slot_wait(struct context *, struct pollfd *fds, uint32_t count,
                   int64_t until); /* async.c */
 void slot_release(struct slot *);
 int64_t monotonic_now(void);
-int64_t time_until(const struct timespec *length, int64_t *until); /* 0 or -EINVAL */
+int64_t until_from(struct context *, struct space *, uint32_t address, int32_t unit,
+                   int64_t *until);
 uint8_t descriptor_waits(struct descriptor *d); /* is it of KIND_WAITS? asks the kernel once */
 
 /* A body does one system call for a guest: the arguments are the guest's, checked by nobody yet.
@@ -188,7 +243,7 @@ uint8_t descriptor_waits(struct descriptor *d); /* is it of KIND_WAITS? asks the
     int64_t name(UNUSED struct context *c, UNUSED struct space *s,                                 \
                  UNUSED const wasmtime_val_raw_t *a, UNUSED int capable)
 
-BODY(body_accept4);
+BODY(body_exit);
 uint8_t *space_name(struct context *, struct space *, uint32_t address, uint32_t length_at);
 int64_t stat_to_guest(uint8_t *to, const kernel_stat_t *);
 
@@ -200,13 +255,22 @@ ALWAYS_INLINE struct context *context_of(void *env, wasmtime_caller_t *caller) {
     return c;
 }
 
-/* The ends of thunks: one for each import module and mode that the table allows. */
-#define THUNK(thunk, body, space, capable)                                                         \
+/* The ends of thunks: one for each import module and mode that the table allows.  `restarts` is -1
+ * for a shim.  A WALI program's signal handlers run here: before the call if a signal has come by
+ * then, and after it; 1 is for calls that are then made again, where the handler says so. */
+#define THUNK(thunk, body, space, capable, restarts)                                               \
     static wasm_trap_t *thunk(void *env, wasmtime_caller_t *caller, wasmtime_val_raw_t *values,    \
                               size_t count) {                                                      \
         (void)count;                                                                               \
         struct context *c = context_of(env, caller);                                               \
-        int64_t result = body(c, &c->space, values, capable);                                      \
+        const int signals = (restarts) >= 0;                                                       \
+        int64_t result;                                                                            \
+        if (signals)                                                                               \
+            c->has_mask_during = 0;                                                                \
+        do                                                                                         \
+            result =                                                                               \
+                signals && UNLIKELY(c->signal) ? ABORTED : body(c, &c->space, values, capable);    \
+        while (signals && UNLIKELY(c->signal) && signal_settle(c, &result, restarts));             \
         if (UNLIKELY(result == STOPPED))                                                           \
             return stop_trap(c);                                                                   \
         values[0].i64 = result;                                                                    \
@@ -214,7 +278,7 @@ ALWAYS_INLINE struct context *context_of(void *env, wasmtime_caller_t *caller) {
     }
 
 /* Socket options and ioctls that programs may have, from the table. */
-enum { LISTED_IOCTL = -1, LISTED_END = -2 };
+enum { LISTED_IOCTL = -1, LISTED_END = -2, LISTED_FCNTL = -3 };
 extern const struct listed {
     int32_t level;
     uint32_t name;
@@ -230,6 +294,7 @@ struct call {
     const char *result;                           /* the same, or "" */
     const char *group;                            /* "@basic-io" */
     wasmtime_unchecked_callback_t *native;        /* for a WALI guest, or NULL */
+    wasmtime_unchecked_callback_t *hosted;        /* the same, where Python serves it */
     wasmtime_unchecked_callback_t *capable;       /* in capability mode, or NULL */
     wasmtime_unchecked_callback_t *capable_guest; /* wali_guest.*, or NULL */
     uint64_t waits;                               /* in a cooperative store it can suspend */

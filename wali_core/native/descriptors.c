@@ -1,68 +1,104 @@
 /* The guest's descriptor table, like the kernel's files_struct: numbers are handed out lowest
- * first, and mean nothing to anybody else.  Only the guest's own thread touches its table. */
+ * first, and mean nothing to anybody else.
+ *
+ * Threads of a program share a table.  They change it one at a time, but look numbers up without a
+ * lock, so a host number may be in use while another thread closes it.  It must not come to mean
+ * something else then, least of all a file of the host's.  So with threads a host number is not
+ * given back: what it stands for is replaced, in one step, by a dead file (O_PATH, which answers
+ * EBADF as the kernel would), and it stays buried in its entry until that is used again.
+ */
 #include "core.h"
 
 struct descriptor *descriptor_at(struct context *c, int32_t number) {
-    if (UNLIKELY((uint32_t)number >= c->capacity))
+    if (UNLIKELY((uint32_t)number >= c->table->capacity))
         return NULL;
-    struct descriptor *d = &c->descriptors[number];
+    struct descriptor *d = &c->table->descriptors[number];
     return LIKELY(d->host >= 0) ? d : NULL;
+}
+
+enum { FREE = -1, BUSY = INT32_MIN };
+#define BURIED(host) (-2 - (host)) /* and back */
+
+static struct table *lock(struct context *c) {
+    while (c->table->dead >= 0 && __atomic_exchange_n(&c->table->lock, 1, __ATOMIC_ACQUIRE))
+        SYS(NR_sched_yield, 0, 0, 0, 0, 0, 0);
+    return c->table;
+}
+
+static void unlock(struct table *t) {
+    __atomic_store_n(&t->lock, 0, __ATOMIC_RELEASE);
 }
 
 /* Few guests open more than a handful of files, so the table starts inside the context; the full
  * one is address space that costs nothing until it is touched. */
-static int64_t grow(struct context *c) {
-    if (c->capacity >= c->limit)
+static int64_t grow(struct table *t) {
+    if (t->capacity >= t->limit)
         return -EMFILE;
-    int64_t at = SYS(NR_mmap, 0, c->limit * sizeof(struct descriptor), PROT_READ_WRITE,
+    int64_t at = SYS(NR_mmap, 0, t->limit * sizeof(struct descriptor), PROT_READ_WRITE,
                      MAP_PRIVATE_ANONYMOUS, -1, 0);
     if (at < 0)
         return at;
     struct descriptor *table = (struct descriptor *)at;
-    for (uint32_t i = 0; i < c->limit; i++)
-        table[i] = i < c->capacity ? c->descriptors[i] : (struct descriptor){.host = -1};
-    c->descriptors = table;
-    c->capacity = c->limit;
+    for (uint32_t i = 0; i < t->limit; i++)
+        table[i] = i < t->capacity ? t->descriptors[i] : (struct descriptor){.host = FREE};
+    t->descriptors = table;
+    t->capacity = t->limit;
     return 0;
 }
 
-int32_t descriptor_reserve(struct context *c, int32_t from) {
-    uint32_t n = (uint32_t)from < c->lowest ? c->lowest : (uint32_t)from;
-    for (; n < c->limit; n++) {
-        if (n >= c->capacity) {
-            int64_t r = grow(c);
+/* Before the first thread: the table has all its room, so it never moves again. */
+EXPORT int64_t wali_table_share(struct context *c, int32_t dead) {
+    int64_t r = c->table->capacity < c->table->limit ? grow(c->table) : 0;
+    c->table->dead = dead;
+    return r;
+}
+
+static int32_t descriptor_reserve(struct table *t, int32_t from) {
+    uint32_t n = (uint32_t)from < t->lowest ? t->lowest : (uint32_t)from;
+    for (; n < t->limit; n++) {
+        if (n >= t->capacity) {
+            int64_t r = grow(t);
             if (r < 0)
                 return (int32_t)r;
         }
-        if (c->descriptors[n].host < 0) {
-            if ((uint32_t)from <= c->lowest)
-                c->lowest = n;
+        if (t->descriptors[n].host < 0 && t->descriptors[n].host != BUSY) {
+            if ((uint32_t)from <= t->lowest)
+                t->lowest = n;
             return (int32_t)n;
         }
     }
     return -EMFILE;
 }
 
-void descriptor_put(struct context *c, int32_t number, int32_t host, uint16_t flags) {
-    c->descriptors[number] = (struct descriptor){.host = host, .flags = flags};
+static void descriptor_put(struct table *t, int32_t number, struct descriptor new) {
+    struct descriptor *d = &t->descriptors[number];
+    if (d->host <= BURIED(0)) {
+        int32_t buried = BURIED(d->host);
+        SYS(NR_dup3, new.host, buried, O_CLOEXEC, 0, 0, 0);
+        SYS(NR_close, new.host, 0, 0, 0, 0, 0);
+        new.host = buried;
+    }
+    *d = new;
 }
 
 /* A new host descriptor (or the kernel's -errno, which passes through) gets the lowest number. */
-int64_t descriptor_install(struct context *c, int64_t host, uint16_t flags) {
+EXPORT int64_t descriptor_install(struct context *c, int64_t host, uint16_t flags) {
     if (host < 0)
         return host;
-    int32_t number = descriptor_reserve(c, 0);
+    struct table *t = lock(c);
+    int32_t number = descriptor_reserve(t, 0);
     if (number < 0)
         SYS(NR_close, host, 0, 0, 0, 0, 0);
     else
-        descriptor_put(c, number, (int32_t)host, flags);
+        descriptor_put(t, number, (struct descriptor){.host = (int32_t)host, .flags = flags});
+    unlock(t);
     return number;
 }
 
 /* A descriptor that a call of the guest's made, with the flags that the call gave it. */
 int64_t descriptor_install_made(struct context *c, int64_t host, uint64_t guest_flags) {
     int64_t number = descriptor_install(c, host, guest_flags & O_CLOEXEC ? DESCRIPTOR_CLOEXEC : 0);
-    if (number >= 0 && guest_flags & O_NONBLOCK)
+    if (number >= 0 && guest_flags & O_NONBLOCK && !c->direct)
         descriptor_at(c, (int32_t)number)->status = STATUS_NONBLOCK;
     return number;
 }
@@ -86,15 +122,23 @@ int64_t descriptor_install_pair(struct context *c, struct space *s, uint32_t add
 }
 
 int64_t descriptor_release(struct context *c, int32_t number) {
-    struct descriptor *d = descriptor_at(c, number);
+    struct table *t = lock(c);
+    struct descriptor *d = descriptor_at(c, number), was = d ? *d : (struct descriptor){0};
+    if (d)
+        d->host = BUSY;
+    unlock(t);
     if (d == NULL)
         return -EBADF;
-    int32_t host = d->host;
-    uint16_t flags = d->flags;
-    d->host = -1;
-    if ((uint32_t)number < c->lowest)
-        c->lowest = (uint32_t)number;
-    return flags & DESCRIPTOR_BORROWED ? 0 : SYS(NR_close, host, 0, 0, 0, 0, 0);
+    int keeps = was.flags & DESCRIPTOR_BORROWED, buries = t->dead >= 0 && !keeps;
+    int64_t r = keeps    ? 0 /* closing may take long: others go on */
+                : buries ? SYS(NR_dup3, t->dead, was.host, O_CLOEXEC, 0, 0, 0)
+                         : SYS(NR_close, was.host, 0, 0, 0, 0, 0);
+    lock(c);
+    d->host = buries ? BURIED(was.host) : FREE;
+    if ((uint32_t)number < t->lowest)
+        t->lowest = (uint32_t)number;
+    unlock(t);
+    return r < 0 ? r : 0;
 }
 
 /* Can a call on it wait?  Regular files, directories and block devices never do (in the sense that
@@ -116,9 +160,9 @@ uint8_t descriptor_waits(struct descriptor *d) {
 /* For Python: put `host` at `number`.  The table owns it unless flags say BORROWED. */
 EXPORT int64_t wali_descriptor_set(struct context *c, int32_t number, int32_t host,
                                    uint32_t flags) {
-    int64_t r = descriptor_reserve(c, number);
+    int64_t r = descriptor_reserve(c->table, number);
     if (r == number)
-        descriptor_put(c, number, host, (uint16_t)flags);
+        descriptor_put(c->table, number, (struct descriptor){host, (uint16_t)flags, 0, 0});
     return r == number ? 0 : r < 0 ? r : -EINVAL;
 }
 
@@ -130,89 +174,84 @@ BODY(body_close) {
     return descriptor_release(c, a[0].i32);
 }
 
-/* Make `number` mean what `d` means.  The host descriptor is duplicated too, so each number owns
- * one and closing needs no counting. */
-static int64_t duplicate(struct context *c, struct descriptor *d, int32_t number, uint16_t flags) {
-    int64_t host = SYS(NR_fcntl, d->host, F_DUPFD_CLOEXEC, 0, 0, 0, 0);
+/* Make a number mean what `old` means: the lowest from `from` on, or that very one, whatever it
+ * meant.  The host descriptor is duplicated too, so each number owns one and closing needs no
+ * counting. */
+static int64_t duplicate(struct context *c, int32_t old, int32_t from, int exactly,
+                         uint16_t flags) {
+    struct descriptor *d = descriptor_at(c, old);
+    if (d == NULL || (exactly && (uint32_t)from >= c->table->limit))
+        return -EBADF;
+    if ((uint32_t)from >= c->table->limit)
+        return -EINVAL;
+    struct descriptor copy = *d;
+    int64_t host = SYS(NR_fcntl, copy.host, F_DUPFD_CLOEXEC, 0, 0, 0, 0);
     if (host < 0)
         return host;
-    struct descriptor copy = *d;
     copy.host = (int32_t)host;
-    copy.flags = (uint16_t)((d->flags & ~(DESCRIPTOR_BORROWED | DESCRIPTOR_CLOEXEC)) | flags);
-    if (descriptor_at(c, number))
-        descriptor_release(c, number);
-    int32_t reserved = descriptor_reserve(c, number);
-    if (reserved != number) {
+    copy.flags = (uint16_t)((copy.flags & ~(DESCRIPTOR_BORROWED | DESCRIPTOR_CLOEXEC)) | flags);
+    if (exactly && descriptor_at(c, from))
+        descriptor_release(c, from);
+    struct table *t = lock(c);
+    int64_t number = descriptor_reserve(t, from);
+    if (exactly && number >= 0 && number != from)
+        number = -EBUSY; /* another thread was faster */
+    if (number < 0)
         SYS(NR_close, host, 0, 0, 0, 0, 0);
-        return reserved < 0 ? reserved : -EBADF;
-    }
-    c->descriptors[number] = copy;
+    else
+        descriptor_put(t, (int32_t)number, copy);
+    unlock(t);
     return number;
 }
 
-static int64_t duplicate_from(struct context *c, int32_t old, int64_t from, uint16_t flags) {
-    if (!descriptor_at(c, old))
-        return -EBADF;
-    if (from < 0 || from >= c->limit)
-        return -EINVAL;
-    int32_t number = descriptor_reserve(c, (int32_t)from); /* may move the table */
-    return number < 0 ? number : duplicate(c, descriptor_at(c, old), number, flags);
-}
-
-static int64_t duplicate_to(struct context *c, int32_t old, int32_t number, uint16_t flags) {
-    if (!descriptor_at(c, old) || (uint32_t)number >= c->limit)
-        return -EBADF;
-    while ((uint32_t)number >= c->capacity) {
-        int64_t r = grow(c);
-        if (r < 0)
-            return r;
-    }
-    return duplicate(c, descriptor_at(c, old), number, flags);
-}
-
 BODY(body_dup) {
-    return duplicate_from(c, a[0].i32, 0, 0);
+    return duplicate(c, a[0].i32, 0, 0, 0);
 }
 
 BODY(body_dup2) {
     if (a[0].i32 == a[1].i32)
         return descriptor_at(c, a[0].i32) ? a[0].i32 : -EBADF;
-    return duplicate_to(c, a[0].i32, a[1].i32, 0);
+    return duplicate(c, a[0].i32, a[1].i32, 1, 0);
 }
 
 BODY(body_dup3) {
     uint32_t flags = a[2].u32;
     if (a[0].i32 == a[1].i32 || (flags & ~(uint32_t)O_CLOEXEC))
         return -EINVAL;
-    return duplicate_to(c, a[0].i32, a[1].i32, flags ? DESCRIPTOR_CLOEXEC : 0);
+    return duplicate(c, a[0].i32, a[1].i32, 1, flags ? DESCRIPTOR_CLOEXEC : 0);
+}
+
+/* Is O_NONBLOCK the guest's alone, and unknown to the host? */
+static int is_virtual(const struct context *c, const struct descriptor *d) {
+    return !c->direct || d->flags & DESCRIPTOR_SHARED;
 }
 
 /* F_GETFL: what the guest would see if every description were its own. */
-static int64_t status_flags(struct descriptor *d) {
+static int64_t status_flags(const struct context *c, struct descriptor *d) {
     int64_t flags = SYS(NR_fcntl, d->host, F_GETFL, 0, 0, 0, 0);
     if (flags < 0)
         return flags;
     flags = (int64_t)GUEST_OPEN_FLAGS(flags);
-    if (descriptor_waits(d))
+    if (is_virtual(c, d) && descriptor_waits(d))
         flags &= ~(int64_t)O_NONBLOCK;
     if (d->status & STATUS_NONBLOCK)
         flags |= O_NONBLOCK;
     return d->status & STATUS_APPEND ? flags | O_APPEND : flags;
 }
 
-/* F_SETFL.  O_NONBLOCK of what can wait is always ours: the host side must stay as the waiting code
- * knows it.  O_APPEND of a description that the embedder shares must not change under its feet. */
-static int64_t set_status_flags(struct descriptor *d, uint64_t flags) {
-    uint8_t status = flags & O_NONBLOCK ? STATUS_NONBLOCK : 0;
+/* F_SETFL.  O_NONBLOCK is ours where the host side must stay as the waiting code knows it. O_APPEND
+ * of a description that the embedder shares must not change under its feet. */
+static int64_t set_status_flags(const struct context *c, struct descriptor *d, uint64_t flags) {
+    uint8_t status = is_virtual(c, d) && flags & O_NONBLOCK ? STATUS_NONBLOCK : 0;
     if (d->flags & DESCRIPTOR_SHARED) {
         if (flags & O_APPEND)
             status |= STATUS_APPEND;
     } else {
         int64_t r = SYS(NR_fcntl, d->host, F_GETFL, 0, 0, 0, 0);
-        if (r < 0)
-            return r;
-        uint64_t passed = HOST_OPEN_FLAGS(flags & (O_APPEND | GUEST_O_DIRECT));
-        r = SYS(NR_fcntl, d->host, F_SETFL, passed | ((uint64_t)r & O_NONBLOCK), 0, 0, 0);
+        uint64_t passed = HOST_OPEN_FLAGS(flags & (O_APPEND | O_ASYNC | GUEST_O_DIRECT));
+        if (r >= 0)
+            r = SYS(NR_fcntl, d->host, F_SETFL,
+                    passed | ((c->direct ? flags : (uint64_t)r) & O_NONBLOCK), 0, 0, 0);
         if (r < 0)
             return r;
     }
@@ -228,30 +267,33 @@ BODY(body_fcntl) {
     if (d == NULL)
         return -EBADF;
     if (command == F_GETFL)
-        return status_flags(d);
+        return status_flags(c, d);
     if (command == F_SETFL)
-        return set_status_flags(d, (uint64_t)argument);
+        return set_status_flags(c, d, (uint64_t)argument);
     if (capable)
         return -EPERM;
-    uint8_t *lock;
+    int32_t size = listed_size(LISTED_FCNTL, (uint32_t)command);
+    uint8_t *record = space_buffer(c, s, (uint32_t)argument, size > 0 ? (uint32_t)size : 0);
     switch (command) {
     case F_DUPFD:
-        return duplicate_from(c, a[0].i32, argument, 0);
     case F_DUPFD_CLOEXEC:
-        return duplicate_from(c, a[0].i32, argument, DESCRIPTOR_CLOEXEC);
+        if (argument < 0 || argument >= c->table->limit)
+            return -EINVAL;
+        return duplicate(c, a[0].i32, (int32_t)argument, 0,
+                         command == F_DUPFD ? 0 : DESCRIPTOR_CLOEXEC);
     case F_GETFD:
         return d->flags & DESCRIPTOR_CLOEXEC ? FD_CLOEXEC : 0;
     case F_SETFD:
         d->flags = (uint16_t)(argument & FD_CLOEXEC ? d->flags | DESCRIPTOR_CLOEXEC
                                                     : d->flags & ~DESCRIPTOR_CLOEXEC);
         return 0;
-    case F_GETLK: /* F_SETLKW waits: it comes with the worker threads that can be interrupted */
-    case F_SETLK:
-        lock = space_buffer(c, s, (uint32_t)argument, 32); /* struct flock */
-        return lock == WALI_BAD ? -EFAULT : SYS(NR_fcntl, d->host, command, lock, 0, 0, 0);
-    default:
-        return -EINVAL;
     }
+    if (size < 0 ||
+        (size == 0 && d->flags & DESCRIPTOR_SHARED)) /* what is the embedder's as well */
+        return -EINVAL;
+    if (size && (record == WALI_BAD || record == NULL))
+        return -EFAULT;
+    return WAIT(c, NR_fcntl, d->host, command, size ? (int64_t)record : argument, 0, 0, 0);
 }
 
 /* The size of what an ioctl or a socket option reads or writes, from the table's closed list; 0 is
@@ -277,7 +319,7 @@ BODY(body_ioctl) {
     uint8_t *argument = space_buffer(c, s, a[2].u32, (uint32_t)size);
     if (argument == WALI_BAD || argument == NULL)
         return -EFAULT;
-    if (request == FIONBIO) {
+    if (request == FIONBIO && is_virtual(c, d)) {
         int32_t on;
         if (wali_copy(&on, argument, sizeof on))
             return -EFAULT;

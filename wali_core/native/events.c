@@ -81,38 +81,20 @@ static int64_t select_until(struct context *c, struct space *s, const wasmtime_v
 
 /* select(2).  The time left is not written back: POSIX leaves that open. */
 BODY(body_select) {
-    int64_t until = INT64_MAX;
-    if (a[4].u32) {
-        struct timespec t;
-        uint8_t *at = space_buffer(c, s, a[4].u32, sizeof t);
-        if (at == WALI_BAD || wali_copy(&t, at, sizeof t))
-            return -EFAULT;
-        t.tv_nsec *= 1000; /* a struct timeval: microseconds */
-        int64_t r = time_until(&t, &until);
-        if (r < 0)
-            return r;
-    }
-    return select_until(c, s, a, until);
+    int64_t until, r = until_from(c, s, a[4].u32, 1000, &until);
+    return r < 0 ? r : select_until(c, s, a, until);
 }
 
-/* pselect6(2) without a signal mask: masks come with signals. */
 BODY(body_pselect6) {
-    int64_t until = INT64_MAX, mask[2] = {0, 0};
-    uint8_t *at = space_buffer(c, s, a[5].u32, sizeof mask);
-    if (at == WALI_BAD || (at && wali_copy(mask, at, sizeof mask)))
-        return -EFAULT;
-    if (mask[0])
-        return -ENOSYS;
-    if (a[4].u32) {
-        struct timespec t;
-        at = space_buffer(c, s, a[4].u32, sizeof t);
-        if (at == WALI_BAD || wali_copy(&t, at, sizeof t))
-            return -EFAULT;
-        int64_t r = time_until(&t, &until);
-        if (r < 0)
-            return r;
-    }
-    return select_until(c, s, a, until);
+    struct {
+        uint64_t address, size;
+    } mask = {0, 0};
+    int64_t until, r = a[5].u32 ? copy_from(c, s, a[5].u32, &mask, sizeof mask) : 0;
+    if (r == 0)
+        r = take_mask(c, s, (uint32_t)mask.address, mask.size);
+    if (r == 0)
+        r = until_from(c, s, a[4].u32, 1, &until);
+    return r < 0 ? r : select_until(c, s, a, until);
 }
 
 /* --- epoll ------------------------------------------------------------------------------------ */
@@ -132,13 +114,6 @@ __attribute__((packed))
 #endif
 ;
 
-BODY(body_epoll_create1) {
-    if (a[0].u32 & ~(uint32_t)O_CLOEXEC)
-        return -EINVAL;
-    int64_t host = SYS(NR_epoll_create1, O_CLOEXEC, 0, 0, 0, 0, 0);
-    return descriptor_install(c, host, a[0].u32 ? DESCRIPTOR_CLOEXEC : 0);
-}
-
 BODY(body_epoll_ctl) {
     int32_t epoll = host_of(c, a[0].i32), fd = host_of(c, a[2].i32);
     struct guest_event guest = {0, 0};
@@ -152,10 +127,11 @@ BODY(body_epoll_ctl) {
     return SYS(NR_epoll_ctl, epoll, a[1].i32, fd, &event, 0, 0);
 }
 
-static int64_t epoll_until(struct context *c, struct space *s, const wasmtime_val_raw_t *a,
-                           int64_t until) {
+/* epoll_wait and epoll_pwait, which has a signal mask. */
+static int64_t epoll(struct context *c, struct space *s, const wasmtime_val_raw_t *a) {
     struct kernel_event events[EVENTS_AT_ONCE];
-    int32_t epoll = host_of(c, a[0].i32), most = a[2].i32;
+    int32_t epoll = host_of(c, a[0].i32), most = a[2].i32, ms = a[3].i32;
+    int64_t until = ms < 0 ? INT64_MAX : monotonic_now() + (int64_t)ms * 1000000;
     if (epoll < 0)
         return -EBADF;
     if (most <= 0 || (uint32_t)most > INT32_MAX / sizeof(struct guest_event))
@@ -166,8 +142,8 @@ static int64_t epoll_until(struct context *c, struct space *s, const wasmtime_va
     if (most > EVENTS_AT_ONCE)
         most = EVENTS_AT_ONCE; /* fewer than asked for: the others stay ready for the next call */
     for (;;) {
-        int64_t r = SYS(NR_epoll_pwait, epoll, events, most, 0, 0, 8);
-        if (r == 0) {
+        int64_t r = WAIT(c, NR_epoll_pwait, epoll, events, most, c->direct ? ms : 0, MASK_OF(c), 8);
+        if (r == 0 && !c->direct) {
             struct pollfd fds[2] = {{.fd = epoll, .events = POLLIN}};
             r = wait_for(c, fds, 1, until);
             if (r > 0)
@@ -183,19 +159,10 @@ static int64_t epoll_until(struct context *c, struct space *s, const wasmtime_va
 }
 
 BODY(body_epoll_wait) {
-    int32_t ms = a[3].i32;
-    int64_t until = ms < 0 ? INT64_MAX : monotonic_now() + (int64_t)ms * 1000000;
-    return epoll_until(c, s, a, until);
+    return epoll(c, s, a);
 }
 
-/* epoll_pwait(2) without a signal mask: masks come with signals. */
 BODY(body_epoll_pwait) {
-    return a[4].u32 ? -ENOSYS : body_epoll_wait(c, s, a, capable);
-}
-
-BODY(body_eventfd2) {
-    if (a[1].u32 & ~(uint32_t)(O_CLOEXEC | O_NONBLOCK | EFD_SEMAPHORE))
-        return -EINVAL;
-    int64_t host = SYS(NR_eventfd2, a[0].u32, a[1].u32 | O_CLOEXEC | O_NONBLOCK, 0, 0, 0, 0);
-    return descriptor_install_made(c, host, a[1].u32);
+    int64_t r = take_mask(c, s, a[4].u32, a[5].u32);
+    return r < 0 ? r : epoll(c, s, a);
 }

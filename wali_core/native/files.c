@@ -25,7 +25,7 @@ static int64_t opened(struct context *c, const struct descriptor *dir, int64_t h
         flags |= dir->flags & DESCRIPTOR_INHERITED;
     host = capable ? capability_opened(dir, host) : refuse_process_memory(host);
     int64_t number = descriptor_install(c, host, flags);
-    if (number >= 0 && !capable && guest_flags & O_NONBLOCK)
+    if (number >= 0 && !capable && !c->direct && guest_flags & O_NONBLOCK)
         descriptor_at(c, (int32_t)number)->status = STATUS_NONBLOCK;
     return number;
 }
@@ -83,7 +83,7 @@ BODY(body_openat) {
         if (r < 0)
             return r;
     }
-    r = SYS(NR_openat, host_dir, path, HOST_OPEN_FLAGS(host_flags), mode, 0, 0);
+    r = WAIT(c, NR_openat, host_dir, path, HOST_OPEN_FLAGS(host_flags), mode, 0, 0);
     return opened(c, dir, r, flags, capable);
 }
 

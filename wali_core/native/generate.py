@@ -16,6 +16,12 @@ CONSTANTS = Path(__file__).parents[1] / "_constants.py"
 # Calls that have no body in C: not served yet, or served by Python.
 NO_BODY = ("planned", "host")
 
+# Calls of programs that are bodies in C and calls in Python in one: both know where to go on.
+ALSO_HOSTED = ("sendmsg", "recvmsg")
+
+# What the core itself asks of Python: "alarm", that somebody reads the descriptor of that name.
+ASKED_OF_PYTHON = ["alarm"]
+
 # Kinds of which a shim may use the lowest values only.
 CAPABLE_ONLY = {"exchange": 3, "clock": "CLOCKS_OF_ONES_OWN", "mode": 0o777}
 
@@ -34,6 +40,8 @@ class Argument:
         if kind.startswith("mem"):
             size = kind[4:-1] if kind.startswith("mem[") else f"a[{kind[4:]}].u32"
             self._buffer(f"space_buffer(c, s, {self.raw}.u32, {size})")
+        elif kind.startswith(("mask:", "set:")):
+            self._mask(*kind.split(":"))
         elif kind in CAPABLE_ONLY:
             self._refuse(f"{self.raw}.u32 > {CAPABLE_ONLY[kind]}", "-EINVAL")
             self.value = f"{self.raw}.u32"
@@ -50,6 +58,18 @@ class Argument:
 
     def _long(self) -> None:
         self.value = f"{self.raw}.i64"
+
+    def _flags(self) -> None:
+        # Of what is made: the host's descriptor is always close-on-exec.
+        given = f"{self.raw}.u32"
+        self.value = f"(({given} & ~(uint32_t)O_NONBLOCK) | host_nonblock(c, {given}) | O_CLOEXEC)"
+
+    def _cloexec(self) -> None:
+        self.value = f"({self.raw}.u32 | O_CLOEXEC)"
+
+    def _message(self) -> None:
+        self.before += [f"if ({self.raw}.u32 & ~(uint32_t)MESSAGE_FLAGS)", "    return -EINVAL;"]
+        self._uint()
 
     def _zero(self) -> None:
         self._refuse(f"{self.raw}.i32", "-EPERM")
@@ -127,6 +147,16 @@ class Argument:
 
     # Memory.
 
+    def _mask(self, kind: str, size: str) -> None:
+        self.before = [
+            f"if ((r = take_mask(c, s, {self.raw}.u32, a[{size}].u32)) < 0)",
+            "    return r;",
+            f"const uint64_t *m{self.index} = MASK_OF(c);",
+        ]
+        if kind == "set":  # it is not what handlers run with
+            self.before.append("c->has_mask_during = 0;")
+        self.value = f"m{self.index}"
+
     def _name(self) -> None:
         self._buffer(f"space_name(c, s, {self.raw}.u32, a[{self.index + 1}].u32)")
 
@@ -150,25 +180,39 @@ class Argument:
 # The method for each kind that is not made up of two parts.
 KINDS = {kind: kind for kind in ("int", "uint", "long", "zero", "at", "fd", "dirfd")}
 KINDS |= {kind: kind for kind in ("path", "target", "name", "stat")}
+KINDS |= {kind: kind for kind in ("flags", "cloexec", "message")}
 KINDS |= {"fd!": "fd", "dirfd!": "dirfd", "path?": "path_or_null"}
 
 
-def plain_body(call: Any, arch: str) -> str:
+def plain_body(call: Any, arch: str, name: str) -> str:
     """The whole body of a call whose arguments say all that there is to check."""
     kinds = call.arguments.split()
     arguments = [Argument(i, kinds, arch) for i in range(len(kinds))]
     before = [line for argument in arguments for line in argument.before]
     after = [line for argument in arguments for line in argument.after]
     values = [argument.value for argument in arguments] + ["0"] * (6 - len(arguments))
-    made = f"SYS(NR_{call.name}, {', '.join(values)});"
+    how = "WAIT(c, " if call.served.startswith("waits") else "SYS("
+    made = f"{how}NR_{call.name}, {', '.join(values)})"
+    if call.served == "makes":
+        made = f"descriptor_install_made(c, {made}, a[{len(kinds) - 1}].u32)"
     uses_r = after or any("(r = " in line for line in before)
     lines = ["int64_t r;"] if uses_r else []
     lines += before
-    lines += [f"r = {made}", *after, "return r;"] if after else [f"return {made}"]
-    return definition(call.name, lines)
+    lines += [f"r = {made};", *after, "return r;"] if after else [f"return {made};"]
+    return definition(name, lines)
 
 
-def forwarding_body(call: Any) -> str:
+def either_body(call: Any) -> str:
+    """A call that waits in the kernel if it can: else its handwritten body has its own ways."""
+    where = "c->direct"
+    if call.arguments.startswith("fd"):
+        d = "descriptor_at(c, a[0].i32)"
+        where = f"(!{d} || waits_in_kernel(c, {d}))"
+    alternatives = f"{where} ? direct_{call.name}(c, s, a, 0) : body_{call.name}(c, s, a, 0)"
+    return definition(f"either_{call.name}", [f"return {alternatives};"], "")
+
+
+def forwarding_body(call: Any, bodies: dict[str, str]) -> str:
     """A call that is made from another: ``= other(AT_FDCWD, $0, 0)``; or a number: ``= 0``."""
     if re.fullmatch(r"= \d+", call.served):
         return definition(call.name, [f"return {call.served[2:]};"])
@@ -183,14 +227,14 @@ def forwarding_body(call: Any) -> str:
         call.name,
         [
             f"const wasmtime_val_raw_t b[] = {{{', '.join(values)}}};",
-            f"return body_{match[1]}(c, s, b, capable);",
+            f"return {bodies.get(match[1], f'body_{match[1]}')}(c, s, b, capable);",
         ],
     )
 
 
-def definition(name: str, lines: list[str]) -> str:
+def definition(name: str, lines: list[str], prefix: str = "body_") -> str:
     """A body from its lines."""
-    return f"BODY(body_{name}) {{\n" + "".join(f"    {line}\n" for line in lines) + "}\n"
+    return f"BODY({prefix}{name}) {{\n" + "".join(f"    {line}\n" for line in lines) + "}\n"
 
 
 def thunks(table: dict[str, Any], arch: str) -> str:
@@ -202,20 +246,32 @@ def thunks(table: dict[str, Any], arch: str) -> str:
     out += [f"BODY(body_{body});\n" for body in bodies if body != "exit_group"]
     out += ["BODY(body_planned);\n\n"]
     out.append(definition("planned", ["return -ENOSYS;"]))
-    out.append("THUNK(native_planned, body_planned, own, 0)\n\n")
+    out.append("THUNK(native_planned, body_planned, own, 0, 0)\n\n")
+    # What a WALI program has of each call, where that is not the body.
+    natives = {c.name: f"either_{c.name}" for c in calls if c.served == "waits/body"}
+    out += [f"BODY({name});\n" for name in natives.values()]
     rows = []
     for call in calls:
-        if call.served == "plain":
-            out.append(plain_body(call, arch))
+        if call.served in ("plain", "waits", "makes"):
+            out.append(plain_body(call, arch, call.name))
+        elif call.served == "waits/body":
+            out.append(plain_body(call, arch, call.name).replace("body_", "direct_", 1))
+            out.append(either_body(call))
         elif call.served.startswith("="):
-            out.append(forwarding_body(call))
-        out += thunk_lines(call)
+            out.append(forwarding_body(call, natives))
+        elif call.served == "host":
+            out.append(hosted_body(call.name, f"SYS_{call.name}"))
+        restarts = int(call.name in table["RESTARTED"])
+        out += thunk_lines(call, natives.get(call.name, f"body_{call.name}"), restarts)
         rows.append(row(call, signature(call.arguments), table["WAITS"]))
     out += auxiliary(table, signature, rows)
     out.append("\nEXPORT const struct call wali_calls[] = {\n" + "".join(rows) + "};\n")
     out.append(f"EXPORT const uint64_t wali_call_count = {len(rows)};\n")
     out.append("EXPORT wasmtime_unchecked_callback_t *const wali_unserved = native_planned;\n")
     listed = [*table["SOCKET_OPTIONS"], *(("LISTED_IOCTL", *row) for row in table["IOCTLS"])]
+    listed += [("LISTED_FCNTL", *row) for row in table["FCNTLS"]]
+    names = "".join(f'"{name}", ' for name in host_calls(table))
+    out.append(f"EXPORT const char *const wali_host_calls[] = {{{names}NULL}};\n")
     options = "".join(f"    {{{', '.join(map(str, o))}}},\n" for o in listed)
     out.append(
         "const struct listed closed_list[] = {\n" + options + "    {LISTED_END, 0, 0},\n};\n"
@@ -224,13 +280,19 @@ def thunks(table: dict[str, Any], arch: str) -> str:
     return "".join(out)
 
 
-def thunk_lines(call: Any) -> list[str]:
+def hosted_body(name: str, call: str) -> str:
+    """The body of a call that is served by Python."""
+    return definition(name, [f"return c->host(c, HOST_{call.removeprefix('SYS_')}, a);"])
+
+
+def thunk_lines(call: Any, native: str, restarts: int) -> list[str]:
     """The thunks of a call: for WALI programs, and for each space that shims may use it on."""
-    if call.served in NO_BODY:
+    if call.served == "planned":
         return []
-    lines = [f"THUNK(native_{call.name}, body_{call.name}, own, 0)\n"]
+    lines = [f"THUNK(native_{call.name}, {native}, own, 0, {restarts})\n"]
     lines += [
-        f"THUNK({space}_{call.name}, body_{call.name}, {space}, 1)\n" for space in call.shim.split()
+        f"THUNK({space}_{call.name}, body_{call.name}, {space}, 1, -1)\n"
+        for space in call.shim.split()
     ]
     return [*lines, "\n"]
 
@@ -238,11 +300,12 @@ def thunk_lines(call: Any) -> list[str]:
 def row(call: Any, types: str, waits: frozenset[str]) -> str:
     """A call's line of the list from which Python links."""
     native = {"planned": "native_planned", "host": "NULL"}.get(call.served, f"native_{call.name}")
+    hosted = f"native_{call.name}" if call.served == "host" else "NULL"
     own = f"own_{call.name}" if "own" in call.shim.split() else "NULL"
     guest = f"guest_{call.name}" if "guest" in call.shim.split() else "NULL"
     return (
         f'    {{"wali", "SYS_{call.name}", "{types}", "I", "{call.group}",'
-        f" {native}, {own}, {guest}, {int(call.name in waits)}}},\n"
+        f" {native}, {hosted}, {own}, {guest}, {int(call.name in waits)}}},\n"
     )
 
 
@@ -250,17 +313,31 @@ def auxiliary(table: dict[str, Any], signature: Any, rows: list[str]) -> list[st
     """The thunks of the calls that are not Linux's; their lines go to ``rows``."""
     out = []
     for module, name, arguments, result, body, whose in table["AUXILIARY"]:
-        thunk = f"aux_{name}" if body else "NULL"
+        thunk, hosted = f"aux_{name}" if body else "NULL", "NULL"
         if body:
-            space, capable = ("own", 0) if whose == "program" else (whose, 1)
-            out.append(f"THUNK({thunk}, body_{body}, {space}, {capable})\n")
+            space, mode = ("own", "0, 0") if module == "wali" else (whose, "1, -1")
+            out.append(f"THUNK({thunk}, body_{body}, {space}, {mode})\n")
+        else:
+            hosted = f"host_{name}"
+            out.append(hosted_body(hosted, name))
+            out.append(f"THUNK({hosted}, body_{hosted}, own, 0, 0)\n")
         native = thunk if module == "wali" else "NULL"
         shims = "NULL" if whose in ("program", "host") else thunk
         rows.append(
             f'    {{"{module}", "{name}", "{signature(arguments)}", "{result}", "",'
-            f" {native}, {shims}, NULL, 0}},\n"
+            f" {native}, {hosted}, {shims}, NULL, 0}},\n"
         )
     return out
+
+
+def host_calls(table: dict[str, Any]) -> list[str]:
+    """The names of the calls that Python serves, as WALI has them: an index is their number."""
+    names = [
+        f"SYS_{call.name}"
+        for call in table["CALLS"]
+        if call.served == "host" or call.name in ALSO_HOSTED
+    ]
+    return names + [row[1] for row in table["AUXILIARY"] if not row[4]] + ASKED_OF_PYTHON
 
 
 def numbers(table: dict[str, Any], arch: str) -> str:
@@ -277,6 +354,8 @@ def numbers(table: dict[str, Any], arch: str) -> str:
     lines += ["enum {\n"]
     for name, value in constants.items():
         lines.append(f"    {name} = {value[column] if isinstance(value, tuple) else value},\n")
+    lines += ["};\n", "enum host_call {\n"]
+    lines += [f"    HOST_{name.removeprefix('SYS_')},\n" for name in host_calls(table)]
     return BANNER + "".join([*lines, "};\n"])
 
 

@@ -78,12 +78,12 @@ static int64_t transfer(struct context *c, int32_t number, struct iovec *iov, ui
     struct descriptor *d = descriptor_at(c, number);
     if (d == NULL)
         return -EBADF;
-    if (!descriptor_waits(d)) {
+    if (waits_in_kernel(c, d) || !descriptor_waits(d)) {
         if (writes && d->status & STATUS_APPEND)
-            return SYS(NR_pwritev2, d->host, iov, count, -1, -1, RWF_APPEND);
+            return WAIT(c, NR_pwritev2, d->host, iov, count, -1, -1, RWF_APPEND);
         if (count == 1) /* the kernel has less to do for one buffer */
-            return SYS(writes ? NR_write : NR_read, d->host, iov->base, iov->length, 0, 0, 0);
-        return SYS(writes ? NR_writev : NR_readv, d->host, iov, count, 0, 0, 0);
+            return WAIT(c, writes ? NR_write : NR_read, d->host, iov->base, iov->length, 0, 0, 0);
+        return WAIT(c, writes ? NR_writev : NR_readv, d->host, iov, count, 0, 0, 0);
     }
     struct transfer t = {d, iov, count, writes};
     return transfer_waiting(c, &t);
@@ -169,8 +169,6 @@ static int64_t again(struct context *c, struct descriptor *d, int64_t r, int wri
     return ready < 0 ? ready : 1;
 }
 
-enum { MESSAGE_FLAGS = MSG_PEEK | MSG_TRUNC | MSG_DONTWAIT | MSG_WAITALL | MSG_NOSIGNAL };
-
 struct message {
     struct descriptor *d;
     uint8_t *buffer;
@@ -179,7 +177,7 @@ struct message {
 };
 
 /* What sendto and recvfrom have in common.  No addresses: those are for unconnected sockets, which
- * nobody can make here yet. */
+ * only a program in a process of its own has. */
 static int64_t message_of(struct context *c, struct space *s, const wasmtime_val_raw_t *a,
                           struct message *m) {
     m->d = descriptor_at(c, a[0].i32);
@@ -236,6 +234,56 @@ BODY(body_sendto) {
     }
 }
 
+/* sendmsg(2) and recvmsg(2).  Control messages are translated in Python. */
+static int64_t message_vector(struct context *c, struct space *s, const wasmtime_val_raw_t *a,
+                              int sends) {
+    struct {
+        uint32_t name, name_length, iov, count, pad, control, control_length, pad2, flags;
+    } guest;
+    struct {
+        void *name;
+        uint64_t name_length;
+        struct iovec *iov;
+        uint64_t count, control, control_length, flags;
+    } host = {0};
+    struct descriptor *d = descriptor_at(c, a[0].i32);
+    if (d == NULL)
+        return -EBADF;
+    if (copy_from(c, s, a[1].u32, &guest, sizeof guest))
+        return -EFAULT;
+    if (guest.count > UIO_MAXIOV || a[2].u32 & ~(uint32_t)MESSAGE_FLAGS)
+        return guest.count > UIO_MAXIOV ? -EMSGSIZE : -EINVAL;
+    if (guest.control && guest.control_length)
+        return c->host(c, sends ? HOST_sendmsg : HOST_recvmsg, a);
+    struct iovec iov[guest.count + 1];
+    host.name = space_buffer(c, s, guest.name, guest.name_length);
+    if (host.name == WALI_BAD || copy_iovec(c, s, guest.iov, guest.count, iov))
+        return -EFAULT;
+    host.iov = iov;
+    host.count = guest.count;
+    host.name_length = host.name ? guest.name_length : 0;
+    uint32_t flags = a[2].u32 | (waits_in_kernel(c, d) ? 0 : MSG_DONTWAIT);
+    int64_t r;
+    do {
+        r = WAIT(c, sends ? NR_sendmsg : NR_recvmsg, d->host, &host, flags, 0, 0, 0);
+    } while (r == -EAGAIN && !c->direct && !(a[2].u32 & MSG_DONTWAIT) &&
+             (r = again(c, d, r, sends)) == 1);
+    if (r < 0 || sends)
+        return r;
+    guest.name_length = (uint32_t)host.name_length;
+    guest.control_length = 0;
+    guest.flags = (uint32_t)host.flags;
+    return copy_to(c, s, a[1].u32, &guest, sizeof guest) ? -EFAULT : r;
+}
+
+BODY(body_sendmsg) {
+    return message_vector(c, s, a, 1);
+}
+
+BODY(body_recvmsg) {
+    return message_vector(c, s, a, 0);
+}
+
 /* The new socket is non-blocking for us, and for the guest what it asked for.  An inherited
  * listener may be a blocking one, so it is polled first: only if another process takes the
  * connection in between does this accept wait for the next. */
@@ -251,9 +299,10 @@ BODY(body_accept4) {
     if (name == WALI_BAD || length == WALI_BAD)
         return -EFAULT;
     struct pollfd fds[2] = {{.fd = d->host, .events = POLLIN}};
-    int64_t r = wait_for(c, fds, 1, d->status & STATUS_NONBLOCK ? 0 : INT64_MAX);
+    int64_t until = d->status & STATUS_NONBLOCK ? 0 : INT64_MAX;
+    int64_t r = waits_in_kernel(c, d) ? 1 : wait_for(c, fds, 1, until);
     if (r <= 0)
         return r < 0 ? r : -EAGAIN;
-    r = SYS(NR_accept4, d->host, name, length, SOCK_NONBLOCK | SOCK_CLOEXEC, 0, 0);
+    r = WAIT(c, NR_accept4, d->host, name, length, host_nonblock(c, flags) | SOCK_CLOEXEC, 0, 0);
     return descriptor_install_made(c, r, flags);
 }

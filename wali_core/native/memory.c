@@ -14,26 +14,19 @@
 __asm__(".text\n"
         ".globl wali_copy\n.hidden wali_copy\n.type wali_copy, @function\n"
         "wali_copy:\n"
+        "    mov %rdx, %rcx\n"
         "    cmp $256, %rdx\n"
         "    jae 3f\n"
-        "1:  cmp $8, %rdx\n"
+        "1:  sub $8, %rcx\n"
         "    jb 2f\n"
         "    mov (%rsi), %rax\n"
         "    mov %rax, (%rdi)\n"
         "    add $8, %rsi\n"
         "    add $8, %rdi\n"
-        "    sub $8, %rdx\n"
         "    jmp 1b\n"
-        "2:  test %rdx, %rdx\n"
+        "2:  and $7, %ecx\n"
         "    jz 4f\n"
-        "    movzbl (%rsi), %eax\n"
-        "    mov %al, (%rdi)\n"
-        "    inc %rsi\n"
-        "    inc %rdi\n"
-        "    dec %rdx\n"
-        "    jmp 2b\n"
-        "3:  mov %rdx, %rcx\n"
-        "    rep movsb\n"
+        "3:  rep movsb\n"
         "4:  xor %eax, %eax\n"
         "    ret\n"
         ".globl wali_copy_end\n.hidden wali_copy_end\n"
@@ -72,7 +65,6 @@ __asm__(".text\n"
 #endif
 
 extern const char wali_copy_end[];
-extern void wali_restorer(void);
 
 /* The compiler may write calls to these for its own purposes, and there is no libc. */
 void *memcpy(void *restrict to, const void *restrict from, size_t size) {
@@ -90,14 +82,7 @@ void *memset(void *to, int value, size_t size) {
     return to;
 }
 
-struct kernel_sigaction {
-    void *handler;
-    uint64_t flags;
-    void (*restorer)(void);
-    uint64_t mask;
-};
-
-static struct kernel_sigaction previous[2]; /* of SIGSEGV and SIGBUS */
+static struct kernel_sigaction previous[SIGSEGV + 1];
 
 static void on_fault(int signal, void *info, void *ucontext) {
     uintptr_t *pc = (uintptr_t *)((char *)ucontext + UCONTEXT_PC);
@@ -106,11 +91,13 @@ static void on_fault(int signal, void *info, void *ucontext) {
         return;
     }
     /* Not ours: wasmtime's own handler (a trap of the guest), or whoever was there before. */
-    struct kernel_sigaction *before = &previous[signal == SIGBUS];
-    if ((uintptr_t)before->handler <=
-        1) { /* SIG_DFL, SIG_IGN: returning faults again, and ends it */
+    struct kernel_sigaction *before = &previous[signal];
+    int sent = wali_engine && ((const int32_t *)info)[2] <= 0; /* by kill(2), to a WALI program */
+    if (sent || (uintptr_t)before->handler <= 1) { /* SIG_DFL, SIG_IGN: returning faults again */
         struct kernel_sigaction fatal = {.flags = SA_RESTORER, .restorer = wali_restorer};
         SYS(NR_rt_sigaction, signal, &fatal, 0, 8, 0, 0);
+        if (sent)
+            SYS(NR_kill, SYS(NR_getpid, 0, 0, 0, 0, 0, 0), signal, 0, 0, 0, 0);
     } else if (before->flags & SA_SIGINFO) {
         ((void (*)(int, void *, void *))before->handler)(signal, info, ucontext);
     } else {
@@ -123,14 +110,14 @@ static void on_fault(int signal, void *info, void *ucontext) {
  * circle. */
 EXPORT int64_t wali_install_fault_handler(void) {
     static int installed;
-    const int signals[2] = {SIGSEGV, SIGBUS};
+    const int signals[4] = {SIGSEGV, SIGBUS, SIGILL, SIGFPE};
     struct kernel_sigaction ours = {.handler = (void *)on_fault,
                                     .flags = SA_SIGINFO | SA_ONSTACK | SA_NODEFER | SA_RESTORER,
                                     .restorer = wali_restorer};
     if (__atomic_exchange_n(&installed, 1, __ATOMIC_SEQ_CST))
         return 0;
-    for (int i = 0; i < 2; i++) {
-        int64_t r = SYS(NR_rt_sigaction, signals[i], &ours, &previous[i], 8, 0, 0);
+    for (int i = 0; i < 4; i++) {
+        int64_t r = SYS(NR_rt_sigaction, signals[i], &ours, &previous[signals[i]], 8, 0, 0);
         if (r < 0)
             return r;
     }
@@ -150,8 +137,11 @@ uint8_t *space_refresh(struct context *c, struct space *s, uint64_t address, uin
     return s->bound && address + size <= s->size ? s->base + address : NULL;
 }
 
+/* These three serve Python as well, for the rare calls of WALI programs. */
+
 /* A NUL-terminated string into `to`.  Its length, -EFAULT, or -ENAMETOOLONG where room is short. */
-int64_t copy_string(struct context *c, struct space *s, uint32_t address, char *to, uint32_t room) {
+EXPORT int64_t copy_string(struct context *c, struct space *s, uint32_t address, char *to,
+                           uint32_t room) {
     if (address == 0)
         return -EFAULT;
     uint32_t done = 0;
@@ -200,26 +190,14 @@ int64_t copy_iovec(struct context *c, struct space *s, uint32_t address, uint32_
     return 0;
 }
 
-int64_t copy_from(struct context *c, struct space *s, uint32_t address, void *to, uint64_t size) {
+EXPORT int64_t copy_from(struct context *c, struct space *s, uint32_t address, void *to,
+                         uint64_t size) {
     uint8_t *at = space_buffer(c, s, address, size);
     return at == NULL || at == WALI_BAD ? -EFAULT : wali_copy(to, at, size);
 }
 
-int64_t copy_to(struct context *c, struct space *s, uint32_t address, const void *from,
-                uint64_t size) {
+EXPORT int64_t copy_to(struct context *c, struct space *s, uint32_t address, const void *from,
+                       uint64_t size) {
     uint8_t *at = space_buffer(c, s, address, size);
     return at == NULL || at == WALI_BAD ? -EFAULT : wali_copy(at, from, size);
-}
-
-/* For Python, which serves the rare calls of WALI programs: their memory, with the same care. */
-EXPORT int64_t wali_copy_from(struct context *c, uint32_t address, void *to, uint64_t size) {
-    return copy_from(c, &c->own, address, to, size);
-}
-
-EXPORT int64_t wali_copy_to(struct context *c, uint32_t address, const void *from, uint64_t size) {
-    return copy_to(c, &c->own, address, from, size);
-}
-
-EXPORT int64_t wali_copy_string(struct context *c, uint32_t address, char *to, uint32_t room) {
-    return copy_string(c, &c->own, address, to, room);
 }

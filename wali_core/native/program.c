@@ -5,9 +5,10 @@
 
 BODY(body_pipe2) {
     int32_t hosts[2];
-    if (a[1].u32 & ~(uint32_t)(O_CLOEXEC | O_NONBLOCK))
+    uint64_t flags = a[1].u32 & (c->direct ? ~(uint64_t)0 : ~(uint64_t)O_NONBLOCK);
+    if (flags & ~(uint64_t)(O_CLOEXEC | O_NONBLOCK | GUEST_O_DIRECT))
         return -EINVAL;
-    int64_t r = SYS(NR_pipe2, hosts, O_CLOEXEC, 0, 0, 0, 0);
+    int64_t r = SYS(NR_pipe2, hosts, HOST_OPEN_FLAGS(flags | O_CLOEXEC), 0, 0, 0, 0);
     return r < 0 ? r : descriptor_install_pair(c, s, a[0].u32, hosts, a[1].u32);
 }
 
@@ -15,23 +16,21 @@ BODY(body_pipe2) {
 
 /* futex(2): a closed list, since the meaning of three arguments depends on the command. */
 BODY(body_futex) {
-    int32_t command = a[1].i32 & FUTEX_COMMAND;
+    uint32_t command = a[1].u32 & FUTEX_COMMAND, is = command < 32 ? 1U << command : 0;
     uint8_t *word = space_buffer(c, s, a[0].u32, 4), *second = NULL;
-    struct timespec t, *timeout = NULL;
-    if (word == NULL || word == WALI_BAD)
-        return -EFAULT;
-    if (command == FUTEX_WAIT && a[3].u32) {
-        uint8_t *at = space_buffer(c, s, a[3].u32, sizeof t);
-        if (at == WALI_BAD || wali_copy(&t, at, sizeof t))
-            return -EFAULT;
-        timeout = &t;
-    } else if (command == FUTEX_REQUEUE || command == FUTEX_CMP_REQUEUE) {
-        second = space_buffer(c, s, a[4].u32, 4);
-        if (second == NULL || second == WALI_BAD)
-            return -EFAULT;
-    } else if (command != FUTEX_WAIT && command != FUTEX_WAKE) {
+    int64_t fourth = a[3].i32; /* a count, for REQUEUE */
+    struct timespec t;
+    if (!(is & (FUTEX_PLAIN | FUTEX_TIMED | FUTEX_TWO)))
         return -ENOSYS;
-    }
-    int64_t fourth = command == FUTEX_WAIT ? (int64_t)timeout : a[3].i32; /* a count, for REQUEUE */
-    return SYS(NR_futex, word, a[1].i32, a[2].i32, fourth, second, a[5].i32);
+    if (is & FUTEX_TWO)
+        second = space_buffer(c, s, a[4].u32, 4);
+    if (word == WALI_BAD || word == NULL || second == WALI_BAD ||
+        (is & FUTEX_TWO && second == NULL))
+        return -EFAULT;
+    if (is & FUTEX_TIMED && a[3].u32 && copy_from(c, s, a[3].u32, &t, sizeof t))
+        return -EFAULT;
+    if (is & FUTEX_TIMED)
+        fourth = (int64_t)(a[3].u32 ? &t : NULL);
+    int64_t r = WAIT(c, NR_futex, word, a[1].i32, a[2].i32, fourth, second, a[5].i32);
+    return r == -EINTR && is & FUTEX_TIMED && a[3].u32 ? NOT_AGAIN : r;
 }

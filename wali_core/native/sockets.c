@@ -23,36 +23,23 @@ static int64_t socket_allowed(const struct context *c, int32_t domain, int32_t t
 }
 
 BODY(body_socket) {
-    uint32_t flags = a[1].u32 & ~(uint32_t)SOCK_TYPE;
-    int32_t type = a[1].i32 & SOCK_TYPE;
-    if (flags & ~(uint32_t)(SOCK_NONBLOCK | SOCK_CLOEXEC))
-        return -EINVAL;
-    int64_t r = socket_allowed(c, a[0].i32, type, a[2].i32);
+    uint32_t type = a[1].u32 & SOCK_TYPE, flags = a[1].u32 & ~(uint32_t)SOCK_TYPE;
+    int64_t r = socket_allowed(c, a[0].i32, (int32_t)type, a[2].i32);
     if (r < 0)
         return r;
-    r = SYS(NR_socket, a[0].i32, type | SOCK_NONBLOCK | SOCK_CLOEXEC, a[2].i32, 0, 0, 0);
+    uint64_t made = type | (flags & ~(uint32_t)SOCK_NONBLOCK) | host_nonblock(c, flags);
+    r = SYS(NR_socket, a[0].i32, made | SOCK_CLOEXEC, a[2].i32, 0, 0, 0);
     return descriptor_install_made(c, r, flags);
 }
 
 BODY(body_socketpair) {
-    uint32_t flags = a[1].u32 & ~(uint32_t)SOCK_TYPE;
-    int32_t type = a[1].i32 & SOCK_TYPE, pair[2];
-    if (flags & ~(uint32_t)(SOCK_NONBLOCK | SOCK_CLOEXEC))
-        return -EINVAL;
-    if (a[0].i32 != AF_UNIX || (type != SOCK_STREAM && type != SOCK_DGRAM) || a[2].i32)
+    uint32_t flags = a[1].u32 & ~(uint32_t)(SOCK_TYPE | SOCK_NONBLOCK);
+    int32_t pair[2];
+    if (a[0].i32 != AF_UNIX)
         return -EOPNOTSUPP;
-    int64_t r = SYS(NR_socketpair, AF_UNIX, type | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, pair, 0, 0);
-    return r < 0 ? r : descriptor_install_pair(c, s, a[3].u32, pair, flags);
-}
-
-/* An address, copied once: what was looked at is what the kernel gets.  Its length, or -errno. */
-static int64_t copy_address(struct context *c, struct space *s, uint32_t address, uint32_t length,
-                            uint8_t *to) {
-    if (length > ADDRESS_MAX)
-        return -EINVAL;
-    if (copy_from(c, s, address, to, length))
-        return -EFAULT;
-    return length;
+    uint64_t made = (a[1].u32 & SOCK_TYPE) | flags | host_nonblock(c, a[1].u32);
+    int64_t r = SYS(NR_socketpair, AF_UNIX, made | SOCK_CLOEXEC, a[2].i32, pair, 0, 0);
+    return r < 0 ? r : descriptor_install_pair(c, s, a[3].u32, pair, a[1].u32);
 }
 
 /* Where the kernel may put a sockaddr, which it cuts to the room that the guest gave.  It reads
@@ -67,31 +54,18 @@ uint8_t *space_name(struct context *c, struct space *s, uint32_t address, uint32
     return space_buffer(c, s, address, room < ADDRESS_MAX ? room : ADDRESS_MAX);
 }
 
-/* connect(2): the attempt goes on in the background, so that it can be waited for as everything is.
- */
+/* connect(2): where it is waited for, the attempt goes on in the background. */
 BODY(body_connect) {
-    uint8_t address[ADDRESS_MAX];
     struct descriptor *d = descriptor_at(c, a[0].i32);
-    if (d == NULL)
-        return -EBADF;
-    int64_t r = copy_address(c, s, a[1].u32, a[2].u32, address);
-    if (r < 0)
-        return r;
-    r = SYS(NR_connect, d->host, address, r, 0, 0, 0);
-    if ((r != -EINPROGRESS && r != -EALREADY) || d->status & STATUS_NONBLOCK)
+    uint8_t *address = space_buffer(c, s, a[1].u32, a[2].u32);
+    if (d == NULL || address == WALI_BAD)
+        return d ? -EFAULT : -EBADF;
+    int64_t r = WAIT(c, NR_connect, d->host, address, a[2].u32, 0, 0, 0);
+    if (c->direct || (r != -EINPROGRESS && r != -EALREADY) || d->status & STATUS_NONBLOCK)
         return r;
     struct pollfd fds[2] = {{.fd = d->host, .events = POLLOUT}};
     r = wait_for(c, fds, 1, INT64_MAX);
     return r < 0 ? r : SYS(NR_connect, d->host, address, a[2].u32, 0, 0, 0); /* how it went */
-}
-
-BODY(body_bind) {
-    uint8_t address[ADDRESS_MAX];
-    int32_t host = host_of(c, a[0].i32);
-    if (host < 0)
-        return -EBADF;
-    int64_t r = copy_address(c, s, a[1].u32, a[2].u32, address);
-    return r < 0 ? r : SYS(NR_bind, host, address, r, 0, 0, 0);
 }
 
 /* listen(2) without a bind takes any port, which no hook of the kernel sees. */
@@ -102,12 +76,6 @@ BODY(body_listen) {
     if (!(c->network & (NETWORK_ANY | NETWORK_LISTEN)))
         return -EACCES;
     return SYS(NR_listen, host, a[1].i32, 0, 0, 0, 0);
-}
-
-/* accept(2): accept4 without flags, of which the native one stores the peer's address. */
-BODY(body_accept) {
-    const wasmtime_val_raw_t b[4] = {a[0], a[1], a[2], {.i64 = 0}};
-    return body_accept4(c, s, b, 0);
 }
 
 BODY(body_setsockopt) {

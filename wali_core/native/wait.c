@@ -28,6 +28,11 @@ int64_t wait_for(struct context *c, struct pollfd *fds, uint32_t count, int64_t 
     c->waits++;
     if (c->cooperative)
         return slot_wait(c, fds, count, until);
+    if (c->direct) { /* whoever wants to end it ends the process */
+        int64_t left = until - monotonic_now();
+        struct timespec t = {left > 0 ? left / NSEC : 0, left > 0 ? left % NSEC : 0};
+        return WAIT(c, NR_ppoll, fds, count, until == INT64_MAX ? NULL : &t, MASK_OF(c), 8, 0);
+    }
     if (c->wake < 0) {
         int64_t wake = SYS(NR_eventfd2, 0, O_CLOEXEC | O_NONBLOCK, 0, 0, 0, 0);
         if (wake < 0)
@@ -71,19 +76,19 @@ static int64_t until_after(const struct timespec *t) {
     return length > INT64_MAX - at ? INT64_MAX : at + length;
 }
 
-int64_t time_until(const struct timespec *length, int64_t *until) {
-    if (!valid(length))
-        return -EINVAL;
-    *until = until_after(length);
-    return 0;
-}
-
-/* -EFAULT, -EINVAL or 0 */
-static int64_t copy_timespec(struct context *c, struct space *s, uint32_t address,
-                             struct timespec *to) {
-    if (copy_from(c, s, address, to, sizeof *to))
+/* Until when a call waits whose time-out lies at `address`, in seconds and `unit` ns: for ever,
+ * where that is NULL.  0, -EFAULT or -EINVAL. */
+int64_t until_from(struct context *c, struct space *s, uint32_t address, int32_t unit,
+                   int64_t *until) {
+    struct timespec t;
+    *until = INT64_MAX;
+    if (address == 0 && !s->zero_is_valid)
+        return 0;
+    if (copy_from(c, s, address, &t, sizeof t))
         return -EFAULT;
-    return valid(to) ? 0 : -EINVAL;
+    t.tv_nsec *= unit;
+    *until = until_after(&t);
+    return valid(&t) ? 0 : -EINVAL;
 }
 
 static int64_t sleep_until(struct context *c, int64_t until) {
@@ -99,31 +104,26 @@ BODY(body_clock_nanosleep) {
     struct timespec t;
     if (clock != CLOCK_REALTIME && clock != CLOCK_MONOTONIC)
         return -EINVAL;
-    int64_t r = copy_timespec(c, s, a[2].u32, &t);
-    if (r < 0)
-        return r;
+    if (copy_from(c, s, a[2].u32, &t, sizeof t))
+        return -EFAULT;
+    if (!valid(&t))
+        return -EINVAL;
     if (!(flags & TIMER_ABSTIME))
         return sleep_until(c, until_after(&t));
     if (clock == CLOCK_MONOTONIC)
         return sleep_until(c, nanoseconds(&t));
     for (int64_t target = nanoseconds(&t), left; (left = target - now(clock)) > 0;) {
-        r = sleep_until(c, monotonic_now() + (left < NSEC ? left : NSEC));
+        int64_t r = sleep_until(c, monotonic_now() + (left < NSEC ? left : NSEC));
         if (r < 0)
             return r;
     }
     return 0;
 }
 
-BODY(body_nanosleep) {
-    struct timespec t;
-    int64_t r = copy_timespec(c, s, a[0].u32, &t);
-    return r < 0 ? r : sleep_until(c, until_after(&t));
-}
-
 /* The guest's pollfd array, copied once, in the host's numbers; what is not open is POLLNVAL. */
 static int64_t poll_until(struct context *c, struct space *s, uint32_t address, uint64_t count,
                           int64_t until) {
-    if (count > c->limit)
+    if (count > c->table->limit)
         return -EINVAL;
     struct pollfd fds[count + 1];
     int32_t numbers[count + 1];
@@ -154,19 +154,11 @@ BODY(body_poll) {
     return poll_until(c, s, a[0].u32, a[1].u64, until);
 }
 
-/* ppoll(2) without a signal mask: masks come with signals. */
 BODY(body_ppoll) {
-    int64_t until = INT64_MAX;
-    if (a[3].u32)
-        return -ENOSYS;
-    if (a[2].u32) {
-        struct timespec t;
-        int64_t r = copy_timespec(c, s, a[2].u32, &t);
-        if (r < 0)
-            return r;
-        until = until_after(&t);
-    }
-    return poll_until(c, s, a[0].u32, a[1].u64, until);
+    int64_t until, r = take_mask(c, s, a[3].u32, a[4].u32);
+    if (r == 0)
+        r = until_from(c, s, a[2].u32, 1, &until);
+    return r < 0 ? r : poll_until(c, s, a[0].u32, a[1].u64, until);
 }
 
 /* wasmtime calls this when the engine's epoch has moved: a deadline has come, or somebody wants

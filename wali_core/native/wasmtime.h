@@ -26,6 +26,11 @@ typedef union wasmtime_val_raw {
     uint8_t v128[16];
 } wasmtime_val_raw_t;
 
+typedef struct wasmtime_func {
+    uint64_t store_id;
+    void *private;
+} wasmtime_func_t;
+
 /* A boxed value, of which the core knows numbers only. */
 enum { WASMTIME_I32 = 0, WASMTIME_I64 = 1 };
 typedef struct wasmtime_val {
@@ -67,6 +72,11 @@ struct wasmtime_api {
     size_t (*sharedmemory_data_size)(const wasmtime_sharedmemory_t *);
     wasm_trap_t *(*trap_new)(const char *message, size_t length);
     wasmtime_error_t *(*error_new)(const char *message);
+    void (*error_delete)(wasmtime_error_t *);
+    wasmtime_error_t *(*func_call_unchecked)(wasmtime_context_t *, const wasmtime_func_t *,
+                                             wasmtime_val_raw_t *, size_t, wasm_trap_t **);
+    void (*engine_increment_epoch)(void *engine);
+    void (*store_epoch_deadline_callback)(void *store, void *callback, void *, void *finalizer);
     /* libc's, for the vDSO behind it: int clock_gettime(clockid_t, struct timespec *) */
     int (*clock_gettime)(int32_t, void *);
 };

@@ -4,7 +4,7 @@
 #if defined(MISSING)
 WALI("SYS_quotactl") long quotactl(int command, const char *path, int id, void *to);
 WALI("SYS_of_the_future") long future(long one, double two);
-WALI("SYS_sendmsg") long sendmsg(int fd, void *message, int flags);
+WALI("SYS_rt_sigreturn") long rt_sigreturn(long unused);
 #elif defined(NO_RESULT)
 WALI("SYS_exit") void exit_so(int status);
 #elif defined(RESULT)
@@ -25,7 +25,7 @@ int main(int argc, char **argv) {
 #if defined(MISSING)
     tell("quotactl", quotactl(0, "/", 0, NULL));
     tell("of the future", future(1, 2));
-    tell("sendmsg", sendmsg(0, NULL, 0));
+    tell("rt_sigreturn", rt_sigreturn(0));
 #elif defined(NO_RESULT) || defined(RESULT)
     exit_so(41);
 #elif defined(LONGJMP)

@@ -67,6 +67,8 @@ CALL(mmap, 9, (void *at, size_t size, int prot, int flags, int fd, long offset),
 CALL(mprotect, 10, (void *at, size_t size, int prot), at, size, prot)
 CALL(munmap, 11, (void *at, size_t size), at, size)
 CALL(brk, 12, (void *at), at)
+CALL(rt_sigaction, 13, (int signal, const void *action, void *old, unsigned size), signal, action, old, size)
+CALL(rt_sigprocmask, 14, (int how, const void *set, void *old, unsigned size), how, set, old, size)
 CALL(ioctl, 16, (int fd, int request, void *argument), fd, request, argument)
 CALL(pread64, 17, (int fd, void *to, size_t size, long offset), fd, to, size, offset)
 CALL(pwrite64, 18, (int fd, const void *from, size_t size, long offset), fd, from, size, offset)
@@ -82,12 +84,15 @@ CALL(madvise, 28, (void *at, size_t size, int advice), at, size, advice)
 CALL(dup, 32, (int fd), fd)
 CALL(dup2, 33, (int fd, int to), fd, to)
 CALL(nanosleep, 35, (const void *length, void *left), length, left)
+CALL(setitimer, 38, (int which, const void *value, void *old), which, value, old)
 CALL(getpid, 39, (void))
 CALL(socket, 41, (int domain, int type, int protocol), domain, type, protocol)
 CALL(connect, 42, (int fd, const void *address, unsigned size), fd, address, size)
 CALL(accept, 43, (int fd, void *address, unsigned *size), fd, address, size)
 CALL(sendto, 44, (int fd, const void *from, size_t size, int flags, const void *to, unsigned to_size), fd, from, size, flags, to, to_size)
 CALL(recvfrom, 45, (int fd, void *to, size_t size, int flags, void *from, unsigned *from_size), fd, to, size, flags, from, from_size)
+CALL(sendmsg, 46, (int fd, const void *message, int flags), fd, message, flags)
+CALL(recvmsg, 47, (int fd, void *message, int flags), fd, message, flags)
 CALL(shutdown, 48, (int fd, int how), fd, how)
 CALL(bind, 49, (int fd, const void *address, unsigned size), fd, address, size)
 CALL(listen, 50, (int fd, int backlog), fd, backlog)
@@ -97,10 +102,13 @@ CALL(socketpair, 53, (int domain, int type, int protocol, int *ends), domain, ty
 CALL(setsockopt, 54, (int fd, int level, int name, const void *value, unsigned size), fd, level, name, value, size)
 CALL(getsockopt, 55, (int fd, int level, int name, void *value, unsigned *size), fd, level, name, value, size)
 CALL(fork, 57, (void))
+CALL(execve, 59, (const char *path, void *arguments, void *environment), path, arguments, environment)
+CALL(exit, 60, (int status), status)
 CALL(wait4, 61, (int pid, int *status, int options, void *usage), pid, status, options, usage)
 CALL(kill, 62, (int pid, int signal), pid, signal)
 CALL(uname, 63, (void *to), to)
 CALL(fcntl, 72, (int fd, int command, long argument), fd, command, argument)
+CALL(flock, 73, (int fd, int how), fd, how)
 CALL(fsync, 74, (int fd), fd)
 CALL(fdatasync, 75, (int fd), fd)
 CALL(truncate, 76, (const char *path, long size), path, size)
@@ -130,12 +138,24 @@ CALL(getegid, 108, (void))
 CALL(setpgid, 109, (int pid, int group), pid, group)
 CALL(getppid, 110, (void))
 CALL(setsid, 112, (void))
+CALL(setreuid, 113, (unsigned real, unsigned effective), real, effective)
+CALL(setregid, 114, (unsigned real, unsigned effective), real, effective)
+CALL(getgroups, 115, (int count, void *to), count, to)
+CALL(setgroups, 116, (int count, const void *from), count, from)
+CALL(setresuid, 117, (unsigned real, unsigned effective, unsigned saved), real, effective, saved)
+CALL(setresgid, 119, (unsigned real, unsigned effective, unsigned saved), real, effective, saved)
 CALL(getpgid, 121, (int pid), pid)
 CALL(getsid, 124, (int pid), pid)
+CALL(rt_sigpending, 127, (void *to, unsigned size), to, size)
+CALL(rt_sigsuspend, 130, (const void *set, unsigned size), set, size)
+CALL(sigaltstack, 131, (const void *new, void *old), new, old)
 CALL(statfs, 137, (const char *path, void *to), path, to)
 CALL(fstatfs, 138, (int fd, void *to), fd, to)
+CALL(prctl, 157, (int option, unsigned long a, unsigned long b, unsigned long c, unsigned long d), option, a, b, c, d)
 CALL(setrlimit, 160, (int resource, const void *from), resource, from)
+CALL(chroot, 161, (const char *path), path)
 CALL(gettid, 186, (void))
+CALL(tkill, 200, (int thread, int signal), thread, signal)
 CALL(futex, 202, (void *word, int command, int value, void *timeout, void *second, int third), word, command, value, timeout, second, third)
 CALL(sched_getaffinity, 204, (int pid, unsigned size, void *to), pid, size, to)
 CALL(getdents64, 217, (int fd, void *to, size_t room), fd, to, room)
@@ -160,7 +180,11 @@ CALL(pselect6, 270, (int count, void *in, void *out, void *other, void *timeout,
 CALL(ppoll, 271, (void *fds, unsigned long count, void *timeout, void *mask, unsigned size), fds, count, timeout, mask, size)
 CALL(utimensat, 280, (int dir, const char *path, const void *times, int flags), dir, path, times, flags)
 CALL(epoll_pwait, 281, (int fd, void *events, int most, int ms, void *mask, unsigned size), fd, events, most, ms, mask, size)
+CALL(timerfd_create, 283, (int clock, int flags), clock, flags)
+CALL(timerfd_settime, 286, (int fd, int flags, const void *value, void *old), fd, flags, value, old)
+CALL(timerfd_gettime, 287, (int fd, void *to), fd, to)
 CALL(accept4, 288, (int fd, void *address, unsigned *size, int flags), fd, address, size, flags)
+CALL(signalfd4, 289, (int fd, const void *set, unsigned size, int flags), fd, set, size, flags)
 CALL(eventfd2, 290, (unsigned value, int flags), value, flags)
 CALL(epoll_create1, 291, (int flags), flags)
 CALL(dup3, 292, (int fd, int to, int flags), fd, to, flags)
@@ -183,7 +207,11 @@ enum { MAP_FIXED_NOREPLACE = 0x100000, MREMAP_MAYMOVE = 1, MREMAP_FIXED = 2, PAG
 enum { EPERM = 1, EAGAIN = 11, EFAULT = 14, EINVAL = 22, EPIPE = 32, EINPROGRESS = 115 };
 enum { POLLIN = 1, POLLOUT = 4, POLLERR = 8, POLLHUP = 16, POLLNVAL = 32 };
 enum { AF_UNIX = 1, AF_INET = 2, SOCK_STREAM = 1, SOCK_DGRAM = 2, SOCK_NONBLOCK = 0x800 };
-enum { SIGKILL = 9, SIGTERM = 15, WNOHANG = 1 };
+enum { SIGHUP = 1, SIGINT, SIGQUIT, SIGABRT = 6, SIGFPE = 8, SIGKILL, SIGUSR1, SIGSEGV };
+enum { SIGUSR2 = 12, SIGPIPE, SIGALRM, SIGTERM, SIGCHLD = 17, SIGCONT, SIGSTOP, SIGTSTP };
+enum { SIGURG = 23, SIGRTMIN = 34, SIG_BLOCK = 0, SIG_UNBLOCK, SIG_SETMASK, WNOHANG = 1 };
+enum { SA_NOCLDSTOP = 1, SA_NOCLDWAIT = 2, SA_RESTART = 1 << 28, SA_NODEFER = 1 << 30 };
+#define SA_RESETHAND 0x80000000ul
 enum { CLOCK_REALTIME, CLOCK_MONOTONIC, TIMER_ABSTIME = 1 };
 
 struct timespec {
@@ -301,6 +329,56 @@ static inline void say(const char *format, ...) {
 static inline long tell(const char *what, long result) {
     say("%s: %d\n", what, result);
     return result;
+}
+
+/* --- signals ---------------------------------------------------------------------------------- */
+
+typedef void handler(int signal);
+
+#if defined(__wasm__)
+struct action {
+    handler *call;
+    unsigned long flags;
+    unsigned restorer;
+    unsigned long mask;
+} __attribute__((packed));
+#define SIG_DFL ((handler *)0)
+#define SIG_IGN ((handler *)-2)
+#define RESTORER
+#else
+struct action {
+    handler *call;
+    unsigned long flags;
+    void (*restorer)(void);
+    unsigned long mask;
+};
+#define SIG_DFL ((handler *)0)
+#define SIG_IGN ((handler *)1)
+__attribute__((naked, used)) static void restorer(void) {
+    __asm__("mov $15, %eax\n syscall");
+}
+#define RESTORER .restorer = restorer,
+#endif
+
+static inline unsigned long bit(int signal) {
+    return 1ul << (signal - 1);
+}
+
+/* Put up a handler, as sigaction(3) does. */
+static inline long handle(int signal, handler *call, unsigned long flags, unsigned long mask) {
+    struct action action = {.call = call, RESTORER.flags = flags | 0x4000000, .mask = mask};
+    return SYS_rt_sigaction(signal, &action, NULL, 8);
+}
+
+static inline unsigned long mask(int how, unsigned long set) {
+    unsigned long old = 0;
+    SYS_rt_sigprocmask(how, &set, &old, 8);
+    return old;
+}
+
+static inline void pause_for(long milliseconds) {
+    struct timespec length = {0, milliseconds * 1000000};
+    SYS_nanosleep(&length, NULL);
 }
 
 /* --- start ------------------------------------------------------------------------------------ */

@@ -1,0 +1,150 @@
+"""Rare calls about the process: its names, groups, scheduling and alternate stack."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+from _thread import get_ident
+from struct import Struct
+
+from wali_core._calls import answering
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Final
+
+    from wali_core._calls import GuestCalls, Served
+
+_IS_ARM: Final = os.uname().machine == "aarch64"
+_NUMBERS: Final = {
+    "prctl": (157, 167),
+    "getgroups": (115, 158),
+    "setgroups": (116, 159),
+    "sched_setscheduler": (144, 119),
+    "signalfd4": (289, 74),
+}
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_libc.syscall.restype = ctypes.c_long
+
+_MOST_GROUPS: Final = 65536
+_NAME: Final = 16
+_STACK: Final = Struct("<IiI")
+_SS_ONSTACK, _SS_DISABLE, _SS_AUTODISARM = 1, 2, -(1 << 31)
+_LEAST_STACK: Final = 2048
+_O_CLOEXEC, _O_NONBLOCK = 0x80000, 0x800
+
+
+def system_call(name: str, *arguments: int) -> int:
+    """Make a system call of the calling thread's; raises ``OSError``."""
+    number = _NUMBERS[name][_IS_ARM]
+    result: int = _libc.syscall(number, *(ctypes.c_long(argument) for argument in arguments))
+    if result < 0:
+        raise OSError(ctypes.get_errno(), "")
+    return result
+
+
+# prctl(2), by what the second argument is; the other three are passed on.
+_PR_SET_NAME, _PR_GET_NAME = 15, 16
+_ANSWERS: Final = frozenset((3, 7, 21, 23, 27, 30, 39))
+"""PR_GET_DUMPABLE KEEPCAPS SECCOMP, PR_CAPBSET_READ, PR_GET_SECUREBITS TIMERSLACK NO_NEW_PRIVS."""
+_STORES_A_NUMBER: Final = frozenset((2, 37))
+"""PR_GET_PDEATHSIG CHILD_SUBREAPER."""
+_CHANGES: Final = frozenset((1, 4, 8, 29, 36, 38))
+"""PR_SET_PDEATHSIG DUMPABLE KEEPCAPS TIMERSLACK CHILD_SUBREAPER NO_NEW_PRIVS: a confined program
+may not."""
+
+
+def served_process(calls: GuestCalls, *, free: Callable[[], bool]) -> Served:
+    """The calls, by name.  ``free``: is the program confined by no policy?"""
+
+    def prctl(option: int, argument: int, *others: int) -> int:
+        buffer = ctypes.create_string_buffer(_NAME)
+        if option == _PR_SET_NAME:
+            buffer.value = _name_at(calls, argument)
+            return system_call("prctl", option, ctypes.addressof(buffer), *others)
+        if option == _PR_GET_NAME or option in _STORES_A_NUMBER:
+            result = system_call("prctl", option, ctypes.addressof(buffer), *others)
+            calls.write(argument, buffer.raw[: _NAME if option == _PR_GET_NAME else 4])
+            return result
+        if option in _ANSWERS or (option in _CHANGES and free()):
+            return system_call("prctl", option, argument, *others)
+        return -errno.EPERM if option in _CHANGES else -errno.EINVAL
+
+    def getgroups(count: int, at: int) -> int:
+        if count < 0:
+            return -errno.EINVAL
+        room = (ctypes.c_uint32 * min(count, _MOST_GROUPS))()
+        found = system_call("getgroups", len(room), ctypes.addressof(room))
+        if count:
+            calls.write(at, bytes(room)[: 4 * found])
+        return found
+
+    def setgroups(count: int, at: int) -> int:
+        if not 0 <= count <= _MOST_GROUPS:
+            return -errno.EINVAL
+        data = calls.read(at, 4 * count) if count else b""
+        buffer = ctypes.create_string_buffer(data, max(len(data), 1))
+        return system_call("setgroups", count, ctypes.addressof(buffer))
+
+    def sched_setscheduler(pid: int, policy: int, at: int) -> int:
+        if pid not in (0, os.getpid()):
+            return -errno.EPERM
+        priority = ctypes.c_int32(int.from_bytes(calls.read(at, 4), "little", signed=True))
+        return system_call("sched_setscheduler", 0, policy, ctypes.addressof(priority))
+
+    def signalfd4(number: int, mask_at: int, size: int, flags: int) -> int:
+        if size != _MASK or flags & ~(_O_CLOEXEC | _O_NONBLOCK):
+            return -errno.EINVAL
+        mask = ctypes.create_string_buffer(calls.read(mask_at, _MASK), _MASK)
+        host = -1 if number == -1 else calls.host_of(number)
+        made = system_call("signalfd4", host, ctypes.addressof(mask), _MASK, flags | _O_CLOEXEC)
+        return number if host >= 0 else calls.install(made, close_on_exec=bool(flags & _O_CLOEXEC))
+
+    served: Served = {
+        "SYS_prctl": prctl,
+        "SYS_getgroups": getgroups,
+        "SYS_setgroups": setgroups,
+        "SYS_sched_setscheduler": sched_setscheduler,
+        "SYS_signalfd4": signalfd4,
+        "SYS_sigaltstack": AlternateStacks(calls).sigaltstack,
+    }
+    return {name: answering(call) for name, call in served.items()}
+
+
+_MASK: Final = 8
+
+
+def _name_at(calls: GuestCalls, address: int) -> bytes:
+    """Up to 15 bytes of a string, which may end where memory does."""
+    name = b""
+    while len(name) < _NAME - 1 and (byte := calls.read(address + len(name), 1)) != b"\0":
+        name += byte
+    return name
+
+
+class AlternateStacks:
+    """sigaltstack(2): what each thread has set is kept, and given back."""
+
+    def __init__(self, calls: GuestCalls) -> None:
+        self._calls = calls
+        self._set: dict[int, tuple[int, int, int]] = {}
+
+    def sigaltstack(self, new_at: int, old_at: int) -> int:
+        """The call."""
+        thread = get_ident()
+        old = self._set.get(thread, (0, _SS_DISABLE, 0))
+        if new_at:
+            pointer, flags, size = _STACK.unpack(self._calls.read(new_at, _STACK.size))
+            if flags & ~_SS_AUTODISARM not in (0, _SS_DISABLE, _SS_ONSTACK):
+                return -errno.EINVAL
+            if flags & _SS_DISABLE:
+                pointer = size = 0
+            elif size < _LEAST_STACK:
+                return -errno.ENOMEM
+            self._set[thread] = (pointer, flags & ~_SS_ONSTACK, size)
+        if old_at:
+            self._calls.write(old_at, _STACK.pack(*old))
+        return 0

@@ -1,0 +1,110 @@
+"""Signals of a WALI program: what of them is Python's.
+
+The core delivers them (``native/signals.c``).  Here a process is made ready for that: the host's
+own threads block every signal, so that none takes one that is the program's, and the actions that
+Python has put up are taken back.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import time
+from _thread import start_new_thread
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any, Final
+
+    from wali_core._bridge import Core
+
+ALL: Final = (1 << 64) - 1
+_SETMASK: Final = 2
+_RT_SIGACTION, _RT_SIGPROCMASK = (134, 135) if os.uname().machine == "aarch64" else (13, 14)
+# SIGILL, SIGBUS, SIGFPE, SIGSEGV: WebAssembly's traps.  SIGKILL and SIGSTOP are nobody's to set.
+_FAULTS: Final = (4, 7, 8, 11)
+_NOT_TO_BE_SET: Final = (9, 19)
+_IGNORED_BY_PYTHON: Final = (13, 25)  # SIGPIPE, SIGXFSZ
+_MAX: Final = 64
+_IGNORE: Final = 1
+_NOT_BLOCKED: Final = sum(1 << (number - 1) for number in _FAULTS)
+
+_syscall = ctypes.CDLL(None, use_errno=True).syscall
+_syscall.restype = ctypes.c_long
+
+
+def set_mask(mask: int) -> int:
+    """Block these signals in the calling thread, bit 0 being signal 1; what was blocked before."""
+    new, old = ctypes.c_uint64(mask & ~_NOT_BLOCKED), ctypes.c_uint64()
+    size = ctypes.c_size_t(8)
+    _syscall(_RT_SIGPROCMASK, _SETMASK, ctypes.byref(new), ctypes.byref(old), size)
+    return old.value
+
+
+def start_quiet_thread(run: Callable[..., object], *arguments: Any) -> None:
+    """Start a thread that takes no signals."""
+    mask = set_mask(ALL)
+    try:
+        start_new_thread(run, arguments)
+    finally:
+        set_mask(mask)
+
+
+def reset_actions() -> None:
+    """Give every signal its default action, but for what whoever started us had ignored."""
+    default, size = (ctypes.c_uint64 * 4)(), ctypes.c_size_t(8)
+    for number in range(1, _MAX + 1):
+        if number in _FAULTS or number in _NOT_TO_BE_SET:
+            continue
+        old = (ctypes.c_uint64 * 4)()
+        _syscall(_RT_SIGACTION, number, None, old, size)
+        if old[0] > _IGNORE or number in _IGNORED_BY_PYTHON:
+            _syscall(_RT_SIGACTION, number, default, None, size)
+
+
+class Alarm:
+    """Moves the engine's epoch again while a signal is in flight.
+
+    An epoch that passes just as the store's callback returns is lost, and with it the signal would
+    be in flight until the next call, which a loop never makes.  So whenever the core notes a signal
+    it writes to an eventfd, and a thread looks after it.  The core asks for it with the first
+    signal that comes to a loop; before that there is no callback to lose one.
+    """
+
+    def __init__(self, core: Core) -> None:
+        self._core = core
+        self._fd = -1
+
+    def start(self) -> int:
+        """Serve the core's request."""
+        self._fd = os.eventfd(0, os.EFD_CLOEXEC)
+        self._core.alarm.value = self._fd
+        start_quiet_thread(self._run, self._fd)
+        return 0
+
+    def forget(self) -> None:
+        """In a forked child there is no such thread."""
+        self._core.alarm.value = -1
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    def _run(self, fd: int) -> None:
+        from wali_core._bridge import Context, W
+
+        while True:
+            os.eventfd_read(fd)
+            pause = _SHORTEST
+            while any(
+                Context.from_address(running.context).signal
+                for running in self._core.running
+                if running.tid and running.context
+            ):
+                time.sleep(pause)
+                pause = min(pause * 2, _LONGEST)
+                W["wasmtime_engine_increment_epoch"](self._core.program_engine.value)
+
+
+_SHORTEST: Final = 0.0005  # seconds
+_LONGEST: Final = 0.05

@@ -1,0 +1,246 @@
+"""Threads of a WALI program: instances of one module on one memory, each on a thread of its own."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from _thread import allocate_lock, get_native_id, stack_size, start_new_thread
+from ctypes import byref, c_void_p
+
+from wali_core import _bridge as bridge
+from wali_core._bridge import W
+from wali_core._prepare import CALL_EXPORT, START_THREAD_EXPORT
+from wali_core._signals import ALL, set_mask
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Final
+
+    from wali_core._program import Program
+
+_FAILED: Final = -1
+TRAPPED: Final = 128 + 6
+_HOST_STACK: Final = 256 << 10  # what Python, wasmtime and the core need beside the guest
+_OPEN_FILES: Final = 1024
+
+
+class Threads:
+    """Those of one program, the first not counted.
+
+    ``lock`` is for what they share and Python keeps: it is held for calls that change the address
+    space, and while a process is forked.
+    """
+
+    def __init__(self, program: Program) -> None:
+        self._program = program
+        self.lock = allocate_lock()
+        self._count = 0
+        self._left: Any = None  # a lock, where the first thread waits for the others
+        self._contexts: list[Any] = []  # for threads to come
+        self._shared = False
+
+    # --- who runs the program's code --------------------------------------------------------------
+
+    def enter(self, context: int) -> bool:
+        """From now on signals of this thread are for ``context``.  False: there are too many."""
+        core, tid = self._program.core, get_native_id()
+        for running in core.running:
+            if running.tid == 0:
+                running.context = context
+                running.tid = tid
+                return True
+        return False
+
+    def leave(self, context: int) -> None:
+        """And no more."""
+        for running in self._program.core.running:
+            if running.context == context:
+                running.tid, running.context = 0, None
+
+    def forget(self) -> None:
+        """In a forked child: of all threads the calling one is left, with another number."""
+        calling, core = get_native_id(), self._program.core
+        parent = self._tid_before_fork
+        for running in core.running:
+            if running.tid == parent:
+                running.tid = calling
+            else:
+                running.tid, running.context = 0, None
+        self._count, self._left = 0, None
+
+    _tid_before_fork = 0
+
+    def before_fork(self) -> None:
+        """Remember who forks: the child can no more be asked."""
+        self._tid_before_fork = get_native_id()
+
+    # --- their lives ------------------------------------------------------------------------------
+
+    def spawn(self, entry: int, argument: int) -> int:
+        """Start a thread with a function of table 0; its number, or -1."""
+        if not self._shared and not self._share():
+            return _FAILED
+        mask = set_mask(ALL)
+        begun = allocate_lock()
+        begun.acquire()
+        thread = _Thread(self._program, self._context(), mask, begun)
+        with self.lock:
+            self._count += 1
+        try:
+            stack_size(-(-(self._program.stack + _HOST_STACK) // _PAGE) * _PAGE)
+            start_new_thread(self._run, (thread, entry, argument))
+        except RuntimeError:
+            self._ended(thread)
+            return _FAILED
+        finally:
+            set_mask(mask)
+        begun.acquire()
+        return thread.tid
+
+    def _share(self) -> bool:
+        """Before the first: the descriptor table is made for several."""
+        dead = os.open("/", os.O_PATH | os.O_CLOEXEC)
+        if self._program.core.table_share(self._program.address, dead) < 0:
+            os.close(dead)
+            return False
+        # The program must outlive its threads, whatever the interpreter does at its own end.
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._program))
+        self._shared = True
+        return True
+
+    def _context(self) -> Any:
+        with self.lock:
+            if self._contexts:
+                return self._contexts.pop()
+        return ctypes.create_string_buffer(self._program.core.context_size)
+
+    def _run(self, thread: _Thread, entry: int, argument: int) -> None:
+        try:
+            if thread.begin():
+                thread.run(entry, argument)
+        except BaseException as error:  # noqa: BLE001 - in the host's part: nobody could go on
+            os.write(2, f"wali: a thread of the program failed: {error}\n".encode())
+            os._exit(TRAPPED)
+        finally:
+            self._ended(thread)
+
+    def _ended(self, thread: _Thread) -> None:
+        thread.close()
+        with self.lock:
+            self._contexts.append(thread.buffer)  # others may be looking at it: it is never freed
+            self._count -= 1
+            left = self._left if self._count == 0 else None
+        if left is not None:
+            left.release()
+
+    def outlive(self) -> None:
+        """The first thread has ended, by itself: as the process, it waits for the others."""
+        with self.lock:
+            if self._count == 0:
+                return
+            self._left = allocate_lock()
+            self._left.acquire()
+        set_mask(ALL)
+        self.leave(self._program.address)
+        self._left.acquire()
+
+
+class _Thread:
+    """One thread, from its start to its end."""
+
+    def __init__(self, program: Program, buffer: Any, mask: int, begun: Any) -> None:
+        self._program = program
+        self.buffer = buffer
+        self._address = ctypes.addressof(buffer)
+        self._mask = mask
+        self._begun = begun
+        self._owner: int | None = None
+        self.tid = _FAILED
+
+    def begin(self) -> bool:
+        """Make the instance; whoever has spawned it waits for that."""
+        try:
+            if self._make() and self._program.threads.enter(self._address):
+                self.tid = get_native_id()
+        finally:
+            self._begun.release()
+        return self.tid != _FAILED
+
+    def _make(self) -> bool:
+        program = self._program
+        ctypes.memset(self._address, 0, len(self.buffer))
+        program.core.context_init(self._address, _OPEN_FILES)
+        self._context = context = bridge.Context.from_buffer(self.buffer)
+        of = program.context
+        context.table, context.host, context.direct = of.table, of.host, of.direct
+        context.cwd, context.network = of.cwd, of.network
+        self._owner = W["wasmtime_store_new"](program.engine, self._address, None)
+        self._store = W["wasmtime_store_context"](self._owner)
+        W["wasmtime_store_epoch_deadline_callback"](
+            self._owner, program.core.on_program_epoch, self._address, None
+        )
+        W["wasmtime_context_set_epoch_deadline"](self._store, 1)
+        program.core.context_bind_shared(self._address, self._store, program.memory_pointer)
+        context.store = self._owner
+        instance, trap = bridge.Instance(), c_void_p()
+        error = W["wasmtime_instance_pre_instantiate"](
+            program.pre, self._store, byref(instance), byref(trap)
+        )
+        if error or trap.value:
+            _drop(error, trap.value)
+            return False
+        call, entry = (
+            _export(self._store, instance, n) for n in (CALL_EXPORT, START_THREAD_EXPORT)
+        )
+        if call is None or entry is None:
+            return False
+        context.call, self._entry = call, entry
+        return True
+
+    def run(self, entry: int, argument: int) -> None:
+        """Call the function.  A trap, or what Python raises in a call, is the process's end."""
+        values, trap = (bridge.ValRaw * 3)(), c_void_p()
+        values[0].i32, values[1].i32, values[2].i32 = (
+            ctypes.c_int32(value).value for value in (entry, self.tid, argument)
+        )
+        set_mask(self._mask)
+        error = W["wasmtime_func_call_unchecked"](
+            self._store, byref(self._entry), values, 3, byref(trap)
+        )
+        set_mask(ALL)
+        self._program.threads.leave(self._address)
+        text = _drop(error, trap.value)
+        if (error or trap.value) and self._context.stop != bridge.STOP_EXIT:
+            failure = self._program.failure_of(self._address)
+            text = f"wali: a thread of the program trapped: {failure or text}\n"
+            os.write(2, text.encode())
+            os._exit(TRAPPED)
+
+    def close(self) -> None:
+        """Free what it had."""
+        if self._owner is not None:
+            self._program.threads.leave(self._address)
+            W["wasmtime_store_delete"](self._owner)
+            self._program.core.context_close(self._address)
+            self._owner = None
+
+
+def _export(store: int, instance: bridge.Instance, name: str) -> bridge.Func | None:
+    found, encoded = bridge.Extern(), name.encode()
+    present = W["wasmtime_instance_export_get"](
+        store, byref(instance), encoded, len(encoded), byref(found)
+    )
+    return found.of.func if present else None
+
+
+def _drop(error: int | None, trap: int | None) -> str:
+    """Free how a call ended; its words."""
+    words = ""
+    if error:
+        words = bridge.error_message(error)
+    if trap:
+        words = bridge.trap_message(trap)[0]
+    return bridge.last_line(words)
+
+
+_PAGE: Final = 4096

@@ -1,0 +1,189 @@
+/* Signals of a WALI program, in a process of its own.
+ *
+ * The kernel does what it can: masks, pending signals, default actions and what is ignored are the
+ * host's own.  Only a handler is a function of the guest's, and may run nowhere but at a safepoint:
+ * before or after a system call, or in a loop when the engine's epoch has moved.  So the host's
+ * handler notes the signal and leaves the thread with all signals blocked: one is in flight, the
+ * others stay pending in the kernel.  The mask that it has interrupted is put back when the guest's
+ * handler has run.
+ *
+ * SEGV, BUS, ILL and FPE are WebAssembly's traps.  They are neither blocked nor handled on the host
+ * for a guest.
+ */
+#include "core.h"
+
+/* A signal must not be lost between the look at `signal` and the system call.  It cannot: the
+ * handler moves whoever is between the two, the syscall instruction included, to the exit.  (musl
+ * has its cancellation points like this.) */
+#if defined(__x86_64__)
+__asm__(".text\n"
+        ".globl wali_interruptible\n"
+        "wali_interruptible:\n"
+        "    mov 16(%rsp), %rax\n"
+        "    cmpl $0, (%rax)\n"
+        "    jne interruptible_exit\n"
+        "    mov 8(%rsp), %rax\n"
+        "    mov %rcx, %r10\n"
+        "interruptible_call:\n"
+        "    syscall\n"
+        "    ret\n"
+        "interruptible_exit:\n"
+        "    mov $-512, %rax\n"
+        "    ret\n");
+#elif defined(__aarch64__)
+__asm__(".text\n"
+        ".globl wali_interruptible\n"
+        "wali_interruptible:\n"
+        "    ldr w9, [x7]\n"
+        "    cbnz w9, interruptible_exit\n"
+        "    mov x8, x6\n"
+        "interruptible_call:\n"
+        "    svc 0\n"
+        "    ret\n"
+        "interruptible_exit:\n"
+        "    mov x0, #-512\n"
+        "    ret\n");
+#endif
+extern const char interruptible_call[], interruptible_exit[];
+
+enum { SIGNALS = 64, MAX_THREADS = 1024, HANDLER_DEFAULT = 0, HANDLER_IGNORE = -2 };
+#define BIT(signal) ((uint64_t)1 << ((signal) - 1))
+#define SYNCHRONOUS (BIT(SIGSEGV) | BIT(SIGBUS) | BIT(SIGILL) | BIT(SIGFPE))
+
+/* WALI's struct k_sigaction; a handler is an index of table 0. */
+static struct action {
+    uint32_t handler;
+    uint64_t flags;
+    uint32_t restorer;
+    uint64_t mask;
+} __attribute__((packed)) actions[SIGNALS + 1]; /* as the guest gave them */
+
+/* Kept by Python: who runs the guest's code; and for the handler, the engine and an eventfd. */
+EXPORT struct {
+    int64_t tid;
+    struct context *c;
+} wali_running[MAX_THREADS];
+EXPORT void *wali_engine;
+EXPORT int64_t wali_alarm = -1;
+
+/* The host's handler of every signal that the guest handles.  It stores, and makes system calls:
+ * what may be done in a signal handler.  Whoever reads the alarm moves the epoch again as long as
+ * the signal is in flight: one that passes just as the last callback returns is lost. */
+static void on_signal(int signal, UNUSED void *info, void *ucontext) {
+    int64_t i = 0, tid = SYS(NR_gettid, 0, 0, 0, 0, 0, 0), one = 1;
+    while (i < MAX_THREADS && wali_running[i].tid != tid)
+        i++;
+    if (i == MAX_THREADS) /* none of the host's threads comes here: they block all */
+        return;
+    struct context *c = wali_running[i].c;
+    const char **pc = (const char **)((char *)ucontext + UCONTEXT_PC);
+    uint64_t *mask = (uint64_t *)((char *)ucontext + UCONTEXT_MASK);
+    c->signal = (uint32_t)signal;
+    c->mask_before = *mask;
+    *mask = ~SYNCHRONOUS;
+    if (*pc >= (const char *)wali_interruptible && *pc <= interruptible_call)
+        *pc = interruptible_exit;
+    wasmtime.engine_increment_epoch(wali_engine);
+    SYS(NR_write, wali_alarm, &one, sizeof one, 0, 0, 0);
+}
+
+static void set_mask(uint64_t mask) {
+    mask &= ~SYNCHRONOUS;
+    SYS(NR_rt_sigprocmask, SIG_SETMASK, &mask, 0, 8, 0, 0);
+}
+
+/* Call the guest's handlers until no signal is in flight.  1 where one has ended the guest. */
+static int deliver(struct context *c) {
+    for (int64_t restart = -1; c->signal;) {
+        struct action action = actions[c->signal];
+        wasmtime_val_raw_t values[2] = {{.u32 = action.handler}, {.u32 = c->signal}};
+        uint64_t before = c->mask_before, during = c->has_mask_during ? c->mask_during : before;
+        if (!(action.flags & SA_NODEFER))
+            during |= BIT(c->signal);
+        if (restart < 0) /* the first decides, as in the kernel */
+            restart = (action.flags & SA_RESTART) != 0;
+        c->has_mask_during = c->signal = 0;
+        set_mask(during | action.mask); /* others may come, and run inside */
+        wasmtime_error_t *error =
+            wasmtime.func_call_unchecked(c->own.store, &c->call, values, 2, &c->trap);
+        if (error)
+            wasmtime.error_delete(error);
+        if (error || c->trap)
+            return 1;
+        set_mask(before); /* what was blocked meanwhile is in flight now */
+        c->restart = restart > 0;
+    }
+    return 0;
+}
+
+/* After a call, or instead of one: 1 if it is to be made, or made again. */
+int signal_settle(struct context *c, int64_t *result, int restarts) {
+    if (*result == STOPPED)
+        return 0;
+    if (deliver(c))
+        *result = STOPPED;
+    else if (*result == ABORTED || (*result == -EINTR && restarts && c->restart))
+        return 1;
+    else if (*result == NOT_AGAIN)
+        *result = -EINTR;
+    return 0;
+}
+
+/* The epoch callback of a program's store.  wasmtime takes it away while it runs: another is put in
+ * its place, so that a handler which loops can be reached as well. */
+EXPORT wasmtime_error_t *wali_on_program_epoch(wasmtime_context_t *store, void *data,
+                                               uint64_t *delta,
+                                               wasmtime_update_deadline_kind_t *kind) {
+    struct context *c = data;
+    if (c->signal) {
+        if (wali_alarm < 0)
+            c->host(c, HOST_alarm, NULL);
+        wasmtime.store_epoch_deadline_callback(c->store, (void *)wali_on_program_epoch, c, NULL);
+        if (deliver(c))
+            return wasmtime.error_new("a signal handler has ended the guest");
+    }
+    return wali_on_epoch(store, data, delta, kind);
+}
+
+/* --- the calls -------------------------------------------------------------------------------- */
+
+BODY(body_rt_sigaction) {
+    int32_t signal = a[0].i32;
+    struct action given = {0}, old;
+    struct kernel_sigaction was = {0}, *set = NULL,
+                            action = {.restorer = wali_restorer, .mask = ~SYNCHRONOUS};
+    if (a[3].u32 != 8 || signal < 1 || signal > SIGNALS ||
+        (a[1].u32 && (signal == SIGKILL || signal == SIGSTOP)))
+        return -EINVAL;
+    old = actions[signal];
+    if (a[1].u32) {
+        if (copy_from(c, s, a[1].u32, &given, sizeof given))
+            return -EFAULT;
+        given.flags &= SA_KNOWN;
+        given.mask &= ~(BIT(SIGKILL) | BIT(SIGSTOP));
+        action.flags = (given.flags & (SA_NOCLDSTOP | SA_NOCLDWAIT | SA_RESETHAND)) | SA_SIGINFO |
+                       SA_ONSTACK | SA_RESTORER;
+        action.handler = given.handler == HANDLER_DEFAULT            ? NULL
+                         : given.handler == (uint32_t)HANDLER_IGNORE ? (void *)1
+                                                                     : (void *)on_signal;
+        actions[signal] = given;
+        set = &action;
+    }
+    if (!(BIT(signal) & SYNCHRONOUS)) {
+        SYS(NR_rt_sigaction, signal, set, &was, 8, 0, 0);
+        if (was.handler != (void *)on_signal) /* SA_RESETHAND is the kernel's, too */
+            old.handler = was.handler ? (uint32_t)HANDLER_IGNORE : HANDLER_DEFAULT;
+    }
+    return a[2].u32 ? copy_to(c, s, a[2].u32, &old, sizeof old) : 0;
+}
+
+/* A mask that the kernel is given: MASK_OF(c), which is NULL where `address` is. */
+int64_t take_mask(struct context *c, struct space *s, uint32_t address, uint64_t size) {
+    if (address && (size != 8 || !c->direct)) /* a guest that shares its process has no signals */
+        return c->direct ? -EINVAL : -ENOSYS;
+    if (address && copy_from(c, s, address, &c->mask_during, 8))
+        return -EFAULT;
+    c->mask_during &= ~SYNCHRONOUS;
+    c->has_mask_during = address != 0;
+    return 0;
+}
