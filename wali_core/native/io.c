@@ -236,7 +236,7 @@ BODY(body_sendto) {
 
 /* sendmsg(2) and recvmsg(2).  Control messages are translated in Python. */
 static int64_t message_vector(struct context *c, struct space *s, const wasmtime_val_raw_t *a,
-                              int sends) {
+                              int64_t number, uint32_t hosted, int sends) {
     struct {
         uint32_t name, name_length, iov, count, pad, control, control_length, pad2, flags;
     } guest;
@@ -254,7 +254,7 @@ static int64_t message_vector(struct context *c, struct space *s, const wasmtime
     if (guest.count > UIO_MAXIOV || a[2].u32 & ~(uint32_t)MESSAGE_FLAGS)
         return guest.count > UIO_MAXIOV ? -EMSGSIZE : -EINVAL;
     if (guest.control && guest.control_length)
-        return c->host(c, sends ? HOST_sendmsg : HOST_recvmsg, a);
+        return c->host(c, hosted, a);
     struct iovec iov[guest.count + 1];
     host.name = space_buffer(c, s, guest.name, guest.name_length);
     if (host.name == WALI_BAD || copy_iovec(c, s, guest.iov, guest.count, iov))
@@ -265,7 +265,7 @@ static int64_t message_vector(struct context *c, struct space *s, const wasmtime
     uint32_t flags = a[2].u32 | (waits_in_kernel(c, d) ? 0 : MSG_DONTWAIT);
     int64_t r;
     do {
-        r = WAIT(c, sends ? NR_sendmsg : NR_recvmsg, d->host, &host, flags, 0, 0, 0);
+        r = WAIT(c, number, d->host, &host, flags, 0, 0, 0);
     } while (r == -EAGAIN && !c->direct && !(a[2].u32 & MSG_DONTWAIT) &&
              (r = again(c, d, r, sends)) == 1);
     if (r < 0 || sends)
@@ -277,11 +277,11 @@ static int64_t message_vector(struct context *c, struct space *s, const wasmtime
 }
 
 BODY(body_sendmsg) {
-    return message_vector(c, s, a, 1);
+    return message_vector(c, s, a, NR_sendmsg, HOST_sendmsg, 1);
 }
 
 BODY(body_recvmsg) {
-    return message_vector(c, s, a, 0);
+    return message_vector(c, s, a, NR_recvmsg, HOST_recvmsg, 0);
 }
 
 /* The new socket is non-blocking for us, and for the guest what it asked for.  An inherited
