@@ -39,6 +39,7 @@ KERNEL_CALLS: Final = (
     ("ppoll",           271,   73, "*", "every wait of the guest's"),
     ("poll",              7, None, "*", "the monitor's waits"),
     ("eventfd2",        290,   19, "*", "what wakes a guest that waits"),
+    ("dup3",            292,   24, "*", "descriptors of a guest with threads"),
     ("pipe2",           293,   59, "*", "what wakes the monitor"),
     ("memfd_create",    319,  279, "*", "wasmtime: images of memories, for modules from no file"),
     ("ftruncate",        77,   46, "*", "the same; the guest's files"),
@@ -82,6 +83,11 @@ KERNEL_CALLS: Final = (
     ("fsync",            74,   82, "fsync", ""),
     ("fdatasync",        75,   83, "fdatasync", ""),
     ("msync",            26,  227, "msync", ""),
+    ("flock",            73,   32, "flock", ""),
+    ("timerfd_create",  283,   85, "timerfd_create", ""),
+    ("timerfd_settime", 286,   86, "timerfd_settime", ""),
+    ("timerfd_gettime", 287,   87, "timerfd_gettime", ""),
+    ("signalfd4",       289,   74, "signalfd signalfd4", ""),
     ("getdents64",      217,   61, "getdents64", ""),
     ("fstatfs",         138,   44, "fstatfs open openat openat2", "whether it is procfs"),
     ("epoll_create1",   291,   20, "epoll_create epoll_create1", ""),
@@ -98,6 +104,7 @@ KERNEL_CALLS: Final = (
     ("faccessat2",      439,  439, "faccessat2", ""),
     ("readlinkat",      267,   78, "readlink readlinkat", ""),
     ("getcwd",           79,   17, "getcwd", ""),
+    ("chroot",          161,   51, "chroot", ""),
     ("chdir",            80,   49, "chdir", ""),
     ("fchdir",           81,   50, "fchdir", ""),
     ("truncate",         76,   45, "truncate", ""),
@@ -147,6 +154,17 @@ KERNEL_CALLS: Final = (
     ("getsid",          124,  156, "getsid", ""),
     ("setpgid",         109,  154, "setpgid", ""),
     ("setsid",          112,  157, "setsid", ""),
+    ("rt_sigpending",   127,  136, "rt_sigpending", ""),
+    ("rt_sigsuspend",   130,  133, "rt_sigsuspend", ""),
+    ("tkill",           200,  130, "tkill", ""),
+    ("sched_setscheduler", 144, 119, "sched_setscheduler", ""),
+    ("mlockall",        151,  230, "mlockall", ""),
+    ("getgroups",       115,  158, "getgroups", ""),
+    ("setgroups",       116,  159, "setgroups", ""),
+    ("setreuid",        113,  145, "setreuid", ""),
+    ("setregid",        114,  143, "setregid", ""),
+    ("setresuid",       117,  147, "setresuid", ""),
+    ("setresgid",       119,  149, "setresgid", ""),
     ("setuid",          105,  146, "setuid", ""),
     ("setgid",          106,  144, "setgid", ""),
     ("wait4",            61,  260, "wait4", ""),
@@ -157,8 +175,9 @@ KERNEL_CALLS: Final = (
 # fmt: on
 
 # Commands of calls that multiplex, beside those of the core's lists (`_table.py`).
-_F_COMMANDS: Final = (*range(8), 36, 37, 38, 1030, 1033)
-"""F_DUPFD to F_SETLKW, F_OFD_*, F_DUPFD_CLOEXEC, and F_ADD_SEALS on wasmtime's images."""
+_F_COMMANDS: Final = (*range(8), 9, 11, 16, 36, 37, 38, *range(1030, 1035))
+"""F_DUPFD to F_SETLKW, F_GETOWN F_GETSIG F_GETOWN_EX, F_OFD_*, F_DUPFD_CLOEXEC, the sizes of pipes,
+and seals, which wasmtime's images have."""
 _OF_TERMINALS: Final = (0x5401, 0x802C542A, 0x5413, 0x541B, 0x5421, 0x5450, 0x5451)
 """TCGETS, TCGETS2, TIOCGWINSZ, FIONREAD, FIONBIO, FIONCLEX and FIOCLEX."""
 _OF_NAMES: Final = (15, 16, 0x53564D41)
@@ -168,6 +187,7 @@ _ALL: Final = 0xFFFFFFFF
 _PROT_EXEC: Final = 4
 _MSG_FASTOPEN: Final = 0x20000000
 _SIGINT, _SIGABRT, _SIGPIPE = 2, 6, 13
+_FAULTS: Final = (4, 7, 8, 11)  # sent by somebody: the core's handler then ends the process by them
 _CLONE_THREAD: Final = 0x10000
 # CLONE_NEW* (new namespaces), CLONE_PTRACE and CLONE_UNTRACED.
 _CLONE_NEVER: Final = 0x7E020000 | 0x2000 | 0x800000
@@ -227,7 +247,7 @@ def _conditions(
     yield "ioctl", (((1, _ALL, requests),),)
     yield "prlimit64", (((0, _ALL, (0,)),),)  # the process's own
     if "kill" not in granted:
-        yield "kill", (((0, _ALL, (os.getpid(),)), (1, _ALL, (_SIGINT, _SIGPIPE))),)
+        yield "kill", (((0, _ALL, (os.getpid(),)), (1, _ALL, (_SIGINT, _SIGPIPE, *_FAULTS))),)
     if "tkill" not in granted:
         yield "tgkill", (((2, _ALL, (_SIGABRT,)),),)
     if sockets is not None:

@@ -128,7 +128,7 @@ BODY(body_epoll_ctl) {
 }
 
 /* epoll_wait and epoll_pwait, which has a signal mask. */
-static int64_t epoll(struct context *c, struct space *s, const wasmtime_val_raw_t *a) {
+static int64_t epoll_events(struct context *c, struct space *s, const wasmtime_val_raw_t *a) {
     struct kernel_event events[EVENTS_AT_ONCE];
     int32_t epoll = host_of(c, a[0].i32), most = a[2].i32, ms = a[3].i32;
     int64_t until = ms < 0 ? INT64_MAX : monotonic_now() + (int64_t)ms * 1000000;
@@ -159,10 +159,10 @@ static int64_t epoll(struct context *c, struct space *s, const wasmtime_val_raw_
 }
 
 BODY(body_epoll_wait) {
-    return epoll(c, s, a);
+    return epoll_events(c, s, a);
 }
 
 BODY(body_epoll_pwait) {
     int64_t r = take_mask(c, s, a[4].u32, a[5].u32);
-    return r < 0 ? r : epoll(c, s, a);
+    return r < 0 ? r : epoll_events(c, s, a);
 }
