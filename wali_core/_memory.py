@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+from bisect import bisect_left, insort
 from ctypes import byref, c_int, c_long, c_size_t, c_uint64, c_void_p
 
 from wali_core import _bridge as bridge
@@ -22,16 +23,27 @@ if TYPE_CHECKING:
 
 PAGE: Final = 4096
 WASM_PAGE: Final = 65536
+_END: Final = 1 << 32  # of all addresses that a program has
 
 PROT_NONE, PROT_READ, PROT_WRITE, PROT_EXEC = 0, 1, 2, 4
-MAP_SHARED, MAP_PRIVATE, MAP_FIXED, MAP_ANONYMOUS = 1, 2, 0x10, 0x20
-MAP_NORESERVE, MAP_POPULATE, MAP_STACK, MAP_FIXED_NOREPLACE = 0x4000, 0x8000, 0x20000, 0x100000
-_HARMLESS: Final = MAP_NORESERVE | MAP_POPULATE | MAP_STACK
+_BOTH: Final = PROT_READ | PROT_WRITE
+_PROTECTIONS: Final = 0xF  # PROT_SEM, too, which does nothing
+MAP_SHARED, MAP_PRIVATE, MAP_SHARED_VALIDATE, _MAP_TYPE = 1, 2, 3, 0xF
+MAP_FIXED, MAP_ANONYMOUS, MAP_GROWSDOWN, MAP_HUGETLB = 0x10, 0x20, 0x100, 0x40000
+MAP_LOCKED, MAP_NORESERVE, MAP_POPULATE, MAP_NONBLOCK = 0x2000, 0x4000, 0x8000, 0x10000
+MAP_STACK, MAP_FIXED_NOREPLACE = 0x20000, 0x100000
+_HARMLESS: Final = MAP_LOCKED | MAP_NORESERVE | MAP_POPULATE | MAP_NONBLOCK | MAP_STACK
+_LEGACY: Final = 0x1840  # MAP_32BIT MAP_DENYWRITE MAP_EXECUTABLE, which do nothing
 _PLACING: Final = MAP_FIXED | MAP_FIXED_NOREPLACE
+_FRESH: Final = MAP_PRIVATE | MAP_ANONYMOUS
 MREMAP_MAYMOVE, MREMAP_FIXED, MREMAP_DONTUNMAP = 1, 2, 4
 
-# NORMAL RANDOM SEQUENTIAL WILLNEED DONTNEED FREE: advice that changes no mapping.
-_ADVICE: Final = frozenset((0, 1, 2, 3, 4, 8))
+# NORMAL RANDOM SEQUENTIAL WILLNEED DONTNEED FREE REMOVE HUGEPAGE NOHUGEPAGE DONTDUMP DODUMP
+# WIPEONFORK KEEPONFORK COLD PAGEOUT POPULATE_READ POPULATE_WRITE: advice that leaves everything
+# mapped.  Never DONTFORK, which makes a hole in a child, nor what is for the machine's operator.
+_ADVICE: Final = frozenset((0, 1, 2, 3, 4, 8, 9, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23))
+
+_BREAK_ROOM: Final = 16 << 20  # the most that is kept free for brk
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -68,50 +80,96 @@ class LinearMemory:
 
 
 class FreeList:
-    """Ranges that the program has unmapped, or never had: disjoint, sorted, never touching."""
+    """Ranges that the program has unmapped, or never had: disjoint, sorted, never touching.
+
+    Ranges of similar sizes are listed together, so that one is found among thousands at once.
+    """
+
+    _FEW = 16
 
     def __init__(self) -> None:
-        self.ranges: list[tuple[int, int]] = []
+        self._starts: list[int] = []
+        self._ends: dict[int, int] = {}
+        self._alike: list[list[int]] = [[] for _ in range(_END.bit_length() + 1)]
+
+    @property
+    def ranges(self) -> list[tuple[int, int]]:
+        """All of them, lowest first."""
+        return [(start, self._ends[start]) for start in self._starts]
 
     def add(self, start: int, end: int) -> None:
         """Give a range back.  It may touch free ones, and overlap them."""
-        kept = []
-        for low, high in self.ranges:
-            if high < start or low > end:
-                kept.append((low, high))
-            else:
-                start, end = min(low, start), max(high, end)
-        kept.append((start, end))
-        self.ranges = sorted(kept)
+        if start >= end:
+            return
+        for low, high in self._cut(start, end, touching=1):
+            start, end = min(low, start), max(high, end)
+        self._insert(start, end)
 
     def remove(self, start: int, end: int) -> None:
         """Take out whatever of a range is free."""
-        kept = []
-        for low, high in self.ranges:
+        for low, high in self._cut(start, end, touching=0):
             if low < start:
-                kept.append((low, min(high, start)))
+                self._insert(low, start)
             if high > end:
-                kept.append((max(low, end), high))
-        self.ranges = sorted({piece for piece in kept if piece[0] < piece[1]})
+                self._insert(end, high)
 
     def holds(self, start: int, end: int) -> bool:
         """Is all of a range free?"""
-        return any(low <= start and end <= high for low, high in self.ranges)
+        i = self._first(start, touching=0)
+        return i < len(self._starts) and self._starts[i] <= start and end <= self._end(i)
 
     def touches(self, start: int, end: int) -> bool:
         """Is any of a range free?"""
-        return any(low < end and start < high for low, high in self.ranges)
+        i = self._first(start, touching=0)
+        return i < len(self._starts) and self._starts[i] < end
 
     def find(self, size: int) -> int | None:
-        """The lowest free range of this size, or None."""
-        return next((low for low, high in self.ranges if high - low >= size), None)
+        """A free range of this size, low rather than high, or None."""
+        similar = self._alike[size.bit_length()]
+        for start in similar[: self._FEW]:
+            if self._ends[start] - start >= size:
+                return start
+        larger = [alike[0] for alike in self._alike[size.bit_length() + 1 :] if alike]
+        if larger:
+            return min(larger)
+        return next((s for s in similar[self._FEW :] if self._ends[s] - s >= size), None)
+
+    def start_of_last(self, end: int) -> int:
+        """Where the free range begins that ends at ``end``; ``end`` itself if there is none."""
+        last = self._starts[-1] if self._starts else end
+        return last if self._ends.get(last) == end else end
+
+    def _end(self, i: int) -> int:
+        return self._ends[self._starts[i]]
+
+    def _first(self, start: int, *, touching: int) -> int:
+        """The index of the lowest range that ends behind ``start``, or where it touches it."""
+        i = bisect_left(self._starts, start)
+        return i - 1 if i and self._end(i - 1) > start - touching else i
+
+    def _cut(self, start: int, end: int, *, touching: int) -> list[tuple[int, int]]:
+        """Take out all ranges that overlap with one, or touch it as well, and return them."""
+        first = last = self._first(start, touching=touching)
+        while last < len(self._starts) and self._starts[last] < end + touching:
+            last += 1
+        found = [(low, self._ends.pop(low)) for low in self._starts[first:last]]
+        del self._starts[first:last]
+        for low, high in found:
+            alike = self._alike[(high - low).bit_length()]
+            del alike[bisect_left(alike, low)]
+        return found
+
+    def _insert(self, start: int, end: int) -> None:
+        insort(self._starts, start)
+        self._ends[start] = end
+        insort(self._alike[(end - start).bit_length()], start)
 
 
 class AddressSpace:
-    """mmap, munmap, mremap, mprotect, msync and madvise; results as the kernel's, -errno included.
+    """mmap, munmap, mremap, mprotect, msync, madvise and brk; results as the kernel's.
 
     ``host_of`` gives the host's descriptor for a guest's number, or -1.  ``own_process`` allows
-    file mappings and protections: there a fault is the end of nobody else.
+    file mappings and protections: there a fault is the end of nobody else.  One thread at a time.
     """
 
     def __init__(
@@ -120,88 +178,83 @@ class AddressSpace:
         self._memory = memory
         self._host_of = host_of
         self._own_process = own_process
+        # Bulk instructions die of what cannot be accessed, with the whole process.
+        self._nothing = PROT_NONE if own_process else _BOTH
         self._free = FreeList()
         self._known = _round_up(memory.size())  # up to here, what is not free is the program's
-        self._files: list[tuple[int, int]] = []  # mappings of files, which cannot be extended here
+        self._break: Break | None = None
 
     # --- the calls --------------------------------------------------------------------------------
 
     def mmap(self, hint: int, length: int, prot: int, flags: int, fd: int, offset: int) -> int:
         """Map memory or a file."""
-        refused = self._refused(length, prot, flags, offset)
+        if offset % PAGE:
+            return -errno.EINVAL
+        host = -1 if flags & MAP_ANONYMOUS else self._host_of(fd)
+        if host < 0 and not flags & MAP_ANONYMOUS:
+            return -errno.EBADF
+        refused = self._refused(length, prot, flags)
         if refused:
             return -refused
-        self._adopt_growth()
-        host = -1
-        if not flags & MAP_ANONYMOUS:
-            host = self._host_of(fd)
-            if host < 0:
-                return -errno.EBADF
+        kind = MAP_PRIVATE if flags & _MAP_TYPE == MAP_PRIVATE else MAP_SHARED
+        kind |= flags & (MAP_ANONYMOUS | _HARMLESS)
         size = _round_up(length)
+        self._adopt_growth()
         start = self._place(hint, size, flags)
         if start < 0:
             return start
-        kind = flags & (MAP_SHARED | MAP_PRIVATE | MAP_ANONYMOUS | _HARMLESS)
-        result = self._over(start, size, prot, kind, host, offset)
+        result = self._over(start, size, prot & _PROTECTIONS, kind, host, offset)
         if result < 0:
             return result  # what was there is there still, be it free or not
-        self._taken(start, start + size, file=host >= 0)
+        self._free.remove(start, start + size)
         return start
 
-    def _refused(self, length: int, prot: int, flags: int, offset: int) -> int:
-        known = MAP_SHARED | MAP_PRIVATE | MAP_ANONYMOUS | _HARMLESS | _PLACING
+    def _refused(self, length: int, prot: int, flags: int) -> int:
+        kind = flags & _MAP_TYPE
+        if length == 0 or kind not in (MAP_SHARED, MAP_PRIVATE, MAP_SHARED_VALIDATE):
+            return errno.EINVAL
+        if kind == MAP_SHARED_VALIDATE and flags & MAP_ANONYMOUS:
+            return errno.EINVAL
+        if kind == MAP_SHARED_VALIDATE and flags & ~(kind | _LEGACY | _HARMLESS | _PLACING):
+            return errno.EOPNOTSUPP
+        if flags & (MAP_GROWSDOWN | MAP_HUGETLB):
+            return errno.EINVAL  # other flags that are not known do nothing, as in the kernel
         if prot & PROT_EXEC:
             return errno.EPERM  # linear memory is never code
-        if length == 0 or offset % PAGE or flags & 3 not in (MAP_SHARED, MAP_PRIVATE):
-            return errno.EINVAL
-        if flags & ~known or prot & ~7:
-            return errno.EINVAL
-        if not self._own_process and (not flags & MAP_ANONYMOUS or prot != PROT_READ | PROT_WRITE):
+        if not self._own_process and (not flags & MAP_ANONYMOUS or prot & _BOTH != _BOTH):
             return errno.ENOSYS
         return 0
 
     def munmap(self, start: int, length: int) -> int:
         """Unmap: the range becomes inaccessible, and free for the next mmap."""
         end = start + _round_up(length)
-        if start % PAGE or length == 0 or end > self._memory.size():
+        if start % PAGE or length == 0 or end > _END:
             return -errno.EINVAL
-        result = self._over(
-            start, end - start, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0
-        )
-        if result == 0:
-            self._forget_files(start, end)
-            self._free.add(start, end)
-        return result
+        self._adopt_growth()
+        return self._unmap(start, min(end, self._known))
 
     def mremap(self, old: int, old_length: int, new_length: int, flags: int, new: int) -> int:
-        """Resize or move a mapping.  A mapping of a file can shrink and move, but not grow."""
+        """Resize or move a mapping.  Without an old length, a shared mapping is made once more."""
         old_size, new_size = _round_up(old_length), _round_up(new_length)
-        if old % PAGE or not old_size or not new_size or flags & ~(MREMAP_MAYMOVE | MREMAP_FIXED):
+        if flags & ~(MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP):
             return -errno.EINVAL
-        if not self._is_mapped(old, old + old_size):
-            return -errno.EFAULT
+        if flags & ~MREMAP_MAYMOVE and not flags & MREMAP_MAYMOVE:
+            return -errno.EINVAL
+        if flags & MREMAP_DONTUNMAP and old_size != new_size:
+            return -errno.EINVAL
+        if old % PAGE or not new_size:
+            return -errno.EINVAL
         self._adopt_growth()
-        if flags & MREMAP_FIXED:
-            return (
-                self._move_to(old, old_size, new_size, new)
-                if flags & MREMAP_MAYMOVE
-                else -errno.EINVAL
-            )
-        if new_size <= old_size:
-            shrunk = self.munmap(old + new_size, old_size - new_size) if new_size < old_size else 0
-            return old if shrunk == 0 else shrunk
-        if self._is_file(old, old + old_size):
-            return -errno.ENOMEM
-        if self._extend(old + old_size, new_size - old_size):
-            return old
-        if not flags & MREMAP_MAYMOVE:
-            return -errno.ENOMEM
-        target = self._place(0, new_size, 0)
-        return target if target < 0 else self._move(old, old_size, new_size, target)
+        if not self._is_mapped(old, old + (old_size or PAGE)):
+            return -errno.EFAULT
+        if flags == MREMAP_MAYMOVE or not flags:
+            return self._resize(old, old_size, new_size, flags)
+        target = self._target(old, old_size, new_size, flags, new)
+        return target if target < 0 else self._move(old, old_size, new_size, target, flags)
 
     def mprotect(self, start: int, length: int, prot: int) -> int:
         """Protect a range; never executable."""
-        if start % PAGE or prot & ~7:
+        if start % PAGE or prot & ~_PROTECTIONS:
             return -errno.EINVAL
         if not self._own_process:
             return -errno.ENOSYS
@@ -221,51 +274,88 @@ class AddressSpace:
             return -errno.EINVAL
         return self._on_range(start, length, lambda at, size: _madvise(at, size, advice))
 
+    def brk(self, address: int) -> int:
+        """Set the program's break, and return it: where it was, if it cannot be there."""
+        self._adopt_growth()
+        if self._break is None:
+            self._break = self._make_break()
+        now, end = self._break.now, self._break.end
+        if not self._break.start <= address <= end:
+            return now
+        old, new = _round_up(now), _round_up(address)
+        prot = _BOTH if new > old else self._nothing
+        low, high = min(old, new), max(old, new)
+        if low < high and self._over(low, high - low, prot, _FRESH, -1, 0) < 0:
+            return now
+        self._break.now = address
+        return address
+
     # --- inside -----------------------------------------------------------------------------------
 
     def _on_range(self, start: int, length: int, call: Callable[[int, int], int]) -> int:
         size = _round_up(length)
         if size and not self._is_mapped(start, start + size):
             return -errno.ENOMEM
-        return _checked(call(self._memory.base + start, size)) if size else 0
+        return _checked(call(self._memory.base + start, size))
 
     def _is_mapped(self, start: int, end: int) -> bool:
         """Is all of a range the program's?  Address 0 is NULL, where nothing is for anybody."""
         return start > 0 and end <= self._memory.size() and not self._free.touches(start, end)
 
     def _over(self, start: int, size: int, prot: int, flags: int, host: int, offset: int) -> int:
-        """Put a mapping over a part of the memory, in one step."""
+        """Put a mapping over a part of the memory, in one step.
+
+        The kernel may have unmapped what was there before it finds that it cannot: then, and only
+        then, there is room for a mapping that replaces nothing.
+        """
         at = self._memory.base + start
-        return _checked(_mmap(at, size, prot, flags | MAP_FIXED, host, offset))
+        result = _checked(_mmap(at, size, prot, flags | MAP_FIXED, host, offset))
+        if result < 0:
+            _mmap(at, size, self._nothing, _FRESH | MAP_NORESERVE | MAP_FIXED_NOREPLACE, -1, 0)
+        return result
+
+    def _unmap(self, start: int, end: int) -> int:
+        if start >= end:
+            return 0  # nothing was there
+        flags = _FRESH | MAP_NORESERVE
+        result = self._over(start, end - start, self._nothing, flags, -1, 0)
+        if result == 0:
+            self._free.add(max(start, PAGE), end)  # NULL is given to nobody
+        return result
 
     def _place(self, hint: int, size: int, flags: int) -> int:
         """Where a mapping goes; -errno where it cannot."""
         if flags & _PLACING:
             return self._fixed(hint, size, flags)
+        wanted = hint // PAGE * PAGE
+        if wanted and self._is_free(wanted, wanted + size):
+            return wanted
         start = self._free.find(size)
         if start is not None:
             return start
-        return self._at_end(size)
+        start = self._free.start_of_last(self._known)  # behind everything, after some growth
+        return start if self._reach(start + size) else -errno.ENOMEM
+
+    def _is_free(self, start: int, end: int) -> bool:
+        """Can a mapping go there without replacing anything?  The memory may have to grow."""
+        if start < self._known and not self._free.holds(start, min(end, self._known)):
+            return False
+        return end <= self._known or self._reach(end)
 
     def _fixed(self, start: int, size: int, flags: int) -> int:
         end = start + size
-        if start % PAGE or start == 0:
+        if start % PAGE:
             return -errno.EINVAL
+        if start == 0:
+            return -errno.EPERM  # as below vm.mmap_min_addr
         if end > self._known and not self._reach(end):
             return -errno.ENOMEM
         if flags & MAP_FIXED_NOREPLACE and not self._free.holds(start, end):
             return -errno.EEXIST
         return start
 
-    def _at_end(self, size: int) -> int:
-        """Behind everything, after as much growth as it takes."""
-        start = self._known
-        ranges = self._free.ranges
-        if ranges and ranges[-1][1] == self._known:
-            start = ranges[-1][0]
-        return start if self._reach(start + size) else -errno.ENOMEM
-
     def _reach(self, end: int) -> bool:
+        """Have the memory reach to ``end`` at least; what is new is free."""
         missing = _round_up(end, WASM_PAGE) - self._memory.size()
         if end > self._memory.most or (missing > 0 and not self._memory.grow(missing // WASM_PAGE)):
             return False
@@ -277,62 +367,72 @@ class AddressSpace:
         """What the program has grown by itself, with memory.grow, is its own."""
         self._known = max(self._known, self._memory.size())
 
-    def _taken(self, start: int, end: int, *, file: bool) -> None:
-        self._free.remove(start, end)
-        self._forget_files(start, end)
-        if file:
-            self._files.append((start, end))
+    def _resize(self, old: int, old_size: int, new_size: int, flags: int) -> int:
+        end = old + old_size
+        if 0 < new_size <= old_size:
+            result = self._unmap(old + new_size, end)
+            return old if result == 0 else result
+        if old_size and self._is_free(end, old + new_size):
+            return self._move(old, old_size, new_size, old, flags)
+        if not flags & MREMAP_MAYMOVE:
+            return -errno.ENOMEM
+        target = self._place(0, new_size, 0)
+        return target if target < 0 else self._move(old, old_size, new_size, target, flags)
 
-    def _forget_files(self, start: int, end: int) -> None:
-        rest = []
-        for low, high in self._files:
-            rest += (
-                [(low, min(high, start)), (max(low, end), high)]
-                if low < end and high > start
-                else [(low, high)]
-            )
-        self._files = [piece for piece in rest if piece[0] < piece[1]]
-
-    def _is_file(self, start: int, end: int) -> bool:
-        return any(low < end and high > start for low, high in self._files)
-
-    def _extend(self, start: int, size: int) -> bool:
-        """Grow a mapping of plain memory where it is."""
-        end = start + size
-        if start == self._known and not self._reach(end):
-            return False
-        if not self._free.holds(start, end):
-            return False
-        if self._over(start, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) < 0:
-            return False
-        self._taken(start, end, file=False)
-        return True
-
-    def _move_to(self, old: int, old_size: int, new_size: int, new: int) -> int:
+    def _target(self, old: int, old_size: int, new_size: int, flags: int, new: int) -> int:
+        """Where MREMAP_FIXED or MREMAP_DONTUNMAP puts a mapping."""
+        if not flags & MREMAP_FIXED:
+            return self._place(new, new_size, 0)
         if new < old + old_size and old < new + new_size:
             return -errno.EINVAL
-        target = self._fixed(new, new_size, 0)
-        if target >= 0 and new_size > old_size and self._is_file(old, old + old_size):
-            return -errno.ENOMEM
-        return target if target < 0 else self._move(old, old_size, new_size, target)
+        return self._fixed(new, new_size, 0)
 
-    def _move(self, old: int, old_size: int, new_size: int, new: int) -> int:
-        """Move the pages.  DONTUNMAP keeps the old place mapped: no hole, not for a moment."""
-        kept = min(old_size, new_size)
-        base = self._memory.base
-        flags = MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP
-        result = _checked(_mremap(base + old, kept, kept, flags, base + new))
-        if result == 0 and new_size > kept:
-            anonymous = MAP_PRIVATE | MAP_ANONYMOUS
-            result = self._over(
-                new + kept, new_size - kept, PROT_READ | PROT_WRITE, anonymous, -1, 0
-            )
+    def _move(self, old: int, old_size: int, new_size: int, new: int, flags: int) -> int:
+        """Move the pages, and more of them where they are to be.
+
+        DONTUNMAP keeps the old place mapped: no hole, not for a moment.  To become larger, they are
+        moved out of linear memory first, where the kernel finds room for more by itself.
+        """
+        base, kept = self._memory.base, min(old_size, new_size)
+        place = MREMAP_MAYMOVE | MREMAP_FIXED
+        if kept == new_size:
+            result = _checked(_mremap(base + old, kept, kept, place | MREMAP_DONTUNMAP, base + new))
+        else:
+            keeping = MREMAP_MAYMOVE | (MREMAP_DONTUNMAP if kept else 0)
+            aside = _mremap(base + old, kept, kept or new_size, keeping, None)
+            result = _checked(aside)
+            if result == 0 and kept:
+                larger = _mremap(aside, kept, new_size, MREMAP_MAYMOVE, None)
+                result = _checked(larger)
+                if result < 0:
+                    _mremap(aside, kept, kept, place, base + old)
+                aside = larger
+            if result == 0:
+                result = _checked(_mremap(aside, new_size, new_size, place, base + new))
         if result < 0:
             return result
-        file = self._is_file(old, old + old_size)
-        self._taken(new, new + new_size, file=file)
-        self.munmap(old, old_size)
+        if new != old and old_size and not flags & MREMAP_DONTUNMAP:
+            self._unmap(old, old + old_size)
+        self._free.remove(new, new + new_size)
         return new
+
+    def _make_break(self) -> Break:
+        """Room for the break: some of the memory, since what is behind it is mapped soon."""
+        room = min(_BREAK_ROOM, (self._memory.most - self._known) // 8) // PAGE * PAGE
+        start = self._place(0, room, 0) if room else -errno.ENOMEM
+        if start < 0 or self._over(start, room, self._nothing, _FRESH | MAP_NORESERVE, -1, 0) < 0:
+            return Break(0, 0)
+        self._free.remove(start, start + room)
+        return Break(start, start + room)
+
+
+class Break:
+    """The program's break, between two addresses."""
+
+    __slots__ = ("end", "now", "start")
+
+    def __init__(self, start: int, end: int) -> None:
+        self.start, self.now, self.end = start, start, end
 
 
 class SharedMemory:

@@ -344,6 +344,7 @@ class Program(Guest):
             "SYS_madvise": alone(
                 lambda at, size, how: self._spaced().madvise(_unsigned(at), _unsigned(size), how)
             ),
+            "SYS_brk": alone(lambda at: self._spaced().brk(_unsigned(at))),
         }
 
     def _startup_calls(self) -> dict[str, Callable[..., int]]:

@@ -229,7 +229,7 @@ CALLS: Final = (
     Call("mlockall",       151,  230, "int",                          "@memlock",      "plain", ours=True),
 
     # --- memory ----------------------------------------------------------------------------------
-    Call("brk",             12,  214, "ptr",                          "@default",     "= 0", note="there is none: every libc then uses mmap"),
+    Call("brk",             12,  214, "ptr",                          "@default",     "host", note="some of the memory is kept free for it"),
     Call("mmap",             9,  222, "ptr uint int int fd long",     "@default",     "host"),
     Call("mprotect",        10,  226, "ptr uint int",                 "@default",     "host"),
     Call("munmap",          11,  215, "ptr uint",                     "@default",     "host"),

@@ -67,6 +67,17 @@ class World:
         """Return what lies at an address that can be read."""
         return ctypes.c_ubyte.from_address(self.memory.base + address).value
 
+    def protection(self, address: int) -> str:
+        """Return what the kernel says of the mapping at an address: ``rw-p``."""
+        host = self.memory.base + address
+        with open("/proc/self/maps", encoding="ascii") as file:
+            lines = [line.split() for line in file]
+        for bounds, word, *_ in lines:
+            low, high = (int(n, 16) for n in bounds.split("-"))
+            if low <= host < high:
+                return word
+        raise AssertionError(hex(address))
+
     def put(self, address: int, value: int) -> None:
         """Write one byte."""
         ctypes.c_ubyte.from_address(self.memory.base + address).value = value
@@ -147,7 +158,8 @@ def test_memory_ends(world: World) -> None:
     assert world.byte(at) == 7
     assert space.mmap(MOST * WASM_PAGE, PAGE, BOTH, NEW | MAP_FIXED, -1, 0) == -errno.ENOMEM
     assert space.mmap((1 << 32) - PAGE, PAGE, BOTH, NEW | MAP_FIXED, -1, 0) == -errno.ENOMEM
-    assert space.munmap((1 << 32) - PAGE, PAGE) == -errno.EINVAL
+    assert space.munmap((1 << 32) - PAGE, PAGE) == 0  # nothing is there, as munmap(2) allows
+    assert space.munmap(1 << 32, PAGE) == -errno.EINVAL
     assert space.munmap(PAGE, (1 << 32) - 1) == -errno.EINVAL
     assert space.mprotect((1 << 32) - PAGE, PAGE, PROT_READ) == -errno.ENOMEM
 
@@ -174,19 +186,121 @@ def test_executable_memory_is_refused(world: World) -> None:
     assert world.space.mprotect(at, PAGE, PROT_READ | PROT_EXEC) == -errno.EACCES
 
 
-def test_file_mappings_grow_by_no_means_into_the_host(world: World) -> None:
-    """A mapping of a file shrinks and moves; to grow it is refused, not done with other bytes."""
+@pytest.mark.parametrize("kind", [MAP_SHARED, MAP_PRIVATE])
+def test_mappings_of_files_are_resized_and_moved(world: World, kind: int) -> None:
+    """Where a mapping of a file grows, the file's next bytes are, with the same protection."""
     space = world.space
-    at = space.mmap(0, 4 * PAGE, PROT_READ, MAP_SHARED, 3, 0)
+    at = space.mmap(0, 2 * PAGE, PROT_READ, kind, 3, 0)
     anchor = space.mmap(0, PAGE, BOTH, NEW, -1, 0)
-    assert world.byte(at) == ord("F")
+    assert anchor == at + 2 * PAGE
+    world.file.seek(6 * PAGE)
+    world.file.write(b"G")
+    world.file.flush()
 
-    assert space.mremap(at, 4 * PAGE, 8 * PAGE, MAYMOVE, 0) == -errno.ENOMEM
-    moved = space.mremap(at, 4 * PAGE, 2 * PAGE, MAYMOVE | FIXED, anchor + 8 * PAGE)
+    assert space.mremap(at, 2 * PAGE, 8 * PAGE, 0, 0) == -errno.ENOMEM
+    grown = space.mremap(at, 2 * PAGE, 8 * PAGE, MAYMOVE, 0)
+    assert [world.byte(grown + n * PAGE) for n in (0, 6, 7)] == [*b"FGF"]
+    moved = space.mremap(grown, 8 * PAGE, 7 * PAGE, MAYMOVE | FIXED, grown + 20 * PAGE)
 
-    assert moved == anchor + 8 * PAGE
-    assert world.byte(moved + PAGE) == ord("F")
+    assert moved == grown + 20 * PAGE
+    assert world.byte(moved + 6 * PAGE) == ord("G")
+    assert world.protection(moved + 6 * PAGE) == ("r--s" if kind == MAP_SHARED else "r--p")
     assert world.holes() == []
+
+
+def test_a_mapping_grows_where_it_is(world: World) -> None:
+    """If what is behind it is free, it stays, keeps its bytes, and is zero behind them."""
+    space = world.space
+    at = space.mmap(0, 8 * PAGE, BOTH, NEW, -1, 0)
+    world.put(at, 7)
+    assert space.mremap(at, 8 * PAGE, 2 * PAGE, 0, 0) == at
+
+    assert space.mremap(at, 2 * PAGE, 6 * PAGE, 0, 0) == at
+    assert (world.byte(at), world.byte(at + 5 * PAGE)) == (7, 0)
+    assert world.holes() == []
+
+
+def test_what_is_shared_can_be_mapped_twice(world: World) -> None:
+    """Without an old length mremap copies: the same pages in two places; never of private ones."""
+    space = world.space
+    at = space.mmap(0, PAGE, BOTH, MAP_SHARED | MAP_ANONYMOUS, -1, 0)
+    private = space.mmap(0, PAGE, BOTH, NEW, -1, 0)
+
+    twin = space.mremap(at, 0, PAGE, MAYMOVE, 0)
+    world.put(at, 9)
+
+    assert twin not in {at, private}
+    assert world.byte(twin) == 9
+    assert space.mremap(private, 0, PAGE, MAYMOVE, 0) == -errno.EINVAL
+    assert world.holes() == []
+
+
+def test_hints_are_honoured_where_there_is_room(world: World) -> None:
+    """Also behind the end of the memory, which grows; what is taken is left alone."""
+    space = world.space
+    at = space.mmap(0, 4 * PAGE, BOTH, NEW, -1, 0)
+    far = at + 40 * WASM_PAGE
+
+    assert space.mmap(far, PAGE, BOTH, NEW, -1, 0) == far
+    assert space.mmap(far + 5, PAGE, BOTH, NEW, -1, 0) not in {far, far + PAGE}
+    assert space.mmap(far + PAGE + 5, PAGE, BOTH, NEW, -1, 0) == far + PAGE
+    beyond = space.mmap(MOST * WASM_PAGE, PAGE, BOTH, NEW, -1, 0)
+    assert 0 < beyond < MOST * WASM_PAGE
+
+
+def test_a_mapping_that_fails_leaves_no_hole(world: World) -> None:
+    """A directory cannot be mapped: what was at the place is there, or nothing can be."""
+    space = world.space
+    at = space.mmap(0, 4 * PAGE, BOTH, NEW, -1, 0)
+    folder = os.open("/", os.O_RDONLY | os.O_DIRECTORY)
+    os.dup2(folder, world.file.fileno())
+    os.close(folder)
+
+    assert space.mmap(at, PAGE, PROT_READ, MAP_PRIVATE | MAP_FIXED, 3, 0) == -errno.ENODEV
+    assert space.mmap(0, PAGE, PROT_READ, MAP_PRIVATE, 3, 0) == -errno.ENODEV
+    assert space.mmap(0, PAGE, PROT_READ, MAP_PRIVATE, 4, 0) == -errno.EBADF
+    assert world.holes() == []
+
+
+def test_null_is_nobodys(world: World) -> None:
+    """Page 0 is never mapped, not even when the program unmaps all that it was linked with."""
+    space = world.space
+
+    assert space.mmap(0, PAGE, BOTH, NEW | MAP_FIXED, -1, 0) == -errno.EPERM
+    assert space.munmap(0, LEAST * WASM_PAGE) == 0
+    assert space.mmap(0, PAGE, BOTH, NEW, -1, 0) == PAGE
+
+
+def test_break_moves(world: World) -> None:
+    """Brk gives memory that is zero, takes it back, and stays where it is when it cannot move."""
+    space = world.space
+    start = space.brk(0)
+    assert start % PAGE == 0
+    assert start >= LEAST * WASM_PAGE
+
+    assert space.brk(start + 3 * PAGE + 5) == start + 3 * PAGE + 5
+    world.put(start + 3 * PAGE + 4, 8)
+    assert space.brk(start + PAGE) == start + PAGE
+    assert world.protection(start + PAGE) == "---p"
+    assert space.brk(start + 4 * PAGE) == start + 4 * PAGE
+    assert world.byte(start + 3 * PAGE + 4) == 0
+    assert space.brk(start + MOST * WASM_PAGE) == start + 4 * PAGE
+    assert space.brk(start - 1) == start + 4 * PAGE
+
+    mapped = space.mmap(0, PAGE, BOTH, NEW, -1, 0)
+    assert not start <= mapped < start + 4 * PAGE
+    assert world.holes() == []
+
+
+def test_no_memory_is_left_for_a_break(engine: Engine) -> None:
+    """A memory that cannot grow has none: address 0, as WALI's reference answers."""
+    assert engine.pointer is not None
+    shared = SharedMemory(engine.pointer, 2, 2)
+    space = AddressSpace(shared.linear(), lambda _fd: -1, own_process=True)
+
+    assert space.brk(0) == 0
+    assert space.brk(PAGE) == 0
+    shared.close()
 
 
 # --- at random ------------------------------------------------------------------------------------
@@ -339,3 +453,27 @@ def test_free_list_is_a_set(steps: list[tuple[bool, tuple[int, int]]]) -> None:
     assert free.ranges == sorted(free.ranges)
     assert all(a[1] < b[0] for a, b in zip(free.ranges, free.ranges[1:], strict=False))
     assert os.sysconf("SC_PAGE_SIZE") == PAGE
+
+
+def test_thousands_of_free_ranges_cost_little() -> None:
+    """To map and unmap among 20,000 gaps takes no more steps than there are sizes."""
+    free = FreeList()
+    for n in range(20_000):
+        free.add(3 * n * PAGE, (3 * n + 1) * PAGE)
+    free.add(1 << 30, 1 << 31)
+    looked = []
+
+    class Counting(dict[int, int]):
+        def __getitem__(self, key: int) -> int:
+            looked.append(key)
+            return super().__getitem__(key)
+
+    free._ends = Counting(free._ends)
+    assert free.find(PAGE) == 0
+    assert free.find(2 * PAGE) == 1 << 30
+    free.remove(3 * PAGE, 4 * PAGE)
+    free.add(3 * PAGE, 4 * PAGE)
+    assert free.holds(30 * PAGE, 31 * PAGE)
+    assert not free.touches(31 * PAGE, 33 * PAGE)
+
+    assert len(looked) < 100

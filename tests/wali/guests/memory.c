@@ -184,12 +184,82 @@ static void cycles(void) {
             SYS_munmap(live[i], sizes[i]);
 }
 
+/* Mappings of files grow with the file's bytes; what is shared can be had twice. */
+static void growing_files(void) {
+    char text[PAGE];
+    int fd = (int)SYS_open("grown", O_RDWR | O_CREAT, 0600);
+    for (int i = 0; i < 8; i++) {
+        fill(text, PAGE, i + 1);
+        SYS_write(fd, text, PAGE);
+    }
+    char *a = map(NULL, 2 * PAGE, PROT_READ, MAP_SHARED, fd, 0);
+    char *b = (char *)(size_t)SYS_mremap(a, 2 * PAGE, 8 * PAGE, MREMAP_MAYMOVE, NULL);
+    tell("a file's mapping grows", !failed(b) && sum(b + 7 * PAGE, PAGE) == sum(text, PAGE));
+    SYS_pwrite64(fd, "new", 3, 7 * PAGE);
+    tell("  is the file still", b[7 * PAGE] == 'n');
+    tell("  and read-only", SYS_pread64(fd, b, 1, 0));
+    char *twin = (char *)(size_t)SYS_mremap(b, 0, PAGE, MREMAP_MAYMOVE, NULL);
+    tell("twice", twin != b && sum(twin, PAGE) == sum(b, PAGE));
+    char *c = map(NULL, PAGE, PROT_BOTH, MAP_NEW, -1, 0);
+    tell("never what is private", SYS_mremap(c, 0, PAGE, MREMAP_MAYMOVE, NULL));
+    c[0] = 'c';
+    char *d = (char *)(size_t)SYS_mremap(c, PAGE, PAGE, MREMAP_MAYMOVE | MREMAP_DONTUNMAP, NULL);
+    tell("moved, the old place kept", d != c && d[0] == 'c' && c[0] == 0);
+    tell("kept, of another size", SYS_mremap(c, PAGE, 2 * PAGE, 5, NULL));
+    SYS_munmap(b, 8 * PAGE);
+    SYS_munmap(twin, PAGE);
+    SYS_munmap(c, PAGE);
+    SYS_munmap(d, PAGE);
+    SYS_close(fd);
+    SYS_unlink("grown");
+}
+
+static void placing(void) {
+    char *a = map(NULL, 4 * PAGE, PROT_BOTH, MAP_NEW, -1, 0);
+    SYS_munmap(a + PAGE, 2 * PAGE);
+    tell("a hint", map(a + 2 * PAGE, PAGE, PROT_BOTH, MAP_NEW, -1, 0) == a + 2 * PAGE);
+    tell("between pages", map(a + 1, PAGE, PROT_BOTH, MAP_NEW, -1, 0) == a + PAGE);
+    tell("where something is", map(a, PAGE, PROT_BOTH, MAP_NEW, -1, 0) != a);
+    tell("fixed between pages", SYS_mmap(a + 1, PAGE, PROT_BOTH, MAP_NEW | MAP_FIXED, -1, 0));
+    tell("flags that do nothing", !failed(map(NULL, PAGE, PROT_BOTH, MAP_NEW | 0x1800, -1, 0)));
+    tell("checked flags", SYS_mmap(NULL, PAGE, PROT_BOTH, 0x20 | 3 | 0x800, -1, 0));
+    int fd = (int)SYS_open("checked", O_RDWR | O_CREAT, 0600);
+    tell("checked, of a file", SYS_mmap(NULL, PAGE, PROT_READ, 3 | 0x80000, fd, 0));
+    tell("checked", !failed(map(NULL, PAGE, PROT_READ, 3, fd, 0)));
+    SYS_unlink("checked");
+    tell("no kind", SYS_mmap(NULL, PAGE, PROT_BOTH, 0x20, -1, 0));
+    SYS_munmap(a, 4 * PAGE);
+}
+
+static void breaking(void) {
+    size_t start = (size_t)SYS_brk(NULL);
+    char *a = (char *)start;
+    tell("a break", start != 0 && start % PAGE == 0);
+    tell("up", SYS_brk(a + 5 * PAGE + 3) - (long)start);
+    tell("  zero", sum(a, 5 * PAGE + 3));
+    fill(a, 5 * PAGE, 3);
+    long kept = sum(a, 2 * PAGE);
+    tell("down", SYS_brk(a + 2 * PAGE) - (long)start);
+    tell("up again", SYS_brk(a + 5 * PAGE) - (long)start);
+    tell("  kept", sum(a, 2 * PAGE) == kept);
+    tell("  zero again", sum(a + 2 * PAGE, 3 * PAGE));
+    tell("below its start", SYS_brk(a - PAGE) - (long)start);
+    tell("much too far", SYS_brk((void *)-PAGE) - (long)start);
+    tell("a guard in it", SYS_mmap(a, PAGE, PROT_NONE, MAP_NEW | MAP_FIXED, -1, 0) == (long)start);
+    tell("and up", SYS_brk(a + 6 * PAGE) - (long)start);
+    a[6 * PAGE - 1] = 1;
+    tell("back", SYS_brk(a) - (long)start);
+}
+
 int main(int argc, char **argv) {
     (void)argc, (void)argv;
     anonymous();
     files();
     resizing();
+    growing_files();
+    placing();
     protecting();
     cycles();
+    breaking();
     return 0;
 }
