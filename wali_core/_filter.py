@@ -168,6 +168,7 @@ KERNEL_CALLS: Final = (
     ("setuid",          105,  146, "setuid", ""),
     ("setgid",          106,  144, "setgid", ""),
     ("wait4",            61,  260, "wait4", ""),
+    ("waitid",          247,   95, "getpgid getsid sched_getaffinity sched_setscheduler", ""),
     ("execve",           59,  221, "execve", ""),
     ("arch_prctl",      158, None, "execve", "native programs: where a thread's own data is"),
     ("set_tid_address", 218,   96, "execve", "native programs: libc's first call"),

@@ -175,7 +175,7 @@ class AddressSpace:
     def __init__(
         self, memory: LinearMemory, host_of: Callable[[int], int], *, own_process: bool
     ) -> None:
-        self._memory = memory
+        self.memory = memory
         self._host_of = host_of
         self._own_process = own_process
         # Bulk instructions die of what cannot be accessed, with the whole process.
@@ -296,11 +296,11 @@ class AddressSpace:
         size = _round_up(length)
         if size and not self._is_mapped(start, start + size):
             return -errno.ENOMEM
-        return _checked(call(self._memory.base + start, size))
+        return _checked(call(self.memory.base + start, size))
 
     def _is_mapped(self, start: int, end: int) -> bool:
         """Is all of a range the program's?  Address 0 is NULL, where nothing is for anybody."""
-        return start > 0 and end <= self._memory.size() and not self._free.touches(start, end)
+        return start > 0 and end <= self.memory.size() and not self._free.touches(start, end)
 
     def _over(self, start: int, size: int, prot: int, flags: int, host: int, offset: int) -> int:
         """Put a mapping over a part of the memory, in one step.
@@ -308,7 +308,7 @@ class AddressSpace:
         The kernel may have unmapped what was there before it finds that it cannot: then, and only
         then, there is room for a mapping that replaces nothing.
         """
-        at = self._memory.base + start
+        at = self.memory.base + start
         result = _checked(_mmap(at, size, prot, flags | MAP_FIXED, host, offset))
         if result < 0:
             _mmap(at, size, self._nothing, _FRESH | MAP_NORESERVE | MAP_FIXED_NOREPLACE, -1, 0)
@@ -356,16 +356,16 @@ class AddressSpace:
 
     def _reach(self, end: int) -> bool:
         """Have the memory reach to ``end`` at least; what is new is free."""
-        missing = _round_up(end, WASM_PAGE) - self._memory.size()
-        if end > self._memory.most or (missing > 0 and not self._memory.grow(missing // WASM_PAGE)):
+        missing = _round_up(end, WASM_PAGE) - self.memory.size()
+        if end > self.memory.most or (missing > 0 and not self.memory.grow(missing // WASM_PAGE)):
             return False
-        self._free.add(self._known, self._memory.size())
-        self._known = self._memory.size()
+        self._free.add(self._known, self.memory.size())
+        self._known = self.memory.size()
         return True
 
     def _adopt_growth(self) -> None:
         """What the program has grown by itself, with memory.grow, is its own."""
-        self._known = max(self._known, self._memory.size())
+        self._known = max(self._known, self.memory.size())
 
     def _resize(self, old: int, old_size: int, new_size: int, flags: int) -> int:
         end = old + old_size
@@ -393,7 +393,7 @@ class AddressSpace:
         DONTUNMAP keeps the old place mapped: no hole, not for a moment.  To become larger, they are
         moved out of linear memory first, where the kernel finds room for more by itself.
         """
-        base, kept = self._memory.base, min(old_size, new_size)
+        base, kept = self.memory.base, min(old_size, new_size)
         place = MREMAP_MAYMOVE | MREMAP_FIXED
         if kept == new_size:
             result = _checked(_mremap(base + old, kept, kept, place | MREMAP_DONTUNMAP, base + new))
@@ -418,7 +418,7 @@ class AddressSpace:
 
     def _make_break(self) -> Break:
         """Room for the break: some of the memory, since what is behind it is mapped soon."""
-        room = min(_BREAK_ROOM, (self._memory.most - self._known) // 8) // PAGE * PAGE
+        room = min(_BREAK_ROOM, (self.memory.most - self._known) // 8) // PAGE * PAGE
         start = self._place(0, room, 0) if room else -errno.ENOMEM
         if start < 0 or self._over(start, room, self._nothing, _FRESH | MAP_NORESERVE, -1, 0) < 0:
             return Break(0, 0)

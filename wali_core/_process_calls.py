@@ -24,6 +24,10 @@ _NUMBERS: Final = {
     "setgroups": (116, 159),
     "sched_setscheduler": (144, 119),
     "signalfd4": (289, 74),
+    "getpgid": (121, 155),
+    "getsid": (124, 156),
+    "sched_getaffinity": (204, 123),
+    "tgkill": (234, 131),
 }
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -89,11 +93,23 @@ def served_process(calls: GuestCalls, *, free: Callable[[], bool]) -> Served:
         buffer = ctypes.create_string_buffer(data, max(len(data), 1))
         return system_call("setgroups", count, ctypes.addressof(buffer))
 
+    def named(pid: int) -> int:
+        """``pid``, where the program may name it.  The kernel lets it name any of its user's."""
+        if not free() and not _is_own(pid):
+            raise OSError(errno.EPERM, "")
+        return pid
+
+    def sched_getaffinity(pid: int, size: int, at: int) -> int:
+        room = ctypes.create_string_buffer(min(size & _UINT, _MOST_PROCESSORS))
+        address = ctypes.addressof(room)
+        filled = system_call("sched_getaffinity", named(pid), len(room), address)
+        calls.write(at, room.raw[:filled])
+        return filled
+
     def sched_setscheduler(pid: int, policy: int, at: int) -> int:
-        if pid not in (0, os.getpid()):
-            return -errno.EPERM
         priority = ctypes.c_int32(int.from_bytes(calls.read(at, 4), "little", signed=True))
-        return system_call("sched_setscheduler", 0, policy, ctypes.addressof(priority))
+        address = ctypes.addressof(priority)
+        return system_call("sched_setscheduler", named(pid), policy, address)
 
     def signalfd4(number: int, mask_at: int, size: int, flags: int) -> int:
         if size != _MASK or flags & ~(_O_CLOEXEC | _O_NONBLOCK):
@@ -107,6 +123,9 @@ def served_process(calls: GuestCalls, *, free: Callable[[], bool]) -> Served:
         "SYS_prctl": prctl,
         "SYS_getgroups": getgroups,
         "SYS_setgroups": setgroups,
+        "SYS_getpgid": lambda pid: system_call("getpgid", named(pid)),
+        "SYS_getsid": lambda pid: system_call("getsid", named(pid)),
+        "SYS_sched_getaffinity": sched_getaffinity,
         "SYS_sched_setscheduler": sched_setscheduler,
         "SYS_signalfd4": signalfd4,
         "SYS_sigaltstack": AlternateStacks(calls).sigaltstack,
@@ -115,6 +134,21 @@ def served_process(calls: GuestCalls, *, free: Callable[[], bool]) -> Served:
 
 
 _MASK: Final = 8
+_UINT: Final = 0xFFFFFFFF
+_MOST_PROCESSORS: Final = 1024  # bytes, a bit for each
+
+
+def _is_own(pid: int) -> bool:
+    """Is it this process, one of its threads or a child, be it of another group or ended?"""
+    try:
+        return pid in (0, os.getpid()) or system_call("tgkill", os.getpid(), pid, 0) == 0
+    except OSError:
+        pass
+    try:
+        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except (ChildProcessError, OverflowError):
+        return False
+    return True
 
 
 def _name_at(calls: GuestCalls, address: int) -> bytes:

@@ -23,6 +23,7 @@ from wali_core._guest import Guest
 from wali_core._limits import Processes, limit_cpu_time
 from wali_core._link import ProgramLink
 from wali_core._memory import WASM_PAGE, AddressSpace, LinearMemory, SharedMemory
+from wali_core._messages import OF_THREADS, served_messages
 from wali_core._prepare import CALL_EXPORT
 from wali_core._process_calls import served_process
 from wali_core._signals import ALL, Alarm, reset_actions, set_mask
@@ -282,15 +283,15 @@ class Program(Guest):
 
     def _host(self, context: int, call: int, values: int) -> int:
         """A call that Python serves, from the core; ``context`` is the calling thread's."""
-        function, types = self._served[call]
+        function, types, of_thread = self._served[call]
         try:
             arguments = [t.from_address(values + 16 * i).value for i, t in enumerate(types)]
-            return function(*arguments)
+            return function(context, *arguments) if of_thread else function(*arguments)
         except BaseException as error:  # noqa: BLE001 - raised again where the guest was called
             self._failures[context] = error
             return _STOPPED
 
-    def _serve(self) -> list[tuple[Callable[..., int], list[Any]]]:
+    def _serve(self) -> list[tuple[Callable[..., int], list[Any], bool]]:
         """Every call in the order of the core's numbers, with the types of its arguments."""
         calls = self._host_calls()
         rows = {
@@ -300,7 +301,8 @@ class Program(Guest):
         for name in self._engine.core.host_calls:
             row = rows.get(name) or rows.get(f"SYS_{name}")
             types = row.parameters.decode() if row else ""
-            served.append((calls.get(name, _unserved), [_SIGNED[kind] for kind in types]))
+            function = calls.get(name, _unserved)
+            served.append((function, [_SIGNED[kind] for kind in types], name in OF_THREADS))
         return served
 
     def _host_calls(self) -> dict[str, Callable[..., int]]:
@@ -311,6 +313,7 @@ class Program(Guest):
             **served_limits(self._calls),
             **served_times(self._calls),
             **served_process(self._calls, free=lambda: self._context.network & NETWORK_ANY != 0),
+            **served_messages(self._calls, self._engine.core, lambda: self._spaced().memory),
             "__wasm_thread_spawn": self._spawn,
             "alarm": self._alarm.start,
             # Nothing to note, since nothing can come back here: most programs only ever set.

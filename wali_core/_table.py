@@ -77,7 +77,7 @@ CALLS: Final = (
     Call("pwritev2",       328,  287, "fd ptr int long int",          "@basic-io",    "body", "guest", "RWF_APPEND, RWF_NOAPPEND", ours=True),
     Call("lseek",            8,   62, "fd long int",                  "@basic-io",    "plain", "own"),
     Call("close",            3,   57, "fd",                           "@basic-io",    "body", "own"),
-    Call("dup",             32,   23, "fd",                           "@basic-io",    "body"),
+    Call("dup",             32,   23, "fd",                           "@basic-io",    "= fcntl($0, F_DUPFD, 0)"),
     Call("dup2",            33, None, "fd fd",                        "@basic-io",    "body"),
     Call("dup3",           292,   24, "fd fd int",                    "@basic-io",    "body", "own"),
     Call("fcntl",           72,   25, "fd int long",                  "@file-system", "body", "own", "a closed list"),
@@ -179,8 +179,8 @@ CALLS: Final = (
     Call("uname",           63,  160, "mem[390]",                     "@default",     "plain"),
     Call("umask",           95,  166, "uint",                         "@file-system", "plain"),
     Call("kill",            62,  129, "int int",                      "@process",     "plain"),
-    Call("getpgid",        121,  155, "int",                          "@default",     "plain"),
-    Call("getsid",         124,  156, "int",                          "@default",     "plain"),
+    Call("getpgid",        121,  155, "int",                          "@default",     "host", note="confined: of itself, its threads and its children"),
+    Call("getsid",         124,  156, "int",                          "@default",     "host", note="confined: of itself, its threads and its children"),
     Call("statfs",         137,   43, "path mem[120]",                "@file-system", "plain"),
     Call("fstatfs",        138,   44, "fd mem[120]",                  "@file-system", "plain"),
     Call("truncate",        76,   45, "path long",                    "@file-system", "plain", ours=True),
@@ -194,7 +194,7 @@ CALLS: Final = (
     Call("getrusage",       98,  165, "int mem[272]",                 "@default",     "plain"),
     Call("getrlimit",       97,  163, "int mem[16]",                  "@default",     "host"),
     Call("setrlimit",      160,  164, "int mem[16]",                  "@resources",   "host"),
-    Call("prlimit64",      302,  261, "int int ptr ptr",              "@default",     "host", note="of the program itself"),
+    Call("prlimit64",      302,  261, "int int ptr ptr",              "@default",     "host", note="RLIMIT_NOFILE bounds its own numbers; confined: of itself"),
     Call("exit",            60,   93, "int",                          "@default",      "body", note="of one thread"),
     Call("exit_group",     231,   94, "int",                          "@default",     "body"),
     Call("set_tid_address",218,   96, "ptr",                          "@default",     "= gettid()", note="the address is not passed on: the kernel would write there when the host's thread ends"),
@@ -215,8 +215,8 @@ CALLS: Final = (
     Call("execve",          59,  221, "path ptr ptr",                 "@process",      "host"),
     Call("tkill",          200,  130, "int int",                      "@process",      "plain"),
     Call("futex",          202,   98, "ptr int int ptr ptr int",      "@default",      "body", note="a closed list"),
-    Call("sched_getaffinity", 204,  123, "int uint mem:1",               "@default",      "plain"),
-    Call("sched_setscheduler", 144,  119, "int int mem[4]",               "@resources",    "host", ours=True),
+    Call("sched_getaffinity",204,123, "int uint mem:1",               "@default",     "host", note="confined: of itself, its threads and its children"),
+    Call("sched_setscheduler",144,119,"int int mem[4]",               "@resources",   "host", note="confined: of itself, its threads and its children", ours=True),
     Call("rt_sigaction",    13,  134, "int ptr ptr uint",             "@signal",       "body"),
     Call("rt_sigprocmask",  14,  135, "int set:3 mem[8] uint",       "@signal",       "plain"),
     Call("rt_sigpending",  127,  136, "mem:1 uint",                   "@signal",       "plain"),
@@ -290,20 +290,31 @@ RESTARTED: Final = frozenset(
     ]
 )
 
-# Socket options that a program may read and set: level, name, bytes (socket(7), ip(7), tcp(7)).
+# Socket options that a program may read and set: level, name, the most bytes (socket(7), ip(7),
+# ipv6(7), tcp(7)).  Never what passes the policy's ports by (TCP_FASTOPEN*, TCP_REPAIR), binds to
+# devices, or loads programs into the kernel (SO_ATTACH_FILTER and its kin).
 SOCKET_OPTIONS: Final = (
     (1, 2, 4),  # SO_REUSEADDR
     (1, 3, 4),  # SO_TYPE
     (1, 4, 4),  # SO_ERROR
+    (1, 5, 4),  # SO_DONTROUTE
     (1, 6, 4),  # SO_BROADCAST
     (1, 7, 4),  # SO_SNDBUF
     (1, 8, 4),  # SO_RCVBUF
     (1, 9, 4),  # SO_KEEPALIVE
+    (1, 10, 4),  # SO_OOBINLINE
+    (1, 12, 4),  # SO_PRIORITY
     (1, 13, 8),  # SO_LINGER
     (1, 15, 4),  # SO_REUSEPORT
+    (1, 16, 4),  # SO_PASSCRED
+    (1, 17, 12),  # SO_PEERCRED
+    (1, 18, 4),  # SO_RCVLOWAT
     (1, 20, 16),  # SO_RCVTIMEO
     (1, 21, 16),  # SO_SNDTIMEO
+    (1, 28, 128),  # SO_PEERNAME
+    (1, 29, 4),  # SO_TIMESTAMP
     (1, 30, 4),  # SO_ACCEPTCONN
+    (1, 35, 4),  # SO_TIMESTAMPNS
     (1, 38, 4),  # SO_PROTOCOL
     (1, 39, 4),  # SO_DOMAIN
     (6, 1, 4),  # TCP_NODELAY
@@ -312,14 +323,46 @@ SOCKET_OPTIONS: Final = (
     (6, 4, 4),  # TCP_KEEPIDLE
     (6, 5, 4),  # TCP_KEEPINTVL
     (6, 6, 4),  # TCP_KEEPCNT
+    (6, 7, 4),  # TCP_SYNCNT
+    (6, 8, 4),  # TCP_LINGER2
+    (6, 9, 4),  # TCP_DEFER_ACCEPT
+    (6, 10, 4),  # TCP_WINDOW_CLAMP
+    (6, 11, 256),  # TCP_INFO
+    (6, 12, 4),  # TCP_QUICKACK
+    (6, 13, 16),  # TCP_CONGESTION
     (6, 18, 4),  # TCP_USER_TIMEOUT
+    (6, 25, 4),  # TCP_NOTSENT_LOWAT
     (0, 1, 4),  # IP_TOS
     (0, 2, 4),  # IP_TTL
+    (0, 4, 40),  # IP_OPTIONS
+    (0, 8, 4),  # IP_PKTINFO
+    (0, 10, 4),  # IP_MTU_DISCOVER
+    (0, 11, 4),  # IP_RECVERR
+    (0, 12, 4),  # IP_RECVTTL
+    (0, 13, 4),  # IP_RECVTOS
+    (0, 14, 4),  # IP_MTU
+    (0, 32, 12),  # IP_MULTICAST_IF
+    (0, 33, 4),  # IP_MULTICAST_TTL
+    (0, 34, 4),  # IP_MULTICAST_LOOP
+    (0, 35, 12),  # IP_ADD_MEMBERSHIP
+    (0, 36, 12),  # IP_DROP_MEMBERSHIP
+    (41, 16, 4),  # IPV6_UNICAST_HOPS
+    (41, 17, 4),  # IPV6_MULTICAST_IF
+    (41, 18, 4),  # IPV6_MULTICAST_HOPS
+    (41, 19, 4),  # IPV6_MULTICAST_LOOP
+    (41, 20, 20),  # IPV6_JOIN_GROUP
+    (41, 21, 20),  # IPV6_LEAVE_GROUP
+    (41, 24, 4),  # IPV6_MTU
     (41, 26, 4),  # IPV6_V6ONLY
+    (41, 49, 4),  # IPV6_RECVPKTINFO
+    (41, 50, 20),  # IPV6_PKTINFO
+    (41, 66, 4),  # IPV6_RECVTCLASS
+    (41, 67, 4),  # IPV6_TCLASS
 )
 
 # ioctl(2) requests that a program may make: number, bytes of what they read or write; 0 where the
-# argument is a number.  Never TIOCSTI, which types on the terminal for others to read.
+# argument is a number.  Never TIOCSTI, which types on the terminal for others to read; nor what has
+# pointers inside (SIOCGIFCONF) or takes a descriptor (FICLONE).
 IOCTLS: Final = (
     (0x5401, 36),  # TCGETS, the kernel's struct termios
     (0x5402, 36),  # TCSETS
@@ -331,12 +374,17 @@ IOCTLS: Final = (
     (0x540E, 0),  # TIOCSCTTY
     (0x540F, 4),  # TIOCGPGRP
     (0x5410, 4),  # TIOCSPGRP
+    (0x5411, 4),  # TIOCOUTQ, SIOCOUTQ
     (0x5413, 8),  # TIOCGWINSZ
     (0x5414, 8),  # TIOCSWINSZ
-    (0x541B, 4),  # FIONREAD
+    (0x541B, 4),  # FIONREAD, SIOCINQ
     (0x5421, 4),  # FIONBIO: the guest's table remembers it
     (0x5422, 0),  # TIOCNOTTY
+    (0x5425, 0),  # TCSBRKP
     (0x5429, 4),  # TIOCGSID
+    (0x5450, 0),  # FIONCLEX: the guest's table has it
+    (0x5451, 0),  # FIOCLEX
+    (0x8905, 4),  # SIOCATMARK
     (0x80045430, 4),  # TIOCGPTN
     (0x40045431, 4),  # TIOCSPTLCK
 )

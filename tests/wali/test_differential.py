@@ -27,6 +27,7 @@ pytestmark = pytest.mark.skipif(
         "faults",
         "files",
         "memory",
+        "messages",
         "pointers",
         "processes",
         "signals",

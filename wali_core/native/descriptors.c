@@ -204,10 +204,6 @@ static int64_t duplicate(struct context *c, int32_t old, int32_t from, int exact
     return number;
 }
 
-BODY(body_dup) {
-    return duplicate(c, a[0].i32, 0, 0, 0);
-}
-
 BODY(body_dup2) {
     if (a[0].i32 == a[1].i32)
         return descriptor_at(c, a[0].i32) ? a[0].i32 : -EBADF;
@@ -259,6 +255,12 @@ static int64_t set_status_flags(const struct context *c, struct descriptor *d, u
     return 0;
 }
 
+static int64_t set_cloexec(struct descriptor *d, int64_t on) {
+    int32_t others = d->flags & ~DESCRIPTOR_CLOEXEC;
+    d->flags = (uint16_t)(on ? others | DESCRIPTOR_CLOEXEC : others);
+    return 0;
+}
+
 /* fcntl(2): a closed list.  A command that is passed on blindly can write host memory. */
 BODY(body_fcntl) {
     struct descriptor *d = descriptor_at(c, a[0].i32);
@@ -284,9 +286,7 @@ BODY(body_fcntl) {
     case F_GETFD:
         return d->flags & DESCRIPTOR_CLOEXEC ? FD_CLOEXEC : 0;
     case F_SETFD:
-        d->flags = (uint16_t)(argument & FD_CLOEXEC ? d->flags | DESCRIPTOR_CLOEXEC
-                                                    : d->flags & ~DESCRIPTOR_CLOEXEC);
-        return 0;
+        return set_cloexec(d, argument & FD_CLOEXEC);
     }
     if (size < 0 ||
         (size == 0 && d->flags & DESCRIPTOR_SHARED)) /* what is the embedder's as well */
@@ -314,8 +314,10 @@ BODY(body_ioctl) {
         return -EBADF;
     if (capable && request != TCGETS && request != FIONREAD)
         return -EPERM;
+    if (request == FIOCLEX || request == FIONCLEX)
+        return set_cloexec(d, request == FIOCLEX);
     if (size <= 0)
-        return size ? -EINVAL : SYS(NR_ioctl, d->host, request, a[2].u32, 0, 0, 0);
+        return size ? -ENOTTY : SYS(NR_ioctl, d->host, request, a[2].u32, 0, 0, 0);
     uint8_t *argument = space_buffer(c, s, a[2].u32, (uint32_t)size);
     if (argument == WALI_BAD || argument == NULL)
         return -EFAULT;

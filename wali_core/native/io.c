@@ -253,8 +253,10 @@ static int64_t message_vector(struct context *c, struct space *s, const wasmtime
         return -EFAULT;
     if (guest.count > UIO_MAXIOV || a[2].u32 & ~(uint32_t)MESSAGE_FLAGS)
         return guest.count > UIO_MAXIOV ? -EMSGSIZE : -EINVAL;
+    uint32_t flags = a[2].u32 | (waits_in_kernel(c, d) ? 0 : MSG_DONTWAIT);
+    const wasmtime_val_raw_t b[3] = {a[0], a[1], {.u32 = flags}};
     if (guest.control && guest.control_length)
-        return c->host(c, hosted, a);
+        return c->host(c, hosted, b);
     struct iovec iov[guest.count + 1];
     host.name = space_buffer(c, s, guest.name, guest.name_length);
     if (host.name == WALI_BAD || copy_iovec(c, s, guest.iov, guest.count, iov))
@@ -262,7 +264,6 @@ static int64_t message_vector(struct context *c, struct space *s, const wasmtime
     host.iov = iov;
     host.count = guest.count;
     host.name_length = host.name ? guest.name_length : 0;
-    uint32_t flags = a[2].u32 | (waits_in_kernel(c, d) ? 0 : MSG_DONTWAIT);
     int64_t r;
     do {
         r = WAIT(c, number, d->host, &host, flags, 0, 0, 0);
@@ -270,7 +271,7 @@ static int64_t message_vector(struct context *c, struct space *s, const wasmtime
              (r = again(c, d, r, sends)) == 1);
     if (r < 0 || sends)
         return r;
-    guest.name_length = (uint32_t)host.name_length;
+    guest.name_length = host.name ? (uint32_t)host.name_length : guest.name_length;
     guest.control_length = 0;
     guest.flags = (uint32_t)host.flags;
     return copy_to(c, s, a[1].u32, &guest, sizeof guest) ? -EFAULT : r;

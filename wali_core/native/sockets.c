@@ -78,31 +78,31 @@ BODY(body_listen) {
     return SYS(NR_listen, host, a[1].i32, 0, 0, 0, 0);
 }
 
+/* The kernel gets as much of a value as the program gives, up to the option's size, and says itself
+ * what is too little. */
 BODY(body_setsockopt) {
-    uint8_t value[16];
-    int32_t host = host_of(c, a[0].i32);
-    int64_t size = listed_size(a[1].i32, a[2].i32);
+    uint8_t value[OPTION_MAX];
+    int32_t host = host_of(c, a[0].i32), size = listed_size(a[1].i32, a[2].u32);
     if (host < 0 || size < 0)
         return host < 0 ? -EBADF : -ENOPROTOOPT;
-    if (a[4].u32 < (uint64_t)size)
-        return -EINVAL;
-    if (copy_from(c, s, a[3].u32, value, (uint64_t)size))
-        return -EFAULT;
-    return SYS(NR_setsockopt, host, a[1].i32, a[2].i32, value, size, 0);
+    uint32_t length = a[4].u32 < (uint32_t)size ? a[4].u32 : (uint32_t)size;
+    if (a[4].i32 < 0 || copy_from(c, s, a[3].u32, value, length))
+        return a[4].i32 < 0 ? -EINVAL : -EFAULT;
+    return SYS(NR_setsockopt, host, a[1].i32, a[2].i32, value, length, 0);
 }
 
 BODY(body_getsockopt) {
-    uint8_t value[16];
-    uint32_t room, length = sizeof value;
-    int32_t host = host_of(c, a[0].i32);
-    int64_t size = listed_size(a[1].i32, a[2].i32);
+    uint8_t value[OPTION_MAX];
+    int32_t length, host = host_of(c, a[0].i32), size = listed_size(a[1].i32, a[2].u32);
     if (host < 0 || size < 0)
         return host < 0 ? -EBADF : -ENOPROTOOPT;
+    if (copy_from(c, s, a[4].u32, &length, sizeof length))
+        return -EFAULT;
+    length = length > OPTION_MAX ? OPTION_MAX : length;
     int64_t r = SYS(NR_getsockopt, host, a[1].i32, a[2].i32, value, &length, 0);
-    if (r < 0 || copy_from(c, s, a[4].u32, &room, sizeof room))
-        return r < 0 ? r : -EFAULT;
-    length = room < length ? room : length;
-    if (copy_to(c, s, a[3].u32, value, length))
+    if (r < 0)
+        return r;
+    if (length && copy_to(c, s, a[3].u32, value, (uint32_t)length))
         return -EFAULT;
     return copy_to(c, s, a[4].u32, &length, sizeof length);
 }
