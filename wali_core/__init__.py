@@ -13,8 +13,9 @@
 # _cooperative.py      one program as a trio task: _reactor.py waits for it, _watches.py where
 #                      that takes more than trio has, _turns.py when many compute; _flow.py its
 #                      streams, _tasks.py whole programs
-# _program.py          WALI programs: _memory.py their mappings, _calls.py _process_calls.py their
-#                      rare calls, _signals.py _threads.py; _confine.py _filter.py what holds them
+# _program.py          WALI programs: _memory.py their mappings, _calls.py _process_calls.py
+#                      _messages.py their rare calls, _signals.py _threads.py; _confine.py
+#                      _filter.py what holds them
 # _process.py          programs in processes of their own: _launcher.py starts them, told by
 #                      _order.py; _supervisor.py ends them; _child.py is what they do
 # _limits.py           what a guest may use up

@@ -196,6 +196,8 @@ def served_limits(calls: GuestCalls) -> Served:
         if not 0 <= resource < _RLIMITS:
             return -errno.EINVAL
         new = _PAIR.unpack(calls.read(new_at, _PAIR.size)) if new_at else None
+        if new and resource != _RLIMIT_NOFILE and calls.context.cwd != AT_FDCWD:
+            return -errno.EPERM  # of a process that is not the program's
         of = _open_files if resource == _RLIMIT_NOFILE else _of_process
         old = of(calls, resource, new)
         if old_at:

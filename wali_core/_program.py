@@ -63,6 +63,15 @@ NOT_SHARED: Final = (
     "SYS_signalfd4",
     "SYS_setpgid",
     "SYS_setsid",
+    "SYS_setuid",
+    "SYS_setreuid",
+    "SYS_setresuid",
+    "SYS_setgid",
+    "SYS_setregid",
+    "SYS_setresgid",
+    "SYS_setgroups",
+    "SYS_sched_setscheduler",
+    "SYS_mlockall",
 )
 _ENOSYS: Final = 38
 _STOPPED: Final = -(1 << 63)

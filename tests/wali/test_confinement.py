@@ -383,6 +383,14 @@ def test_code_cannot_be_made(attempts: Attempts) -> None:
 # --- everything, and nothing ----------------------------------------------------------------------
 
 
+def test_other_processes_are_nobodys_business(attempts: Attempts) -> None:
+    """A confined program can ask about itself; the kernel would let it ask about anybody."""
+    words = ("own group", "", "group of parent", "", "processors of parent", "")
+
+    assert [*attempts(*words).values()] == ["0", "EPERM", "EPERM"]
+    assert [*attempts(*words, options=("--allow-all",)).values()] == ["0", "0", "0"]
+
+
 @pytest.mark.usefixtures("on_disk")
 def test_everything_can_be_granted(attempts: Attempts, server: socket.socket) -> None:
     """`--allow-all` lifts the gate and the kernel's rules."""

@@ -26,8 +26,11 @@ pytestmark = pytest.mark.skipif(
     [
         "faults",
         "files",
+        "links",
+        "locks",
         "memory",
         "messages",
+        "owners",
         "pointers",
         "processes",
         "signals",

@@ -144,6 +144,16 @@ static long attempt(const char *what, char *on) {
         return SYS_kill((int)number(on), 0);
     if (equal(what, "kill parent"))
         return SYS_kill((int)SYS_getppid(), 0);
+    if (equal(what, "group of parent"))
+        return SYS_getpgid((int)SYS_getppid()) < 0 ? SYS_getpgid((int)SYS_getppid()) : 0;
+    if (equal(what, "processors of parent"))
+        return SYS_sched_getaffinity((int)SYS_getppid(), sizeof text, text) < 0 ? -1 : 0;
+    if (equal(what, "own group"))
+        return SYS_getpgid((int)SYS_getpid()) < 0 ? -1 : 0;
+    if (equal(what, "no cores"))
+        return SYS_setrlimit(4, (unsigned long[2]){0, 0});
+    if (equal(what, "user"))
+        return SYS_setuid((unsigned)SYS_getuid());
     if (equal(what, "getcwd"))
         return SYS_getcwd(text, sizeof text) < 0 ? -1 : 0;
     if (equal(what, "umask"))
