@@ -26,6 +26,9 @@ _COMPONENT_VERSION: Final = b"\r\0\1\0"
 # and for the host's frames below.
 DEFAULT_STACK: Final = 512 * 1024
 
+# What the core's calls and the kernel's signals may use besides, of a fiber's stack.
+_FIBER_STACK: Final = 256 * 1024
+
 # Part of every cache key: what is not in wasmtime's own check of an artefact.
 _SETTINGS: Final = "3;epochs;fixed memories"
 
@@ -52,25 +55,49 @@ def sniff(data: bytes, origin: str) -> None:
         raise ModuleError(f"{origin}: a truncated module, or one of an unknown version")
 
 
+def _lay_out(config: int, guests: int) -> None:
+    """Have room made for so many guests, each with its shim and one call going on."""
+    pool = W["wasmtime_pooling_allocation_config_new"]()
+    for what, each in (("core_instances", 2), ("memories", 2), ("tables", 2), ("stacks", 1)):
+        W[f"wasmtime_pooling_allocation_config_total_{what}_set"](pool, each * guests)
+    W["wasmtime_pooling_allocation_strategy_set"](config, pool)
+    W["wasmtime_pooling_allocation_config_delete"](pool)
+
+
 class Engine:
     """One wasmtime engine.  May be shared between threads; goes with the last who uses it.
 
     ``stack`` is how much of its thread's stack a guest may use, in bytes.  Unless it compiles in
-    ``parallel``, the process gets no threads by it.
+    ``parallel``, the process gets no threads by it.  ``pool`` is for how many guests room is laid
+    out beforehand; with None each is allocated by itself.
     """
 
+    pool: int | None = None
+
     def __init__(
-        self, core: bridge.Core, stack: int = DEFAULT_STACK, *, parallel: bool = True
+        self,
+        core: bridge.Core,
+        stack: int = DEFAULT_STACK,
+        *,
+        parallel: bool = True,
+        pool: int | None = None,
     ) -> None:
         self.core = core
         self.stack = stack
+        self.pool = pool
         self.pointer: int | None = None
         config = W["wasm_config_new"]()
         W["wasmtime_config_epoch_interruption_set"](config, True)
         # A memory that never moves is what lets the core keep its address.
         W["wasmtime_config_memory_may_move_set"](config, False)
         W["wasmtime_config_max_wasm_stack_set"](config, stack)
+        W["wasmtime_config_async_stack_size_set"](config, stack + _FIBER_STACK)
         W["wasmtime_config_shared_memory_set"](config, True)
+        if pool is not None:
+            # An image mapped into each memory would be a mapping more for each, of which the kernel
+            # allows 65,530 in a process (vm.max_map_count).
+            W["wasmtime_config_memory_init_cow_set"](config, False)
+            _lay_out(config, pool)
         if not parallel:
             W["wasmtime_config_parallel_compilation_set"](config, False)
         self.pointer = W["wasm_engine_new_with_config"](config)
@@ -91,7 +118,8 @@ class Engine:
             self._fingerprint = (
                 f"{bridge.WASMTIME_PATH};{status.st_size};{status.st_mtime_ns};{bridge.MACHINE}"
             )
-        return digest(data, _SETTINGS, self._fingerprint, preparation)
+        settings = _SETTINGS if self.pool is None else _SETTINGS + ";no images"
+        return digest(data, settings, self._fingerprint, preparation)
 
     def compile(
         self,
@@ -198,6 +226,7 @@ class Module:
         """What it was made of, and how: its name in the cache."""
         self._types = bridge.TypeVector(pointer, imports=True)
         self.imports = self._types.items
+        self._exports: dict[str, tuple[int, str, str]] | None = None
 
     @property
     def import_modules(self) -> frozenset[str]:
@@ -207,17 +236,22 @@ class Module:
     @property
     def is_program(self) -> bool:
         """Does it export what a program starts with: ``_start``, which takes and gives nothing?"""
-        assert self.pointer
-        exports = bridge.TypeVector(self.pointer, imports=False)
-        try:
-            return any(
-                item.name == "_start"
-                and item.kind == bridge.EXTERN_FUNC
-                and item.parameters == item.results == ""
-                for item in exports.items
-            )
-        finally:
-            exports.close()
+        return self.exports.get("_start") == (bridge.EXTERN_FUNC, "", "")
+
+    @property
+    def exports(self) -> dict[str, tuple[int, str, str]]:
+        """The kind, parameters and results of each export.
+
+        By its name as it is shown: what is not a printable one is not found here.
+        """
+        if self._exports is None:
+            assert self.pointer
+            vector = bridge.TypeVector(self.pointer, imports=False)
+            self._exports = {
+                item.name: (item.kind, item.parameters, item.results) for item in vector.items
+            }
+            vector.close()
+        return self._exports
 
     def artefact(self) -> int:
         """A new descriptor of its compiled code, for another process's ``Engine.load_artefact``."""

@@ -96,10 +96,15 @@ class Function:
 
     __slots__ = ("func", "parameters", "results")
 
-    def __init__(self, store: int, func: bridge.Func) -> None:
+    def __init__(
+        self, store: int, func: bridge.Func, known: tuple[int, str, str] | None = None
+    ) -> None:
+        self.func = func
+        if known is not None:
+            _, self.parameters, self.results = known
+            return
         functype = W["wasmtime_func_type"](store, byref(func))
         try:
-            self.func = func
             self.parameters = bridge.types_of(W["wasm_functype_params"](functype))
             self.results = bridge.types_of(W["wasm_functype_results"](functype))
         finally:
@@ -234,10 +239,11 @@ class AnyGuest:
     def _call_shim(self, name: str, *values: int) -> int:
         assert self._shim_instance is not None
         assert self._store is not None
+        assert self._link is not None
         found = self._export(self._shim_instance, name)
         function = None
         if found is not None and found.kind == bridge.EXTERN_FUNC:
-            function = Function(self._store, found.of.func)
+            function = Function(self._store, found.of.func, self._link.module.exports.get(name))
         if function is None or (function.parameters, function.results) != ("i" * len(values), "i"):
             raise ModuleError(f"the shim does not export {name} as it must")
         result = self._run_now(function, raw_values(function, values))
@@ -314,18 +320,18 @@ class AnyGuest:
             assert shim is not None
             imports[i] = self._resolve(item, shim.modules[item.module])
         self._instance = self._instantiate_with(imports)
-        memory = self._export(self._instance, "memory")
+        exports = self._module.exports
+        memory = self._export(self._instance, "memory") if "memory" in exports else None
         if memory is not None and memory.kind == bridge.EXTERN_MEMORY:
             self._engine.core.context_bind(
                 self._address, 1, self._store, byref(memory.of.memory), 1
             )
-        initialize = self._export(self._instance, INITIALIZE)
-        if initialize is not None and self._export(self._instance, "_start") is not None:
+        if INITIALIZE in exports and "_start" in exports:
             raise ModuleError(
                 f"{self._module.origin}: exports both _start and {INITIALIZE}: "
                 "a module is a command or a reactor, not both"
             )
-        found = [self._first_function(name) for name in _AT_START]
+        found = [self._first_function(name) for name in _AT_START if name in exports]
         return [function for function in found if function is not None]
 
     def _first_function(self, name: str) -> Function | None:
@@ -334,7 +340,7 @@ class AnyGuest:
         if found is None or found.kind != bridge.EXTERN_FUNC:
             return None
         assert self._store is not None
-        function = Function(self._store, found.of.func)
+        function = Function(self._store, found.of.func, self._module.exports.get(name))
         if function.parameters or function.results:
             what = "the start function" if name == START_EXPORT else name
             raise ModuleError(f"{self._module.origin}: {what} takes or gives values; it must not")
@@ -401,7 +407,9 @@ class AnyGuest:
                 raise ModuleError(f"{self._module.origin}: exports no function {name!r}")
             if name == INITIALIZE:
                 raise UseError(f"{name} was called when the guest was made, and may not be again")
-            function = self._functions[name] = Function(store, found.of.func)
+            function = self._functions[name] = Function(
+                store, found.of.func, self._module.exports.get(name)
+            )
         return function
 
     @property

@@ -66,7 +66,11 @@ class Launcher:
         self._supervisors: set[int] = set()
         self._modules: dict[tuple[str, str], Module] = {}
         self._runtime = Runtime(
-            policy=setting.policy, allow_all=setting.allow_all, cache=False, stack=OWN_STACK
+            policy=setting.policy,
+            allow_all=setting.allow_all,
+            cache=False,
+            stack=OWN_STACK,
+            pool=1 if setting.pooled else None,
         )
         _child.preload(confined=not setting.allow_all)
         # What is there now is never garbage; and looking at it would copy its pages in each child.

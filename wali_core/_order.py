@@ -24,12 +24,16 @@ _MOST_DESCRIPTORS: Final = 16
 
 
 class Setting:
-    """What holds for all programs of a launcher: the first that it is told."""
+    """What holds for all programs of a launcher: the first that it is told.
 
-    __slots__ = ("allow_all", "policy")
+    ``pooled``: modules have been compiled by an engine with a pool, and need one like it.
+    """
 
-    def __init__(self, policy: Policy | None, *, allow_all: bool) -> None:
+    __slots__ = ("allow_all", "policy", "pooled")
+
+    def __init__(self, policy: Policy | None, *, allow_all: bool, pooled: bool = False) -> None:
         self.policy, self.allow_all = policy, allow_all
+        self.pooled = pooled
 
 
 class Order:

@@ -171,8 +171,8 @@ class Launcher:
     The first ``start`` makes the process that does it; ``close`` lets that end.
     """
 
-    def __init__(self, policy: Policy | None, *, allow_all: bool) -> None:
-        self._setting = Setting(policy, allow_all=allow_all)
+    def __init__(self, policy: Policy | None, *, allow_all: bool, pooled: bool = False) -> None:
+        self._setting = Setting(policy, allow_all=allow_all, pooled=pooled)
         self._artefacts: dict[str, int] = {}  # descriptors, by the keys of modules
         self.forget()
         _launchers.add(self)

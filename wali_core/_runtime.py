@@ -53,6 +53,10 @@ class Runtime:
     for the user's own, False for none.  ``stack`` is how much of its thread's stack a guest may
     use, in bytes.
 
+    ``pool`` is a number of guests, for whose memories and stacks room is laid out beforehand: for
+    thousands of them at a time, which start faster then, take less memory, and would else run out
+    of mappings.  There can be no more than that, and none with a table of over 20,000 elements.
+
     A context manager.  Close its guests first.
     """
 
@@ -68,12 +72,13 @@ class Runtime:
         on_fallback: Callable[[str], None] | None = None,
         parallel: bool = True,
         stack: int = DEFAULT_STACK,
+        pool: int | None = None,
     ) -> None:
         own_streams()  # before anything is opened
         self._policy = load_policy(policy)
         self._allow_all = allow_all
         self._cache = None if cache is False else Cache(None if cache is True else os.fspath(cache))
-        self.engine = Engine(core or _bridge.core, stack, parallel=parallel)
+        self.engine = Engine(core or _bridge.core, stack, parallel=parallel, pool=pool)
         self._on_compile = on_compile
         self._on_missing = on_missing
         self._on_fallback = on_fallback
@@ -537,7 +542,9 @@ class Runtime:
         from wali_core._process import Launcher
 
         with self._lock:
-            launcher = self._launcher or Launcher(self._policy, allow_all=self._allow_all)
+            launcher = self._launcher or Launcher(
+                self._policy, allow_all=self._allow_all, pooled=self.engine.pool is not None
+            )
             if not self._closed:  # else it is for the one that another thread is just starting
                 self._launcher = launcher
             return launcher

@@ -96,7 +96,8 @@ class Watches:
         if watch is None:
             watch = self._watches[fd] = _Watch(fd)
         watch.waiters[waiter] = watch.waiters.get(waiter, 0) | events
-        self._arm(watch)
+        if (events | _ALWAYS) & ~watch.armed:
+            self._arm(watch)
 
     def _leave(self, fd: int, waiter: _Waiter) -> None:
         watch = self._watches.get(fd)
@@ -115,10 +116,9 @@ class Watches:
     # --- arming, and what comes of it -------------------------------------------------------------
 
     def _arm(self, watch: _Watch) -> None:
-        events = watch.wanted()
-        if events & ~watch.armed == 0:
+        watch.armed = events = watch.wanted()
+        if not events:
             return
-        watch.armed = events
         if not watch.polled:
             try:
                 self._add(watch.fd, events | select.EPOLLONESHOT)
