@@ -12,7 +12,7 @@
 # _monitor.py          deadlines, Ctrl-C and captured output of guests that have a thread
 # _cooperative.py      one program as a trio task: _reactor.py waits for it, _watches.py where
 #                      that takes more than trio has, _turns.py when many compute; _flow.py its
-#                      streams, _tasks.py whole programs
+#                      streams, _tasks.py whole programs, _task_program.py trusted WALI ones
 # _program.py          WALI programs: _memory.py their mappings, _calls.py _process_calls.py
 #                      _messages.py their rare calls, _signals.py _threads.py; _confine.py
 #                      _filter.py what holds them

@@ -145,6 +145,7 @@ class Slot(ctypes.Structure):
         ("answered", c_uint32),
         ("answer", c_int64),
         ("resumed", c_uint32),
+        ("grow", c_uint32),
         ("room", c_uint32),
         ("arguments", ValRaw * 6),
         ("done", c_int64),
@@ -158,6 +159,7 @@ class Slot(ctypes.Structure):
     answered: int
     answer: int
     resumed: int
+    grow: int
     room: int
     arguments: Any
     done: int
@@ -415,6 +417,7 @@ _CORE_NEEDS: Final = (
     "wasmtime_trap_new",
     "wasmtime_error_new",
     "wasmtime_error_delete",
+    "wasmtime_memory_grow",
     "wasmtime_func_call_unchecked",
     "wasmtime_engine_increment_epoch",
     "wasmtime_store_epoch_deadline_callback",

@@ -54,6 +54,7 @@ class CooperativeGuest(AnyGuest):
         self._slot = self._context.slot
         self._busy = False
         self._cpu_time: float | None = None
+        self._wanted = 0  # by how many pages its memory must grow
         self._reactor: Reactor | None = reactor_for(engine)
 
     async def start(self, shim: Shim | None) -> None:
@@ -207,7 +208,8 @@ class CooperativeGuest(AnyGuest):
                     reactor.turns.release()
                     slot.resumed = await reactor.wait(slot)
                 elif slot.requested:
-                    slot.answer, slot.answered = await self._answer(slot), 1
+                    slot.answer = await self._answer(slot)
+                    slot.answered = not slot.grow
                 else:
                     await reactor.turns.take()
         except BaseException:
@@ -246,6 +248,9 @@ class CooperativeGuest(AnyGuest):
                 slot.resumed = await self._reactor.wait(slot)
             except Trapped as end:
                 message, frames = bridge.trap_message(end.trap)
+                slot.grow, self._wanted = self._wanted, 0
+                if slot.grow:
+                    return 0  # it asks again, when the memory has grown
                 self.raise_end()
                 raise GuestTrap(message, frames) from None
 

@@ -100,7 +100,7 @@ class Link:
     def _define(self, item: bridge.ImportType) -> None:
         thunk, env = self._resolve(item)
         if item.name in self._hooks:
-            thunk, env = self._around(item, thunk, env), None
+            thunk, env = self._around(item, thunk, env, self._hooks[item.name]), None
         module, name = item.module.encode(), item.name.encode()
         where = self.linker, module, len(module), name, len(name), item.functype
         if self._cooperative and (enter := self._suspending(item, thunk)):
@@ -132,9 +132,9 @@ class Link:
         denial = self.denials.setdefault(item.name, bridge.Denial(-self._gate[item.name], 0))
         return self.module.engine.core.denied, ctypes.addressof(denial)
 
-    def _around(self, item: bridge.ImportType, thunk: int, env: int | None) -> int:
-        """A host function that runs the import's hook, which may go on to its thunk."""
-        hook, inner = self._hooks[item.name], _CALLBACK(thunk)
+    def _around(self, item: bridge.ImportType, thunk: int, env: int | None, hook: Hook) -> int:
+        """A host function that runs a hook, which may go on to the import's thunk."""
+        inner = _CALLBACK(thunk)
 
         def call(
             arguments: Sequence[int], context: int | None, caller: int, values: int, count: int
@@ -203,6 +203,10 @@ class Link:
         self.close()
 
 
+def _proceed(_arguments: Sequence[int], proceed: Callable[[], int]) -> int:
+    return proceed()
+
+
 def _places(parameters: str) -> list[tuple[Any, int]]:
     """The type of each argument, and how far behind the first it lies."""
     return [(_SIGNED[kind], 16 * i) for i, kind in enumerate(parameters)]
@@ -233,7 +237,8 @@ class ProgramLink(Link):
 
     ``host_calls`` names those of the calls left to Python which the guest's context serves.
     ``memory`` is what the program imports as its memory. A system call that nobody serves
-    answers ``-ENOSYS``; ``missing`` names those.
+    answers ``-ENOSYS``; ``missing`` names those.  For a guest on a fiber, ``instead`` has calls in
+    Python that stand for those of the core; they may be asynchronous.
     """
 
     refusal = "which is not a call of WALI"
@@ -247,11 +252,13 @@ class ProgramLink(Link):
         memory: bridge.Extern | None = None,
         host_calls: Collection[str] = (),
         hooks: Mapping[str, Hook] | None = None,
+        instead: Mapping[str, Callable[..., Any]] | None = None,
+        cooperative: bool = False,
     ) -> None:
         self._store, self._memory = store, memory
-        self._host_calls = host_calls
+        self._host_calls, self._instead = host_calls, instead or {}
         self.missing: list[str] = []
-        super().__init__(module, gate, hooks)
+        super().__init__(module, gate, hooks, cooperative=cooperative)
 
     def _define(self, item: bridge.ImportType) -> None:
         if item.kind != bridge.EXTERN_MEMORY or self._memory is None:
@@ -284,6 +291,12 @@ class ProgramLink(Link):
 
     def _offered(self, item: bridge.ImportType) -> tuple[Any, Any]:
         row = self.module.engine.core.calls.get((item.module, item.name))
-        if row is not None and row.hosted and item.name in self._host_calls:
-            return row, row.hosted
-        return row, row and row.native
+        if row is None:
+            return None, None
+        hosted = row.hosted and item.name in self._host_calls
+        if self._cooperative and item.name in self._instead:
+            served = self._instead[item.name]
+            return row, self._function(item, lambda arguments, *_: served(*arguments))
+        if self._cooperative and item.name in self._host_calls:
+            return row, self._around(item, row.hosted or row.native, None, _proceed)
+        return row, row.hosted if hosted else row.native

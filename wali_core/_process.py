@@ -34,7 +34,7 @@ from wali_core._order import MOST_MODULES, Descriptors, Order, Setting, send
 from wali_core._supervisor import report_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from typing import Final
 
     from capabilities import Policy
@@ -46,49 +46,88 @@ _LOST: Final = "the process that the program ran in was lost: somebody has kille
 _REPORT_BYTES: Final = 4096
 
 
-def run_program(
-    launcher: Launcher,
-    module: Module,
-    argv: Sequence[bytes],
-    grants: Grants,
-    streams: Streams,
-) -> Ending:
-    """Run it in a process of its own, until it ends, or until the deadline of its grants.
+def run_program(start: Callable[[], Running], streams: Streams) -> Ending:
+    """Run a program in a process of its own, until it ends, or until the deadline of its grants.
 
     Raises what the runtime there raised, ``GuestTimeout``, and ``GuestError`` for too much output.
     Nothing of it is left behind, however it ends.
     """
-    deadline, seconds = grants.deadline, grants.wall_time
-    grants.deadline = grants.wall_time = None  # they are watched here
-    control, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
-    _not_for_children.add(control)
-    owned = [os.memfd_create("answer", os.MFD_CLOEXEC)]
+    running = start()
     try:
-        owned.append(os.open(".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))
-        given = {number: fd for number, fd in enumerate(streams.host) if fd >= 0}
-        order = Order(
-            module, argv0=argv[0], args=argv[1:], grants=grants, streams=given, umask=_umask()
-        )
-        launcher.start(module, order, Descriptors(theirs.fileno(), *owned, *given.values()))
         try:
-            theirs.close()
-            try:
-                _watch(control, streams, deadline, seconds)
-            finally:
-                report = _end(control)
+            _watch(running.control, streams, running.deadline, running.seconds)
         finally:
-            launcher.done()
-        return _result(report, owned[0])
+            running.shut_down()
+            while running.hear():
+                pass
+        return running.ending()
     finally:
-        _not_for_children.discard(control)
-        control.close()
-        theirs.close()
-        for fd in owned:
-            os.close(fd)
+        running.close()
+
+
+class Running:
+    """A program that has been started in a process of its own.  To be closed, once it has ended.
+
+    ``control`` becomes readable when it ends.  ``deadline`` and ``seconds`` are those of its
+    grants: whoever has started it watches the time.
+    """
+
+    def __init__(
+        self,
+        launcher: Launcher,
+        module: Module,
+        argv: Sequence[bytes],
+        grants: Grants,
+        streams: Streams,
+    ) -> None:
+        self.deadline, self.seconds = grants.deadline, grants.wall_time or 0.0
+        grants.deadline = grants.wall_time = None
+        self._launcher = launcher
+        self._started, self._report = False, b""
+        self.control, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
+        _not_for_children.add(self.control)
+        self._owned = [os.memfd_create("answer", os.MFD_CLOEXEC)]
+        try:
+            self._owned.append(os.open(".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))
+            given = {number: fd for number, fd in enumerate(streams.host) if fd >= 0}
+            order = Order(
+                module, argv0=argv[0], args=argv[1:], grants=grants, streams=given, umask=_umask()
+            )
+            descriptors = Descriptors(theirs.fileno(), *self._owned, *given.values())
+            launcher.start(module, order, descriptors)
+            self._started = True
+        except BaseException:
+            self.close()
+            raise
+        finally:
+            theirs.close()
+
+    def shut_down(self) -> None:
+        """Have all that is left of the program ended."""
+        self.control.shutdown(_socket.SHUT_WR)
+
+    def hear(self) -> bool:
+        """Wait for the next of its words.  False when it has ended, and nothing of it is left."""
+        words = self.control.recv(_REPORT_BYTES)
+        self._report = words or self._report
+        return bool(words)
+
+    def ending(self) -> Ending:
+        """How it went.  Raises what the runtime over there has raised."""
+        return _result(self._report, self._owned[0])
+
+    def close(self) -> None:
+        """Close what was for the program."""
+        _not_for_children.discard(self.control)
+        self.control.close()
+        while self._owned:
+            os.close(self._owned.pop())
+        if self._started:
+            self._launcher.done()
 
 
 def _watch(
-    control: _socket.socket, streams: Streams, deadline: float | None, seconds: float | None
+    control: _socket.socket, streams: Streams, deadline: float | None, seconds: float
 ) -> None:
     """Collect output until the program has ended.  Raises at the deadline, or at too much."""
     poller = select.poll()
@@ -98,7 +137,7 @@ def _watch(
     while True:
         left = None if deadline is None else (deadline - time.monotonic()) * 1000
         if left is not None and left <= 0:
-            raise GuestTimeout(seconds or 0.0)
+            raise GuestTimeout(seconds)
         ready = {fd for fd, _ in poller.poll(left)}
         collect(streams.captures, ready)
         reasons = [capture.reason for capture in streams.captures if capture.exceeded]
@@ -106,15 +145,6 @@ def _watch(
             raise ended_by(reasons[0])
         if control.fileno() in ready:
             return
-
-
-def _end(control: _socket.socket) -> bytes:
-    """Have all that is left of a program ended, and wait until it is.  Its report, if any."""
-    control.shutdown(_socket.SHUT_WR)
-    report = b""
-    while words := control.recv(_REPORT_BYTES):
-        report = words
-    return report
 
 
 def _result(report: bytes, answers: int) -> Ending:

@@ -19,7 +19,7 @@ from wali_core import _monitor
 from wali_core._bridge import W
 from wali_core._calls import AT_FDCWD, GuestCalls, Startup, served_limits, served_times
 from wali_core._errors import GuestExit, GuestTrap, ModuleError
-from wali_core._guest import Guest
+from wali_core._guest import AnyGuest, Guest
 from wali_core._limits import Processes, limit_cpu_time
 from wali_core._link import ProgramLink
 from wali_core._memory import WASM_PAGE, AddressSpace, LinearMemory, SharedMemory
@@ -89,8 +89,8 @@ def _unserved(*_arguments: int) -> int:
     return -_ENOSYS
 
 
-class Program(Guest):
-    """One WALI program.  Made by ``Runtime``; started by ``call("_start")``."""
+class AnyProgram(AnyGuest):
+    """What all WALI programs have in common, however they wait."""
 
     def __init__(self, engine: Engine, module: Module, *, own_process: bool = True) -> None:
         super().__init__(engine, module)
@@ -171,13 +171,6 @@ class Program(Guest):
         self._context.network = network
         self._startup = Startup(self._calls, argv, environment, place)
 
-    def limit_computing(self, seconds: float | None, *, whole_run: bool) -> None:
-        """Bound its computing time; what it forks is each held to as much, in whole seconds."""
-        super().limit_computing(seconds, whole_run=whole_run)
-        if seconds is None or not self._own_process:
-            return
-        limit_cpu_time(math.ceil(time.process_time() + seconds) + 1)
-
     def limit_processes(self, most: int | None) -> None:
         """Let it be so many processes at a time, with all that it forks."""
         if most is not None:
@@ -201,32 +194,14 @@ class Program(Guest):
             memory=extern,
             host_calls=self._host_calls(),
             hooks=hooks,
+            instead=self._calls_instead(),
+            cooperative=self.cooperative,
         )
         return self._program_link
 
-    def start_program(self, link: ProgramLink) -> None:
-        """Instantiate: the program's start function runs, which initialises its memory."""
-        with self._guard():
-            self._instance = self._instantiate_linked(link.pre)
-        if self._own_process:
-            self._take_signals()
-
-    def _watch_epochs(self) -> None:
-        core = self._engine.core
-        callback = core.on_program_epoch if self._own_process else core.on_epoch
-        W["wasmtime_store_epoch_deadline_callback"](
-            self._store_owner, callback, self._address, None
-        )
-
-    def _take_signals(self) -> None:
-        """From here on signals are the program's."""
-        found = self._export(self._instance, CALL_EXPORT)
-        if found is not None:
-            self._context.call = found.of.func
-        self._context.store = self._store_owner
-        self._engine.core.program_engine.value = self._engine.pointer
-        reset_actions()
-        self.threads.enter(self._address)
+    def _calls_instead(self) -> Mapping[str, Callable[..., Any]]:
+        """Calls in Python that stand for those of the core, where it waits in its slot."""
+        return {}
 
     def _make_memory(self, limit: int | None) -> bridge.Extern | None:
         """The memory that the prepared module imports; None where it has none."""
@@ -265,19 +240,20 @@ class Program(Guest):
             W["wasm_memorytype_delete"](memorytype)
         self._engine.core.context_bind(self._address, 0, self._store, byref(memory), 0)
 
-        def size() -> int:
-            return int(W["wasmtime_memory_data_size"](self._store, byref(memory)))
-
-        def grow(pages: int) -> bool:
-            previous = ctypes.c_uint64()
-            error = W["wasmtime_memory_grow"](self._store, byref(memory), pages, byref(previous))
-            if error:
-                bridge.error_message(error)
-            return not error
-
         base: int = W["wasmtime_memory_data"](self._store, byref(memory))
+        size, grow = partial(self._size, memory), partial(self._grow, memory)
         self._manage(LinearMemory(base, size, grow, most * WASM_PAGE))
         return extern
+
+    def _size(self, memory: bridge.Memory) -> int:
+        return int(W["wasmtime_memory_data_size"](self._store, byref(memory)))
+
+    def _grow(self, memory: bridge.Memory, pages: int) -> bool:
+        previous = ctypes.c_uint64()
+        error = W["wasmtime_memory_grow"](self._store, byref(memory), pages, byref(previous))
+        if error:
+            bridge.error_message(error)
+        return not error
 
     def _manage(self, memory: LinearMemory) -> None:
         def host_of(number: int) -> int:
@@ -407,38 +383,10 @@ class Program(Guest):
             return -1
         return self.threads.spawn(_unsigned(entry), _unsigned(argument))
 
-    def call(self, name: str, *args: float, timeout: float | None = None) -> Any:
-        """Run the program; where it has threads or has forked, its end is the process's."""
-        if self._own_process:
-            set_mask(self._mask)
-        try:
-            return super().call(name, *args, timeout=timeout)
-        except GuestExit as end:
-            self.threads.outlive()
-            if self._forked:
-                os._exit(end.status & 0xFF)
-            raise
-
-    def _guard(self, timeout: float | None = None) -> _monitor.Guard:
-        self._running = super()._guard(timeout)
-        return self._running
-
     def _longjmp(self, _buffer: int, _value: int) -> int:
         raise GuestTrap(
             f"{self._module.origin}: the program called longjmp, which this version does not serve"
         )
-
-    def _deadline_action(self) -> Callable[[], None] | None:
-        """In a process of its own it may wait in the kernel, where only its end helps."""
-        if not self._own_process:
-            return None
-        message = f"wali: the guest was stopped after its {self._seconds:g} s\n".encode()
-
-        def end() -> None:
-            os.write(2, message)
-            os._exit(TIMED_OUT)
-
-        return end
 
     def _stopped(self) -> BaseException | None:
         link = self._program_link
@@ -458,3 +406,66 @@ class Program(Guest):
         self._startup.close()
         if self._processes is not None:
             self._processes.close()
+
+
+class Program(AnyProgram, Guest):
+    """One WALI program.  Made by ``Runtime``; started by ``call("_start")``."""
+
+    def limit_computing(self, seconds: float | None, *, whole_run: bool) -> None:
+        """Bound its computing time; what it forks is each held to as much, in whole seconds."""
+        super().limit_computing(seconds, whole_run=whole_run)
+        if seconds is None or not self._own_process:
+            return
+        limit_cpu_time(math.ceil(time.process_time() + seconds) + 1)
+
+    def start_program(self, link: ProgramLink) -> None:
+        """Instantiate: the program's start function runs, which initialises its memory."""
+        with self._guard():
+            self._instance = self._instantiate_linked(link.pre)
+        if self._own_process:
+            self._take_signals()
+
+    def call(self, name: str, *args: float, timeout: float | None = None) -> Any:
+        """Run the program; where it has threads or has forked, its end is the process's."""
+        if self._own_process:
+            set_mask(self._mask)
+        try:
+            return super().call(name, *args, timeout=timeout)
+        except GuestExit as end:
+            self.threads.outlive()
+            if self._forked:
+                os._exit(end.status & 0xFF)
+            raise
+
+    def _watch_epochs(self) -> None:
+        core = self._engine.core
+        callback = core.on_program_epoch if self._own_process else core.on_epoch
+        W["wasmtime_store_epoch_deadline_callback"](
+            self._store_owner, callback, self._address, None
+        )
+
+    def _take_signals(self) -> None:
+        """From here on signals are the program's."""
+        found = self._export(self._instance, CALL_EXPORT)
+        if found is not None:
+            self._context.call = found.of.func
+        self._context.store = self._store_owner
+        self._engine.core.program_engine.value = self._engine.pointer
+        reset_actions()
+        self.threads.enter(self._address)
+
+    def _guard(self, timeout: float | None = None) -> _monitor.Guard:
+        self._running = super()._guard(timeout)
+        return self._running
+
+    def _deadline_action(self) -> Callable[[], None] | None:
+        """In a process of its own it may wait in the kernel, where only its end helps."""
+        if not self._own_process:
+            return None
+        message = f"wali: the guest was stopped after its {self._seconds:g} s\n".encode()
+
+        def end() -> None:
+            os.write(2, message)
+            os._exit(TIMED_OUT)
+
+        return end

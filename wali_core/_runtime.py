@@ -27,8 +27,9 @@ if TYPE_CHECKING:
     from wali_core._flow import TaskInput, TaskOutput
     from wali_core._grants import Dirs
     from wali_core._guest import AnyGuest
-    from wali_core._process import Launcher
-    from wali_core._program import Program
+    from wali_core._link import ProgramLink
+    from wali_core._process import Launcher, Running
+    from wali_core._program import AnyProgram, Program
     from wali_core._result import CompletedGuest
     from wali_core._sockets import Socket
     from wali_core._stdio import Input, Limits, Output
@@ -289,6 +290,8 @@ class Runtime:
     ) -> CooperativeGuest:
         from wali_core._cooperative import CooperativeGuest
 
+        if _abi.interface_of(module) == _abi.WALI:
+            return await self._open_program(module, grants, args, argv0, streams)
         guest = CooperativeGuest(self.engine, module)
         try:
             await guest.start(self._equip(guest, module, grants, args, argv0, streams))
@@ -296,6 +299,26 @@ class Runtime:
             guest.close()
             raise
         return guest
+
+    async def _open_program(
+        self,
+        module: Module,
+        grants: Grants,
+        args: Sequence[str | bytes],
+        argv0: str | bytes | None,
+        streams: Given | Streams,
+    ) -> CooperativeGuest:
+        """A trusted WALI program, in this process."""
+        from wali_core._task_program import CooperativeProgram
+
+        program = CooperativeProgram(self.engine, module)
+        try:
+            link = self._equip_program(program, module, grants, args, argv0, streams, SHARED)
+            await program.start_program(link)
+        except BaseException:
+            program.close()
+            raise
+        return program
 
     def _start_program(
         self,
@@ -307,9 +330,30 @@ class Runtime:
         isolation: str,
     ) -> Program:
         """A WALI program in this process, which is its own or, if it is trusted, shared."""
+        from wali_core._program import Program
+
+        program = Program(self.engine, module, own_process=isolation == PROCESS)
+        try:
+            link = self._equip_program(program, module, grants, args, argv0, streams, isolation)
+            program.start_program(link)
+        except BaseException:
+            program.close()
+            raise
+        return program
+
+    def _equip_program(
+        self,
+        program: AnyProgram,
+        module: Module,
+        grants: Grants,
+        args: Sequence[str | bytes],
+        argv0: str | bytes | None,
+        streams: Given | Streams,
+        isolation: str,
+    ) -> ProgramLink:
+        """Give a new program all that it has, and confine what is to be.  Nothing of it has run."""
         from wali_core._calls import environment_text
         from wali_core._confine import confine, refuse_directories, unconfined
-        from wali_core._program import Program
 
         _refuse_wasi_only(module, grants)
         argv, environ = _command_line(module, grants, args, argv0)
@@ -325,26 +369,20 @@ class Runtime:
                 environment=environment,
                 on_fallback=self._on_fallback,
             )
-        program = Program(self.engine, module, own_process=isolation == PROCESS)
-        try:
-            program.limit_files(grants.open_files)
-            program.limit_computing(grants.cpu_time, whole_run=grants.whole_run)
-            program.limit_processes(grants.processes)
-            hooks = program.meter_output(grants.output, grants.to_meter(streams.host))
-            program.open_store()
-            program.place_stdio(streams.host)
-            program.set_arguments(argv, environment, confinement.environment, confinement.network)
-            link = program.resolve(confinement.gate, grants.memory, hooks)
-            if self._on_missing and link.missing:
-                self._on_missing(link.missing)
-            program.limit_time(grants.wall_time, grants.deadline)
-            program.watch_output(streams.captures)
-            confinement.commit()
-            program.start_program(link)
-        except BaseException:
-            program.close()
-            raise
-        return program
+        program.limit_files(grants.open_files)
+        program.limit_computing(grants.cpu_time, whole_run=grants.whole_run)
+        program.limit_processes(grants.processes)
+        hooks = program.meter_output(grants.output, grants.to_meter(streams.host))
+        program.open_store()
+        program.place_stdio(streams.host)
+        program.set_arguments(argv, environment, confinement.environment, confinement.network)
+        link = program.resolve(confinement.gate, grants.memory, hooks)
+        if self._on_missing and link.missing:
+            self._on_missing(link.missing)
+        program.limit_time(grants.wall_time, grants.deadline)
+        program.watch_output(streams.captures)
+        confinement.commit()
+        return link
 
     def grants(
         self,
@@ -432,9 +470,7 @@ class Runtime:
                 return self.execute(loaded, grants, args, argv0, streams, isolation)
             from wali_core._process import run_program
 
-            _refuse_wasi_only(loaded, grants)
-            argv, _ = _command_line(loaded, grants, args, argv0)
-            return run_program(self._launch(), loaded, argv, grants, streams)
+            return run_program(self._in_process(loaded, grants, args, argv0, streams), streams)
 
         try:
             return completed(run, loaded.origin, args, streams)
@@ -474,7 +510,7 @@ class Runtime:
         import trio
 
         from wali_core._flow import TaskStreams
-        from wali_core._tasks import completed, run_guest
+        from wali_core._tasks import completed, run_guest, run_process
 
         started = trio.current_time()
         loaded = await self._load(module, isolation)
@@ -482,19 +518,38 @@ class Runtime:
             env, dirs, sockets, wall_time=timeout, memory=memory, strict_rights=strict_rights
         )
         grants.count_from(started)
-        _refuse_library(loaded)
+        in_child = isolation == PROCESS and _abi.interface_of(loaded) == _abi.WALI
+        if not in_child:
+            _refuse_library(loaded)
         streams = TaskStreams(
             stdin, stdout, stderr, capture=capture_output, limit=output_limit, most=grants.output
         )
         grants.metered = tuple(streams.passed_on)
 
         async def execute() -> Ending:
+            if in_child:
+                return await run_process(self._in_process(loaded, grants, args, argv0, streams))
             return await run_guest(partial(self._open, loaded, grants, args, argv0, streams))
 
         try:
             return await completed(execute, loaded.origin, args, streams)
         finally:
             streams.close()
+
+    def _in_process(
+        self,
+        module: Module,
+        grants: Grants,
+        args: Sequence[str | bytes],
+        argv0: str | bytes | None,
+        streams: Streams,
+    ) -> Callable[[], Running]:
+        """What starts a WALI program in a process of its own."""
+        from wali_core._process import Running
+
+        _refuse_wasi_only(module, grants)
+        argv, _ = _command_line(module, grants, args, argv0)
+        return partial(Running, self._launch(), module, argv, grants, streams)
 
     def execute(
         self,

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
+import trio
+
 from wali_core._ending import Ending
-from wali_core._errors import GuestError, GuestExit
+from wali_core._errors import GuestError, GuestExit, GuestTimeout
 from wali_core._result import concluded, failed
 
 if TYPE_CHECKING:
@@ -13,6 +16,7 @@ if TYPE_CHECKING:
 
     from wali_core._cooperative import CooperativeGuest
     from wali_core._flow import TaskStreams
+    from wali_core._process import Running
     from wali_core._result import CompletedGuest
 
     Make = Callable[[], Awaitable[CooperativeGuest]]
@@ -48,6 +52,27 @@ async def run_guest(make: Make) -> Ending:
         except GuestExit as end:
             status = end.status
         return Ending(status, write_refused=guest.write_refused)
+
+
+async def run_process(start: Callable[[], Running]) -> Ending:
+    """Run a program in a process of its own; nothing of it is left behind, however it ends."""
+    running = await trio.to_thread.run_sync(start)
+    try:
+        try:
+            with trio.CancelScope() as scope:
+                scope.deadline = math.inf if running.deadline is None else running.deadline
+                await trio.lowlevel.wait_readable(running.control.fileno())
+            if scope.cancelled_caught:
+                raise GuestTimeout(running.seconds)
+        finally:
+            running.shut_down()
+            with trio.CancelScope(shield=True):
+                await trio.lowlevel.wait_readable(running.control.fileno())
+                while running.hear():
+                    await trio.lowlevel.wait_readable(running.control.fileno())
+        return running.ending()
+    finally:
+        running.close()
 
 
 async def completed(

@@ -16,7 +16,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Final
 
-    from wali_core._program import Program
+    from wali_core._program import AnyProgram
 
 _FAILED: Final = -1
 TRAPPED: Final = 128 + 6
@@ -31,7 +31,7 @@ class Threads:
     space, and while a process is forked.
     """
 
-    def __init__(self, program: Program) -> None:
+    def __init__(self, program: AnyProgram) -> None:
         self._program = program
         self.lock = allocate_lock()
         self._count = 0
@@ -148,7 +148,7 @@ class Threads:
 class _Thread:
     """One thread, from its start to its end."""
 
-    def __init__(self, program: Program, buffer: Any, mask: int, begun: Any) -> None:
+    def __init__(self, program: AnyProgram, buffer: Any, mask: int, begun: Any) -> None:
         self._program = program
         self.buffer = buffer
         self._address = ctypes.addressof(buffer)

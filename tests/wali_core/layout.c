@@ -66,6 +66,7 @@ EXPORT const struct row layout[] = {
     FIELD(struct context, slot.answered),
     FIELD(struct context, slot.answer),
     FIELD(struct context, slot.resumed),
+    FIELD(struct context, slot.grow),
     FIELD(struct context, slot.room),
     FIELD(struct context, slot.arguments),
     FIELD(struct context, slot.done),

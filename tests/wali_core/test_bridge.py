@@ -41,7 +41,7 @@ NAMES["_anon_1"] = "handle"
 POINTERS = (ctypes._Pointer, ctypes.c_void_p, ctypes.c_char_p, ctypes._CFuncPtr)  # type: ignore[attr-defined]
 
 # C's words for what ctypes has classes for; what else the header's functions have are pointers.
-C_TYPES = {"size_t": ctypes.c_size_t, "void": None}
+C_TYPES = {"size_t": ctypes.c_size_t, "uint64_t": ctypes.c_uint64, "void": None}
 
 
 class Row(ctypes.Structure):
@@ -107,6 +107,17 @@ def test_structs_are_those_of_wasmtime(name: str) -> None:
     assert ctypes.sizeof(ours) == ctypes.sizeof(its)
     assert ctypes.alignment(ours) == ctypes.alignment(its)
     assert fields(ours).items() <= fields(its).items()
+
+
+def test_boxed_values_are_those_of_wasmtime() -> None:
+    """A boxed value holds a number where wasmtime looks for it, and is as large."""
+    ours: Any = bridge.Val
+    its: Any = theirs.wasmtime_val_t
+
+    assert ctypes.sizeof(ours) == ctypes.sizeof(its)
+    assert ctypes.alignment(ours) == ctypes.alignment(its)
+    assert (ours.kind.offset, ours.kind.size) == (its.kind.offset, its.kind.size)
+    assert ours.of.offset == its.of.offset
 
 
 def test_c_structs_are_those_of_wasmtime(layout: ctypes.CDLL) -> None:

@@ -45,10 +45,17 @@ EXPORT void wali_async(void *env, wasmtime_caller_t *caller, const wasmtime_val_
 }
 
 /* A call in Python runs on the reactor's stack, never on a fiber's: it is asked for, and the answer
- * is what the call gives when it is made again. */
+ * is what the call gives when it is made again.  The memory can be grown from here only. */
 static wasm_trap_t *request(void *env, UNUSED wasmtime_caller_t *caller, wasmtime_val_raw_t *values,
                             UNUSED size_t count) {
-    struct slot *w = &((struct context *)env)->slot;
+    struct context *c = env;
+    struct slot *w = &c->slot;
+    uint64_t old;
+    wasmtime_error_t *error =
+        w->grow ? wasmtime.memory_grow(c->own.store, &c->own.memory, w->grow, &old) : NULL;
+    if (error) /* that it has not grown says all */
+        wasmtime.error_delete(error);
+    w->grow = 0;
     values[0].i64 = w->answered ? w->answer : SUSPENDED;
     w->requested = !w->answered;
     return NULL;

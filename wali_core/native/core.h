@@ -73,6 +73,7 @@ struct slot {
     uint32_t answered;  /* the answer is there */
     int64_t answer;
     uint32_t resumed; /* an enum resume: why the call is made again */
+    uint32_t grow;    /* by how many pages the memory is to grow before it asks again */
     uint32_t room;    /* of fds, where they are not in `few` */
     wasmtime_val_raw_t arguments[MAX_ARGUMENTS];
     int64_t done; /* bytes, of a transfer that takes several attempts */

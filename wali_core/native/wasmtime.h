@@ -73,6 +73,8 @@ struct wasmtime_api {
     wasm_trap_t *(*trap_new)(const char *message, size_t length);
     wasmtime_error_t *(*error_new)(const char *message);
     void (*error_delete)(wasmtime_error_t *);
+    wasmtime_error_t *(*memory_grow)(wasmtime_context_t *, const wasmtime_memory_t *,
+                                     uint64_t pages, uint64_t *before);
     wasmtime_error_t *(*func_call_unchecked)(wasmtime_context_t *, const wasmtime_func_t *,
                                              wasmtime_val_raw_t *, size_t, wasm_trap_t **);
     void (*engine_increment_epoch)(void *engine);

@@ -70,14 +70,14 @@ static long change(int epoll, int how, int fd, unsigned events) {
 
 enum { ADD = 1, DELETE, MODIFY, ET = 1u << 31, ONESHOT = 1 << 30 };
 
-static void epolling(void) {
+static void epolling(const char *file) {
     char byte;
     int epoll = (int)SYS_epoll_create1(O_CLOEXEC);
     tell("wrong flags", SYS_epoll_create1(1));
     tell("add", change(epoll, ADD, ends[0], POLLIN));
     tell("add again", change(epoll, ADD, ends[0], POLLIN));
     tell("add what is not open", change(epoll, ADD, 55, POLLIN));
-    tell("add a file", change(epoll, ADD, (int)SYS_open("f", O_CREAT | O_RDWR, 0600), POLLIN));
+    tell("add a file", change(epoll, ADD, (int)SYS_open(file, O_CREAT | O_RDWR, 0600), POLLIN));
     tell("add to itself", change(epoll, ADD, epoll, POLLIN));
     tell("modify what is not there", change(epoll, MODIFY, other[0], POLLIN));
     tell("no such change", change(epoll, 77, ends[0], POLLIN));
@@ -163,12 +163,11 @@ static void sleeping(void) {
 }
 
 int main(int argc, char **argv) {
-    (void)argc, (void)argv;
     SYS_pipe(ends);
     SYS_pipe2(other, O_NONBLOCK);
     polling();
     selecting();
-    epolling();
+    epolling(argc > 1 ? argv[1] : "f");
     many();
     sleeping();
     return 0;

@@ -1,0 +1,233 @@
+"""WALI programs under trio: trusted ones as tasks, others in processes that are awaited."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import threading
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import trio
+import trio.testing
+
+from tests.wali import building
+from wali_core import GuestTimeout, GuestTrap, ModuleError, Runtime
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+    from pathlib import Path
+
+
+def in_trio(function: Callable[..., Awaitable[Any]], *args: Any) -> Any:
+    """Run an asynchronous function; no test takes longer than it has to."""
+
+    async def bounded() -> Any:
+        with trio.fail_after(60):
+            return await function(*args)
+
+    return trio.run(bounded)
+
+
+native = pytest.mark.skipif(
+    not building.HAS_NATIVE, reason="the guests are native programs on x86-64 only"
+)
+
+
+@native
+@pytest.mark.parametrize("name", ["waiting"])
+def test_prints_what_the_native_program_prints(name: str, free: Runtime, tmp_path: Path) -> None:
+    """Poll, select, epoll and sockets of a task are the kernel's, to the last errno."""
+    file = str(tmp_path / "f")  # a guest that shares its process has no working directory
+    expected = subprocess.run(
+        [building.native(name), file],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+
+    actual = in_trio(
+        partial(
+            free.run,
+            building.program(name),
+            args=[file],
+            isolation="shared",
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+        )
+    )
+
+    assert actual.stdout.splitlines() == expected.stdout.splitlines()
+    assert (actual.returncode, actual.stderr) == (expected.returncode, b"")
+    assert len(actual.stdout) > 50
+
+
+def test_memory_grows_while_the_program_is_suspended(runtime: Runtime) -> None:
+    """Mapping memory grows the program's, from its own stack; so far and no further."""
+
+    async def main() -> list[int]:
+        words = ["map memory", "100000", "map memory", "30000000", "protect", "", "map memory", "1"]
+        result = await runtime.run(
+            building.program("attempt"),
+            args=words,
+            isolation="shared",
+            capture_output=True,
+            memory=64 << 16,
+        )
+        return [int(line) for line in (result.stdout or b"").splitlines()]
+
+    assert in_trio(main) == [0, -1, -38, 0]
+
+
+def test_what_is_not_trusted_is_refused(runtime: Runtime) -> None:
+    """A program that would share this process has to be trusted explicitly."""
+
+    async def main() -> None:
+        async with runtime.open(building.program("library", start=False)):
+            pass
+
+    with pytest.raises(ModuleError, match="isolation='shared' if you trust it"):
+        in_trio(main)
+
+
+def test_functions_of_a_trusted_library(runtime: Runtime) -> None:
+    """A library's functions are awaited."""
+
+    async def main() -> int:
+        library = building.program("library", start=False)
+        async with runtime.open(library, isolation="shared") as guest:
+            return int(await guest.call("process"))
+
+    assert in_trio(main) == os.getpid()
+
+
+@pytest.mark.parametrize("isolation", ["shared", "process"])
+@pytest.mark.parametrize("way", ["spinning", "reading", "sleeping"])
+def test_a_time_out_ends_it(way: str, isolation: str, free: Runtime) -> None:
+    """What it does meanwhile, computing or waiting, is brought to an end, in either place."""
+    reader, writer = os.pipe()
+    try:
+        with pytest.raises(GuestTimeout):
+            in_trio(
+                partial(
+                    free.run,
+                    building.program("processes"),
+                    args=[way],
+                    stdin=reader,
+                    isolation=isolation,
+                    capture_output=True,
+                    timeout=0.1,
+                )
+            )
+    finally:
+        os.close(reader)
+        os.close(writer)
+
+
+@pytest.mark.parametrize("isolation", ["shared", "process"])
+@pytest.mark.parametrize("way", ["spinning", "reading", "sleeping"])
+def test_cancelling_ends_it(way: str, isolation: str, free: Runtime) -> None:
+    """So does any cancel scope; the process is gone then, with all that it has forked."""
+    reader, writer = os.pipe()
+
+    async def main() -> None:
+        with trio.move_on_after(0.2) as scope:
+            await free.run(
+                building.program("processes"),
+                args=[way],
+                stdin=reader,
+                isolation=isolation,
+                capture_output=True,
+            )
+        assert scope.cancelled_caught
+
+    try:
+        in_trio(main)
+    finally:
+        os.close(reader)
+        os.close(writer)
+
+
+def test_processes_are_awaited(free: Runtime) -> None:
+    """A program in a process of its own gives what run_sync gives, and others run meanwhile."""
+    options: dict[str, Any] = {
+        "args": ["a", "b"],
+        "stdin": b"input",
+        "capture_output": True,
+        "env": {"A": "1"},
+    }
+    expected = free.run_sync(building.program("hello"), **options)
+    results = []
+
+    async def main() -> None:
+        async with trio.open_nursery() as nursery:
+
+            async def one() -> None:
+                results.append(await free.run(building.program("hello"), **options))
+
+            for _ in range(4):
+                nursery.start_soon(one)
+
+    in_trio(main)
+    assert [(r.returncode, r.stdout, r.stderr, r.args) for r in results] == [
+        (expected.returncode, expected.stdout, expected.stderr, expected.args)
+    ] * 4
+    assert all(r.usage is not None for r in results)
+
+
+@pytest.mark.parametrize("isolation", ["shared", "process"])
+def test_a_trap_is_an_error(isolation: str, free: Runtime) -> None:
+    """A trap is raised in either place."""
+    with pytest.raises(GuestTrap, match="unreachable"):
+        in_trio(
+            partial(free.run, building.program("faults"), args=["unreachable"], isolation=isolation)
+        )
+
+
+@pytest.mark.parametrize("isolation", ["shared", "process"])
+def test_streams_are_trios(isolation: str, free: Runtime) -> None:
+    """Programs read from and write to trio's streams."""
+    program = building.program("attempt")
+
+    async def main() -> bytes:
+        out, far = trio.testing.memory_stream_pair()
+        await free.run(program, args=["random", ""], stdout=out, isolation=isolation)
+        await out.send_eof()
+        return b"".join([chunk async for chunk in far])
+
+    assert in_trio(main) == b"8\n"
+
+
+@pytest.mark.parametrize("given_up", [False, True])
+def test_a_fifo_is_opened_on_a_thread(given_up: bool, free: Runtime, tmp_path: Path) -> None:  # noqa: FBT001
+    """A program waits for a FIFO's other end, and others run; given up, no thread is left."""
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+
+    async def main() -> None:
+        module = free.load(building.program("attempt"), isolation="shared")
+        await trio.to_thread.run_sync(int)  # trio keeps a thread
+        before = threading.active_count()
+        async with trio.open_nursery() as nursery:
+            results = []
+
+            async def program() -> None:
+                result = await free.run(
+                    module, args=["read", str(fifo)], isolation="shared", capture_output=True
+                )
+                results.append(result.stdout)
+
+            nursery.start_soon(program)
+            await trio.testing.wait_all_tasks_blocked(0.05)
+            assert not results
+            if given_up:
+                nursery.cancel_scope.cancel()
+            else:
+                async with await trio.open_file(fifo, "wb") as file:
+                    await file.write(b"x")
+        assert results == ([] if given_up else [b"1\n"])
+        assert threading.active_count() <= before + 1
+
+    in_trio(main)
