@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 _poll: Final = W["wasmtime_call_future_poll"]
 _delete: Final = W["wasmtime_call_future_delete"]
+_FEW: Final = 2  # descriptors, as nearly every call waits for
 _KINDS: Final = {letter: kind for kind, letter in enumerate(bridge.NUMBER_KINDS)}
 
 
@@ -52,6 +53,7 @@ class CooperativeGuest(AnyGuest):
         super().__init__(engine, module)
         self._context.cooperative = 1
         self._slot = self._context.slot
+        self._make_room(_FEW)
         self._busy = False
         self._cpu_time: float | None = None
         self._wanted = 0  # by how many pages its memory must grow
@@ -206,7 +208,7 @@ class CooperativeGuest(AnyGuest):
                 waited = True
                 if slot.suspended:
                     reactor.turns.release()
-                    slot.resumed = await reactor.wait(slot)
+                    slot.resumed = await self._wait(slot)
                 elif slot.requested:
                     slot.answer = await self._answer(slot)
                     slot.answered = not slot.grow
@@ -221,6 +223,18 @@ class CooperativeGuest(AnyGuest):
             self._busy = False
         if not waited:
             await trio.lowlevel.cancel_shielded_checkpoint()
+
+    async def _wait(self, slot: bridge.Slot) -> int:
+        """Wait for what the slot says, if that has found room there."""
+        if slot.count > slot.room:
+            self._make_room(slot.count)
+            return bridge.RESUME_NOT
+        assert self._reactor is not None
+        return await self._reactor.wait(slot)
+
+    def _make_room(self, count: int) -> None:
+        self._fds = (bridge.PollFd * count)()
+        self._slot.fds, self._slot.room = self._fds, count
 
     def _let_run(self, future: int) -> bool:
         assert self._reactor is not None
@@ -245,7 +259,7 @@ class CooperativeGuest(AnyGuest):
                 result = request(ctypes.addressof(values), self._address)
                 return result if isinstance(result, int) else await result
             except Suspended:
-                slot.resumed = await self._reactor.wait(slot)
+                slot.resumed = await self._wait(slot)
             except Trapped as end:
                 message, frames = bridge.trap_message(end.trap)
                 slot.grow, self._wanted = self._wanted, 0

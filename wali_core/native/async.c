@@ -32,7 +32,7 @@ static void begin(wasmtime_unchecked_callback_t *thunk, void *request, wasmtime_
     for (size_t i = 0; i < count && i < MAX_ARGUMENTS; i++)
         c->slot.arguments[i].i64 = arguments[i].kind ? arguments[i].of.i64 : arguments[i].of.i32;
     c->slot.request = request;
-    c->unfinished = (struct unfinished){thunk, results, result_count, trap, {{0}}};
+    c->unfinished = (struct unfinished){thunk, results, result_count, trap};
     *next = (wasmtime_async_continuation_t){.callback = go_on, .env = c};
 }
 
@@ -70,35 +70,10 @@ EXPORT void wali_async_request(void *env, wasmtime_caller_t *caller,
     begin(request, env, caller, arguments, count, results, result_count, trap, next);
 }
 
-/* What the guest waits for, kept while its stack frame is gone. */
-static int64_t remember(struct context *c, const struct pollfd *fds, uint32_t count) {
-    struct slot *w = &c->slot;
-    if (count > SLOT_DESCRIPTORS && count > w->room) {
-        int64_t at =
-            SYS(NR_mmap, 0, count * sizeof *fds, PROT_READ_WRITE, MAP_PRIVATE_ANONYMOUS, -1, 0);
-        if (at < 0)
-            return at;
-        slot_release(w);
-        w->fds = (struct pollfd *)at;
-        w->room = count;
-    }
-    if (!w->room)
-        w->fds = c->unfinished.few;
-    for (uint32_t i = 0; i < count; i++)
-        w->fds[i] = fds[i];
-    w->count = count;
-    return 0;
-}
-
-void slot_release(struct slot *w) {
-    if (w->room)
-        SYS(NR_munmap, w->fds, w->room * sizeof *w->fds, 0, 0, 0, 0);
-    w->fds = NULL;
-    w->room = 0;
-}
-
 /* wait_for in a cooperative store.  Whether the time is over is the reactor's to say: its clock
- * need not be ours. */
+ * need not be ours.  What the guest waits for is kept while
+ * its stack frame is gone, where there is room: else the reactor makes some, and lets it try again.
+ */
 int64_t slot_wait(struct context *c, struct pollfd *fds, uint32_t count, int64_t until) {
     struct slot *w = &c->slot;
     struct timespec none = {0, 0};
@@ -113,7 +88,9 @@ int64_t slot_wait(struct context *c, struct pollfd *fds, uint32_t count, int64_t
         return 0;
     if (resumed == RESUME_NOT)
         w->until = until;
-    r = remember(c, fds, count);
-    w->suspended = r == 0;
-    return r < 0 ? r : SUSPENDED;
+    for (uint32_t i = 0; i < count && i < w->room; i++)
+        w->fds[i] = fds[i];
+    w->count = count;
+    w->suspended = 1;
+    return SUSPENDED;
 }

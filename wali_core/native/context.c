@@ -49,7 +49,6 @@ EXPORT void wali_context_close(struct context *c) {
         descriptor_release(c, (int32_t)i);
     if (t->descriptors != t->inline_descriptors)
         SYS(NR_munmap, t->descriptors, t->capacity * sizeof(struct descriptor), 0, 0, 0, 0);
-    slot_release(&c->slot);
     if (c->wake >= 0)
         SYS(NR_close, c->wake, 0, 0, 0, 0, 0);
     t->descriptors = t->inline_descriptors;

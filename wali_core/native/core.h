@@ -60,7 +60,7 @@ enum network { NETWORK_CONNECT = 1, NETWORK_LISTEN = 2, NETWORK_ANY = 4 };
 enum stop { STOP_NONE, STOP_EXIT, STOP_TIMEOUT, STOP_INTERRUPT };
 
 /* Where a guest of a cooperative store waits: see async.c.  Shared with Python. */
-enum { SLOT_DESCRIPTORS = 2, MAX_ARGUMENTS = 6 };
+enum { MAX_ARGUMENTS = 6 };
 enum { REQUEST_GIVES_I32 = 1 }; /* of slot.request, which is a number */
 enum resume { RESUME_NOT, RESUME_READY, RESUME_EXPIRED };
 struct slot {
@@ -74,7 +74,7 @@ struct slot {
     int64_t answer;
     uint32_t resumed; /* an enum resume: why the call is made again */
     uint32_t grow;    /* by how many pages the memory is to grow before it asks again */
-    uint32_t room;    /* of fds, where they are not in `few` */
+    uint32_t room;    /* of fds */
     wasmtime_val_raw_t arguments[MAX_ARGUMENTS];
     int64_t done; /* bytes, of a transfer that takes several attempts */
 };
@@ -85,7 +85,6 @@ struct unfinished {
     wasmtime_val_t *results;
     size_t result_count;
     wasm_trap_t **trap;
-    struct pollfd few[SLOT_DESCRIPTORS];
 };
 
 /* One guest, or one thread of a program.  The first part is shared with Python
@@ -232,7 +231,6 @@ wasmtime_error_t *wali_on_epoch(wasmtime_context_t *, void *data, uint64_t *delt
 int64_t wait_for(struct context *, struct pollfd *fds, uint32_t count, int64_t until);
 int64_t slot_wait(struct context *, struct pollfd *fds, uint32_t count,
                   int64_t until); /* async.c */
-void slot_release(struct slot *);
 int64_t monotonic_now(void);
 int64_t until_from(struct context *, struct space *, uint32_t address, int32_t unit,
                    int64_t *until);
