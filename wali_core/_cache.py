@@ -48,6 +48,11 @@ def _is_name(text: str) -> bool:
     return len(text) == 2 * _DIGEST_BYTES and not text.strip("0123456789abcdef")
 
 
+# The kernel opens with O_NOATIME for the owner alone, whom it knows by more than a number: in a user
+# namespace, where a view is made, all other users have one, which may be this user's own.
+_OWN: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NOATIME
+
+
 def _private(status: os.stat_result) -> bool:
     return status.st_uid == os.geteuid() and not status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
 
@@ -62,10 +67,13 @@ class Cache:
     def _prepare(self) -> bool:
         try:
             os.makedirs(self.folder, mode=0o700, exist_ok=True)
-            status = os.lstat(self.folder)
+            fd = os.open(self.folder, os.O_DIRECTORY | _OWN)
+            try:
+                return _private(os.fstat(fd))
+            finally:
+                os.close(fd)
         except OSError:
             return False
-        return stat.S_ISDIR(status.st_mode) and _private(status)
 
     def load(self, name: str, use: Callable[[bytes], int | None]) -> int | None:
         """Give the entry's path to ``use``; its result, or None where there is no good entry."""
@@ -74,7 +82,7 @@ class Cache:
         path = os.path.join(self.folder, name)
         try:
             # O_NONBLOCK: a FIFO in its place would be waited for.
-            fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+            fd = os.open(path, os.O_NONBLOCK | _OWN)
         except OSError:
             return None
         try:

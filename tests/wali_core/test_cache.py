@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +15,7 @@ import wasmtime
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests import ordinary
 from wali_core import _bridge as bridge
 from wali_core import _cache
 from wali_core._cache import Cache, default_folder, digest
@@ -197,6 +199,42 @@ def test_folders_of_others_are_not_used(
     assert again.load(entry.name, never) is None
     again.store("more", b"code")
     assert not Path(cache.folder, "more").exists()
+
+
+# Everybody else is this user there, by the number: uid 65534 of the one is that of all the others.
+IN_NAMESPACE = """
+import os, sys
+from capabilities.lockdown import view
+from wali_core._cache import Cache
+view.claim()
+folder, name = sys.argv[1:]
+cache = Cache(folder)
+print(view.claimed(), os.stat(folder).st_uid == os.geteuid() == 65534)
+print(cache.usable, cache.load(name, lambda path: 1), cache.load("0" * 40, lambda path: 1))
+"""
+
+
+@needs_root
+@pytest.mark.parametrize(
+    ("owned", "found"),
+    [([], "False None None"), (["."], "True None None"), ([".", NAME], "True 1 None")],
+)
+def test_others_are_told_apart_in_a_user_namespace(owned: list[str], found: str) -> None:
+    """Where all other users have this one's number, what he does not own is not used."""
+    with tempfile.TemporaryDirectory(prefix="wali-") as name:
+        home = Path(name)
+        home.chmod(0o755)
+        folder = home / "cache"
+        folder.mkdir(0o755)
+        for entry in (NAME, "0" * 40):
+            (folder / entry).write_bytes(b"code")
+            (folder / entry).chmod(0o644)
+        for path in owned:
+            os.chown(folder / path, NOBODY, NOBODY)
+
+        done = ordinary.run([sys.executable, "-c", IN_NAMESPACE, str(folder), NAME], home)
+
+    assert (done.stderr, done.stdout) == ("", f"True True\n{found}\n")
 
 
 @pytest.mark.parametrize("kind", [os.mkdir, os.mkfifo])
