@@ -153,7 +153,8 @@ def _follows(parts: Parts, name: str, group: str) -> Ruling:
     if name in OWN or group in ALWAYS:
         return True, "always", "it reaches nothing but the guest's own process and descriptors"
     network = parts.network
-    if group in WITH_FILES and (parts.filesystem.readable or network.unix):
+    files = parts.filesystem
+    if group in WITH_FILES and (files.readable or files.devices or network.unix):
         return True, "filesystem", f"{group!r} goes with files that are granted"
     if group in WITH_NETWORK and (network.connect or network.listen or network.unix):
         return True, "network", f"{group!r} goes with sockets that are granted"

@@ -126,6 +126,7 @@ class _Narrowing:
     def _names(self) -> Iterator[tuple[str, str]]:
         for key, own, base in (
             ("environment.inherit", self._own.environment.inherit, self._base.environment.inherit),
+            ("filesystem.devices", self._own.filesystem.devices, self._base.filesystem.devices),
             ("network.connect", self._own.network.connect, self._base.network.connect),
             ("network.listen", self._own.network.listen, self._base.network.listen),
         ):
@@ -192,6 +193,7 @@ def _combined(own: Parts, stated: AbstractSet[str], base: Parts) -> Parts:
             read_write=kept("filesystem.read_write"),
             inaccessible=own.filesystem.inaccessible + base.filesystem.inaccessible,
             exec=kept("filesystem.exec"),
+            devices=pick("filesystem.devices"),
             cwd=pick("filesystem.cwd"),
         ),
         environment=Environment(
@@ -234,6 +236,7 @@ def _trees(combined: Parts, own: Parts, stated: AbstractSet[str], base: Parts) -
         read_only=keyed("filesystem.read_only", files.read_only),
         read_write=keyed("filesystem.read_write", files.read_write),
         exec=keyed("filesystem.exec", files.exec),
+        devices=keyed("filesystem.devices", files.named_devices),
         unix=keyed("network.unix", combined.network.unix),
         inaccessible=keyed("filesystem.inaccessible", own.filesystem.inaccessible),
         audit={} if audit.path is None else {"audit.path": audit.path},

@@ -36,6 +36,7 @@ class Trees:
         read_only: grants to read.
         read_write: grants to read and change.
         exec: grants to read and execute.
+        devices: those that are granted by their names.
         unix: sockets to connect to.
         inaccessible: host trees that nobody grants.
         audit: the file that is written for the policy's author; none or one.
@@ -44,6 +45,7 @@ class Trees:
     read_only: dict[str, Grant] = attrs.field(factory=dict)
     read_write: dict[str, Grant] = attrs.field(factory=dict)
     exec: dict[str, Grant] = attrs.field(factory=dict)
+    devices: dict[str, Grant] = attrs.field(factory=dict)
     unix: dict[str, Grant] = attrs.field(factory=dict)
     inaccessible: dict[str, str] = attrs.field(factory=dict)
     audit: dict[str, str] = attrs.field(factory=dict)
@@ -66,13 +68,13 @@ class Trees:
             before, _ = first.setdefault(grant.guest, (key, grant))
             if before != key:
                 yield key, _again(grant, before, "grant it once")
-        for key, grant in (self.exec | self.unix).items():
+        for key, grant in (self.exec | self.devices | self.unix).items():
             before, other = first.setdefault(grant.guest, (key, grant))
             if other.host != grant.host:
                 yield key, _again(grant, before, f"there it is {other.host!r}")
 
     def _denied(self) -> Iterator[tuple[str, str]]:
-        granted = self.read_only | self.read_write | self.exec | self.unix
+        granted = self.read_only | self.read_write | self.exec | self.devices | self.unix
         hosts = {grant.host: key for key, grant in granted.items()}
         denied = {path: key for key, path in self.inaccessible.items()}
         for key, grant in granted.items():

@@ -112,6 +112,7 @@ def _decide_path(parts: Parts, path: str, access: str) -> Decision:
     programs = _keyed("filesystem.exec", files.exec)
     trees = _keyed("filesystem.read_only", files.read_only)
     trees += _keyed("filesystem.read_write", files.read_write)
+    trees += _keyed("filesystem.devices", files.named_devices)
     # What makes or removes a name changes the directory that the name is in.
     place = path.rpartition("/")[0] or "/" if access == "make" else path
     found = _innermost(place, programs if access == "execute" else trees)

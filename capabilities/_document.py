@@ -16,6 +16,7 @@ from cattrs.cols import list_structure_factory
 from cattrs.gen import make_dict_structure_fn, mapping_structure_factory
 
 from . import _values
+from ._files import DEVICES
 from ._model import (
     DEFAULT_ON_DENY,
     DEFAULT_VIEW,
@@ -44,6 +45,7 @@ _HostPlace = NewType("_HostPlace", Place)
 _GuestPath = NewType("_GuestPath", str)
 _Mode = NewType("_Mode", str)
 _View = NewType("_View", str)
+_Device = NewType("_Device", str)
 _Port = NewType("_Port", int)
 _Call = NewType("_Call", str)
 _OnDeny = NewType("_OnDeny", str)
@@ -61,6 +63,7 @@ class _FilesystemTable:
     read_write: list[Place] = attrs.field(factory=list)
     inaccessible: list[_HostPlace] = attrs.field(factory=list)
     exec: list[Place] = attrs.field(factory=list)
+    devices: list[_Device] = attrs.field(factory=list)
     cwd: _GuestPath | None = None
 
 
@@ -147,11 +150,12 @@ PLACES: dict[str, Callable[[object], Place]] = {
     "filesystem.read_only": _values.place,
     "filesystem.read_write": _values.place,
     "filesystem.exec": _values.place,
+    "filesystem.devices": _values.device,
     "filesystem.inaccessible": _values.host_place,
     "network.unix": _values.place,
     "audit.path": _values.host_place,
 }
-"""The keys whose values begin with a path of the host, and what reads one of them."""
+"""The keys whose values name something of the host's, and what reads one of them."""
 
 
 def structure(data: object) -> tuple[Document | None, list[tuple[str, str]]]:
@@ -254,6 +258,7 @@ _READERS: dict[Any, Callable[[object], object]] = {
     _GuestPath: _values.guest_path,
     _Mode: _values.choice(MODES),
     _View: _values.choice(VIEWS),
+    _Device: _values.choice(DEVICES),
     _Port: _values.port,
     _Call: _values.call,
     _OnDeny: _values.choice(ON_DENY),

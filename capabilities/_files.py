@@ -11,6 +11,15 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
 
+DEVICES = ("full", "null", "random", "tty", "urandom", "zero")
+"""Devices that are granted by their names alone. They are found in /dev, here and there."""
+
+
+def sorted_names(names: Iterable[str]) -> tuple[str, ...]:
+    """Return names in order, each once."""
+    return tuple(sorted(set(names)))
+
+
 def _check_path(name: str, value: str) -> None:
     absolute = value.startswith("/") and not value.startswith("//")
     if not absolute or posixpath.normpath(value) != value or "\0" in value:
@@ -117,10 +126,11 @@ class Filesystem:
         read_write: grants to read and change.
         inaccessible: host trees of which nothing may be granted, by whoever starts the guest too.
         exec: grants to read, and for a WALI guest to execute as programs of Linux's own.
+        devices: names of devices that a WALI guest finds in /dev, to read and write.
         cwd: the guest's path in which it starts, or None for where it would without a policy.
 
     Raises:
-        ValueError: a path is not absolute or not normalised.
+        ValueError: a path is not absolute or not normalised, or a device is not one of `DEVICES`.
     """
 
     read_only: tuple[Grant, ...] = ()
@@ -129,6 +139,11 @@ class Filesystem:
         default=(), converter=_outermost_paths, validator=_are_normal_paths
     )
     exec: tuple[Grant, ...] = ()
+    devices: tuple[str, ...] = attrs.field(
+        default=(),
+        converter=sorted_names,
+        validator=attrs.validators.deep_iterable(attrs.validators.in_(DEVICES)),
+    )
     cwd: str | None = attrs.field(
         default=None, validator=attrs.validators.optional(_is_normal_path)
     )
@@ -140,6 +155,7 @@ class Filesystem:
         *,
         inaccessible: Iterable[str] = (),
         exec: Iterable[Grant] = (),  # noqa: A002 - what the key is called
+        devices: Iterable[str] = (),
         cwd: str | None = None,
     ) -> Filesystem:
         """Sort grants into the two kinds; what another grant covers is left out."""
@@ -149,6 +165,7 @@ class Filesystem:
             read_write=tuple(grant for grant in kept if grant.read_write),
             inaccessible=tuple(inaccessible),
             exec=tuple(_outermost(exec)),
+            devices=tuple(devices),
             cwd=cwd,
         )
 
@@ -156,6 +173,12 @@ class Filesystem:
     def grants(self) -> tuple[Grant, ...]:
         """All grants to read and to change, to read first."""
         return self.read_only + self.read_write
+
+    @property
+    def named_devices(self) -> tuple[Grant, ...]:
+        """The devices, as grants to read and write."""
+        paths = (f"/dev/{name}" for name in self.devices)
+        return tuple(Grant(path, path, read_write=True) for path in paths)
 
     @property
     def readable(self) -> tuple[Grant, ...]:
@@ -173,6 +196,7 @@ class Filesystem:
             _shared(self.grants, other.grants),
             inaccessible=self.inaccessible + other.inaccessible,
             exec=_shared(self.exec, other.exec),
+            devices=[name for name in self.devices if name in other.devices],
             cwd=self.cwd if self.cwd == other.cwd else None,
         )
 

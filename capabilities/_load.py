@@ -139,6 +139,7 @@ def _parts(document: Document, trees: Trees, source: str) -> Parts:
             read_write=tuple(trees.read_write.values()),
             inaccessible=tuple(trees.inaccessible.values()),
             exec=tuple(trees.exec.values()),
+            devices=files.devices,
             cwd=files.cwd,
         ),
         environment=Environment(

@@ -7,7 +7,7 @@ from typing import Literal, TypeVar
 
 import attrs
 
-from ._files import Filesystem, Grant
+from ._files import Filesystem, Grant, sorted_names
 
 Number = TypeVar("Number", int, float)
 Word = TypeVar("Word", bound=str)
@@ -58,12 +58,8 @@ class Problem:
         return ": ".join(part for part in (self.file, self.key, self.message) if part)
 
 
-def _sorted_names(names: Iterable[str]) -> tuple[str, ...]:
-    return tuple(sorted(set(names)))
-
-
 def _sorted_lists(lists: Iterable[Iterable[str]]) -> tuple[tuple[str, ...], ...]:
-    return tuple(sorted({_sorted_names(names) for names in lists}))
+    return tuple(sorted({sorted_names(names) for names in lists}))
 
 
 def _sorted_ports(ports: Iterable[int]) -> tuple[int, ...]:
@@ -91,7 +87,7 @@ class Environment:
         set: names and values, whatever they are outside; these win over `inherit`.
     """
 
-    inherit: tuple[str, ...] = attrs.field(default=(), converter=_sorted_names)
+    inherit: tuple[str, ...] = attrs.field(default=(), converter=sorted_names)
     # Not part of the hash, since a dict has none; it is part of the comparison.
     set: Mapping[str, str] = attrs.field(factory=dict, converter=_copied, hash=False)
 
@@ -149,10 +145,10 @@ class Syscalls:
     """
 
     allow: tuple[str, ...] | None = attrs.field(
-        default=None, converter=attrs.converters.optional(_sorted_names)
+        default=None, converter=attrs.converters.optional(sorted_names)
     )
     within: tuple[tuple[str, ...], ...] = attrs.field(default=(), converter=_sorted_lists)
-    deny: tuple[str, ...] = attrs.field(default=(), converter=_sorted_names)
+    deny: tuple[str, ...] = attrs.field(default=(), converter=sorted_names)
     on_deny: OnDeny = attrs.field(default=DEFAULT_ON_DENY, validator=attrs.validators.in_(ON_DENY))
 
     def intersect(self, other: Syscalls) -> Syscalls:

@@ -53,6 +53,8 @@ def _filesystem(parts: Parts) -> Iterator[str]:
     if files.inaccessible:
         yield from _list("inaccessible", files.inaccessible)
     yield from _grants("exec", files.exec)
+    if files.devices:
+        yield from _list("devices", files.devices)
     if files.cwd is not None:
         yield f"cwd = {_string(files.cwd)}"
 

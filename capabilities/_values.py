@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 
 import attrs
 
+from ._files import DEVICES
 from ._model import LARGEST_PORT, LARGEST_SEED, LATEST_TIME, SOURCES, Clock, Random
 from ._units import format_size, parse_duration, parse_size, quote
 
@@ -99,6 +100,12 @@ def place(value: object) -> Place:
     if len(guests) > 1 or not host or "" in guests or "\0" in entry:
         raise ValueError(f'{quote(entry)} must be {PLACE_FORM}, with one "::" at most')
     return Place(host, guest_path(guests[0]) if guests else None)
+
+
+def device(value: object) -> Place:
+    """Read the name of a device, which is where every host has it."""
+    path = f"/dev/{choice(DEVICES)(value)}"
+    return Place(path, path)
 
 
 def host_place(value: object) -> Place:

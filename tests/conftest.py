@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import tempfile
 from importlib import metadata
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import hypothesis
 import pytest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 MARKERS = (
     "oldest: also run with the oldest wasmtime that is supported",
@@ -48,3 +50,12 @@ def pytest_terminal_summary(
 def report_figure(request: pytest.FixtureRequest) -> Callable[[str], None]:
     """Return a function that adds one line of measured fact to the summary."""
     return request.config.stash[_figures].append
+
+
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """Return an empty folder that every user can reach: pytest's own are closed again and again."""
+    with tempfile.TemporaryDirectory(prefix="wali-test-") as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        yield folder

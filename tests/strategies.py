@@ -17,6 +17,7 @@ filesystems = st.builds(
     st.lists(grants, max_size=4),
     inaccessible=st.lists(st.sampled_from(["/c", "/c/d", "/e"]), max_size=2),
     exec=st.lists(_readable, max_size=2),
+    devices=st.lists(st.sampled_from(["null", "tty"]), max_size=2),
     cwd=st.none() | paths,
 )
 

@@ -48,8 +48,8 @@ def _is_name(text: str) -> bool:
     return len(text) == 2 * _DIGEST_BYTES and not text.strip("0123456789abcdef")
 
 
-# The kernel opens with O_NOATIME for the owner alone, whom it knows by more than a number: in a user
-# namespace, where a view is made, all other users have one, which may be this user's own.
+# The kernel opens with O_NOATIME for the owner alone, whom it knows by more than a number: in a
+# user namespace, where a view is made, all other users have one, which may be this user's own.
 _OWN: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NOATIME
 
 

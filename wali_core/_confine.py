@@ -18,7 +18,7 @@ from wali_core._grants import beneath, reaches_proc
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Sequence
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
     from typing import Final
 
     from capabilities import Policy
@@ -111,7 +111,6 @@ def confine(
 
     base = capabilities.Policy.none() if policy is None else policy
     places, cwd = _places(base, grants.preopens.values())
-    with_proc = [place.host for place in places if reaches_proc(place.host)]
     catalogue = {
         name.removeprefix("SYS_"): row.group.decode()
         for (module, name), row in core.calls.items()
@@ -120,6 +119,8 @@ def confine(
     try:
         granted = _with_places(base, places)
         calls = granted.granted_calls(catalogue)
+        places += _others(base, {place.guest: place for place in places})
+        with_proc = [place.host for place in places if reaches_proc(place.host)]
         if with_proc and granted.view != "off":
             _refuse_threads(with_proc[0])
         rlimits.lower(core=0)
@@ -157,16 +158,26 @@ def _places(policy: Policy, preopens: Iterable[Preopen]) -> tuple[list[Bind], st
             guest, cwd = host, host if guest == "." else cwd
         guest = os.path.normpath("/" + guest.lstrip("/"))
         places[guest] = Bind(host, guest, writable=not preopen.read_only)
-    for grant in policy.filesystem.exec:
-        before = places.get(grant.guest)
-        writable = before is not None and before.host == grant.host and before.writable
-        places[grant.guest] = Bind(grant.host, grant.guest, writable=writable, executable=True)
-    for grant in policy.network.unix:
-        places[grant.guest] = Bind(grant.host, grant.guest, writable=True)
-    for name in getattr(policy.filesystem, "devices", ()):
-        path = f"/dev/{name}"
-        places[path] = Bind(path, path, writable=True)
     return list(places.values()), cwd
+
+
+def _others(policy: Policy, places: Mapping[str, Bind]) -> list[Bind]:
+    """What a program is to find besides: programs, devices and sockets.
+
+    What can be executed may be granted as files as well, which is then the same place.
+    """
+    from capabilities.lockdown.view import Bind
+
+    found = []
+    for grant in policy.filesystem.exec:
+        if grant.guest in places:
+            places[grant.guest].executable = True
+        else:
+            found.append(Bind(grant.host, grant.guest, executable=True))
+    devices = policy.filesystem.named_devices
+    found += [Bind(device.host, device.guest, writable=True) for device in devices]
+    found += [Bind(g.host, g.guest) for g in policy.network.unix if g.guest not in places]
+    return found
 
 
 def _translated(places: Iterable[Bind]) -> str:
@@ -278,6 +289,7 @@ def _prepared(
     return Lockdown.prepare(
         policy,
         read_only=() if environment is None else (os.path.dirname(environment),),
+        read_write=[device.guest for device in policy.filesystem.named_devices],
         exec_paths=[grant.guest if inside else grant.host for grant in policy.filesystem.exec],
         calls=calls,
         inside=inside,

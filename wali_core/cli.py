@@ -265,7 +265,7 @@ def _reaches_proc(dirs: Iterable[tuple[str, str]], policy: Policy | None) -> boo
 
     hosts = [host for host, _ in dirs]
     if policy is not None:
-        hosts += [grant.host for grant in policy.filesystem.grants]
+        hosts += [grant.host for grant in policy.filesystem.readable]
     return any(map(reaches_proc, hosts))
 
 

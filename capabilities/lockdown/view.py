@@ -339,7 +339,7 @@ def _step(at: int, root: int, name: str, *, folder: bool) -> int:
     except FileNotFoundError:
         # Of our own making are the folders of our own root alone.
         if os.fstat(at).st_dev != os.fstat(root).st_dev:
-            raise OSError(None, f"a folder that is granted around it has no {name!r}") from None
+            raise OSError(None, f"what is granted around it has no {name!r}") from None
         if folder:
             os.mkdir(name, 0o755, dir_fd=at)
         else:
@@ -349,7 +349,7 @@ def _step(at: int, root: int, name: str, *, folder: bool) -> int:
     if S_ISLNK(mode) or S_ISDIR(mode) != folder:
         os.close(fd)
         kind = "link" if S_ISLNK(mode) else "folder" if S_ISDIR(mode) else "file"
-        raise OSError(None, f"{name!r} in a folder that is granted around it is a {kind}")
+        raise OSError(None, f"{name!r} in what is granted around it is a {kind}")
     os.close(at)
     return fd
 

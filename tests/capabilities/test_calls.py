@@ -33,6 +33,11 @@ def calls(policy: Policy) -> set[str]:
             {"openat", "open", "chmod", "fchmodat", "fchown", "fsync"},
             id="files",
         ),
+        pytest.param(
+            Policy(filesystem=Filesystem(devices=["null"])),
+            {"openat", "open", "chmod", "fchmodat", "fchown", "fsync"},
+            id="devices",
+        ),
         pytest.param(Policy(network=Network(connect=(80,))), {"connect"}, id="connect"),
         pytest.param(Policy(network=Network(listen=(80,))), {"connect"}, id="listen"),
     ],

@@ -41,6 +41,7 @@ read_only = ["/usr", "/srv/models::/models"]
 read_write = ["/srv/out::/out"]
 inaccessible = ["/home"]
 exec = ["/usr/bin"]
+devices = ["null", "zero"]
 cwd = "/out"
 [environment]
 inherit = ["LANG", "TZ"]
@@ -112,6 +113,7 @@ def test_what_is_stated_replaces(base: Path) -> None:
         read_only = ["/usr/share::/share", "/srv/out/done::/done"]
         read_write = []
         exec = []
+        devices = ["null"]
         cwd = "/"
         [environment]
         inherit = []
@@ -134,6 +136,7 @@ def test_what_is_stated_replaces(base: Path) -> None:
         filesystem=Filesystem(
             read_only=(Grant("/usr/share", "/share"), Grant("/srv/out/done", "/done")),
             inaccessible=("/home",),
+            devices=("null",),
             cwd="/",
         ),
         environment=Environment(set={"MODE": "mine", "BASE": "1", "OWN": "2"}),
@@ -200,6 +203,10 @@ SUFFIX = "base.toml, which this policy extends: it can only narrow that"
         (
             "network.unix = ['/run/y.sock']",
             f"network.unix[0]: '/run/y.sock' is not granted by {SUFFIX}",
+        ),
+        (
+            "filesystem.devices = ['null', 'tty']",
+            f"filesystem.devices: 'tty' is not granted by {SUFFIX}",
         ),
         (
             "environment.inherit = ['PATH', 'TZ']",
@@ -324,7 +331,7 @@ def test_an_audit_needs_a_file_in_the_end(base: Path) -> None:
 KEYS = (
     *("filesystem.read_only", "filesystem.read_write", "filesystem.exec", "network.unix"),
     *("environment.inherit", "network.connect", "network.listen", "syscalls.allow"),
-    *("lockdown", "view", "clock", "random"),
+    *("filesystem.devices", "lockdown", "view", "clock", "random"),
 )
 
 
@@ -350,6 +357,7 @@ def narrowings(draw: st.DrawFn) -> tuple[Policy, frozenset[str], Policy]:
             read_only=below("filesystem.read_only", base.filesystem.readable),
             read_write=below("filesystem.read_write", base.filesystem.read_write, read_write=True),
             exec=below("filesystem.exec", base.filesystem.exec),
+            devices=some("filesystem.devices", base.filesystem.devices),
             inaccessible=other.filesystem.inaccessible,
         ),
         network=Network(
@@ -386,6 +394,7 @@ def test_extending_never_widens(
         (policy.filesystem.read_only, base.filesystem.readable),
         (policy.filesystem.read_write, base.filesystem.read_write),
         (policy.filesystem.exec, base.filesystem.exec),
+        (policy.filesystem.named_devices, base.filesystem.named_devices),
     ):
         for grant in grants:
             assert any(within(grant.host, outer.host) for outer in outside)

@@ -31,6 +31,7 @@ POLICY = Policy(
         ),
         inaccessible=("/srv/out/secret",),  # no file can say so, but data can
         exec=(Grant("/usr/bin/sort", "/usr/bin/sort"), Grant("/opt", "/opt")),
+        devices=("null",),
     ),
     environment=Environment(inherit=["LANG"], set={"MODE": "batch"}),
     network=Network(connect=[443], listen=[8080], unix=(Grant("/run/x.sock", "/x.sock"),)),
@@ -101,6 +102,11 @@ POLICY = Policy(
             "refused by default: '/usr/bin/cat' lies in nothing that is granted to be executed",
         ),
         ("open /opt/x", "granted by filesystem.exec[1]: '/opt/x' lies in '/opt'"),
+        (
+            "open /dev/null write",
+            "granted by filesystem.devices[0]: '/dev/null' lies in '/dev/null'",
+        ),
+        ("open /dev/zero", "refused by default: '/dev/zero' lies in nothing that is granted"),
         ("connect tcp://*:443", "granted by network.connect: port 443 is in it"),
         ("connect tcp://10.0.0.1:443", "granted by network.connect: port 443 is in it"),
         ("connect tcp://*:8080", "refused by default: port 8080 is not in network.connect"),

@@ -249,6 +249,20 @@ def test_wrong_entry(entry: str, message: str) -> None:
             """filesystem.inaccessible[0]: '' must be "HOST", a path""",
         ),
         (
+            "version = 1\nfilesystem.devices = ['sda']",
+            (
+                'filesystem.devices[0]: \'sda\' is not known here: write "full", "null", '
+                '"random", "tty", "urandom" or "zero"'
+            ),
+        ),
+        (
+            "version = 1\nfilesystem.devices = ['null']\nfilesystem.inaccessible = ['/dev']",
+            (
+                "filesystem.devices[0]: '/dev/null' lies in '/dev', which "
+                "filesystem.inaccessible[0] denies: deny wins, so remove one of the two"
+            ),
+        ),
+        (
             "version = 1\nfilesystem.cwd = 'out'",
             'filesystem.cwd: \'out\' must be absolute for the guest, as in "/data", without ".."',
         ),
@@ -373,7 +387,7 @@ def test_addresses_that_nothing_enforces(address: str, key: str, held: str) -> N
             "filesystem.'x y' = 3",
             (
                 "filesystem.'x y': unknown key; allowed here: read_only, read_write, inaccessible, "
-                "exec, cwd"
+                "exec, devices, cwd"
             ),
         ),
         ("environment.qq = 3", "environment.qq: unknown key; allowed here: inherit, set"),
@@ -479,6 +493,7 @@ def test_every_mistake_is_reported_at_once() -> None:
     read_only = [1, "/srv/x::/d", "b::c"]
     read_write = ["/srv::/d"]
     exec = ["", "/srv/x::/e"]
+    devices = ["tty", "kmsg"]
     inaccessible = ["/srv/x", "/srv/y"]
     """
 
@@ -487,6 +502,7 @@ def test_every_mistake_is_reported_at_once() -> None:
         "lockdown",
         *("filesystem.read_only[0]", "filesystem.read_only[2]"),
         "filesystem.exec[0]",
+        "filesystem.devices[1]",
         "filesystem.read_write[0]",
         "filesystem.read_only[1]",
         *("filesystem.read_only[1]", "filesystem.exec[1]"),

@@ -50,6 +50,10 @@ inaccessible = [
 exec = [
     "/usr/bin/sort::/usr/bin/sort",
 ]
+devices = [
+    "null",
+    "urandom",
+]
 cwd = "/out"
 
 [environment]
@@ -115,6 +119,7 @@ POLICY = Policy(
         read_write=(Grant("/srv/out", "/out", read_write=True),),
         inaccessible=("/home",),
         exec=(Grant("/usr/bin/sort", "/usr/bin/sort"),),
+        devices=("urandom", "null"),
         cwd="/out",
     ),
     environment=Environment(inherit=("LANG", "TZ"), set={"MODE": "batch"}),
@@ -145,7 +150,11 @@ def canonical(policy: Policy) -> Policy:
     """Return the policy with its grants in order."""
     files = policy.filesystem
     in_order = Filesystem.of(
-        files.grants, inaccessible=files.inaccessible, exec=files.exec, cwd=files.cwd
+        files.grants,
+        inaccessible=files.inaccessible,
+        exec=files.exec,
+        devices=files.devices,
+        cwd=files.cwd,
     )
     sockets = tuple(sorted(set(policy.network.unix)))
     return attrs.evolve(

@@ -13,6 +13,7 @@ import pytest
 import capabilities
 from capabilities import _values, parse_duration, parse_size
 from capabilities._document import TABLES, VERSION
+from capabilities._files import DEVICES
 from capabilities._model import (
     FEWEST_FILES,
     LOGS,
@@ -55,6 +56,8 @@ def test_choices() -> None:
     """Where a key takes one of some words, they are the same words."""
     assert SCHEMA["properties"]["lockdown"]["enum"] == list(MODES)
     assert SCHEMA["properties"]["view"]["enum"] == list(VIEWS)
+    files = SCHEMA["properties"]["filesystem"]["properties"]
+    assert files["devices"]["items"]["enum"] == list(DEVICES)
     assert SCHEMA["properties"]["syscalls"]["properties"]["on_deny"]["enum"] == list(ON_DENY)
     assert SCHEMA["properties"]["audit"]["properties"]["log"]["enum"] == list(LOGS)
 

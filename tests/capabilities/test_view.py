@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from capabilities.lockdown import view
-from tests import ordinary
+from tests import forbidding, ordinary
 from tests.capabilities.confined import run
 
 if TYPE_CHECKING:
@@ -85,12 +85,10 @@ pytestmark = [needs_views]
 
 
 @pytest.fixture
-def box(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a folder for the host's files, which anybody can reach."""
-    made = tmp_path_factory.mktemp("box")
-    for path in (made, *made.parents):
-        if path.name.startswith("pytest-"):
-            path.chmod(0o755)
+def box(open_folder: Path) -> Path:
+    """Return a folder for the host's files."""
+    made = open_folder / "box"
+    made.mkdir()
     return made
 
 
@@ -429,13 +427,13 @@ def test_everything_that_is_wrong_is_said(box: Path) -> None:
         (box, "/d/file", ""),
         (box / "file", "/d", ""),
     ]
-    granted_around = "in a folder that is granted around it is a"
+    granted_around = "in what is granted around it is a"
 
     assert refused(box, binds) == [
         f"LockdownError: {box}/none as /n cannot be granted: No such file or directory",
         f"{box}/file/in as /i cannot be granted: Not a directory",
         f"{box}/file as /d cannot be granted: 'd' {granted_around} folder",
-        f"{box} as /d/new cannot be granted: a folder that is granted around it has no 'new'",
+        f"{box} as /d/new cannot be granted: what is granted around it has no 'new'",
         f"{box} as /d/link cannot be granted: 'link' {granted_around} link",
         f"{box} as /d/file cannot be granted: 'file' {granted_around} file",
         f"{box} as /d/link/x cannot be granted: 'link' {granted_around} link",
@@ -472,57 +470,46 @@ threading.Thread(target=threading.Event().wait, daemon=True).start()
     )
 
 
-# Forbids some calls in the process, as container runtimes do.
-FORBID = """
-from capabilities.lockdown import seccomp
-from wali_core._filter import KERNEL_CALLS
-column = 1 if os.uname().machine == "x86_64" else 2
-privileges.no_new_privileges()
-forbidden = set({!r})
-numbers = set(range(470)) - forbidden
-seccomp.install(seccomp.compile(seccomp.Rule("", n, "") for n in numbers))
+REFUSED = """
+import os, sys
+from capabilities.lockdown import view
+os.chdir(sys.argv[1])
+probed = view.probe()
+view.claim()
+try:
+    view.enter([])
+except view.Unavailable as error:
+    print(error)
+    print(probed == str(error))
+print(os.path.exists("/etc/passwd"), os.getcwd() == sys.argv[1], os.listdir("/proc/self/fd"))
 """
-UNSHARE, PIVOT_ROOT, MOUNT_SETATTR = (
-    (272, 155, 442) if os.uname().machine == "x86_64" else (97, 41, 442)
-)
 
 
 @pytest.mark.parametrize(
     ("who", "call", "reason"),
     [
-        ("user", UNSHARE, "this user no namespace (unshare: Operation not permitted)"),
-        ("root", UNSHARE, "this process no namespace: Operation not permitted"),
-        ("root", PIVOT_ROOT, "this process no namespace: Operation not permitted"),
+        ("user", forbidding.UNSHARE, "this user no namespace (unshare: Operation not permitted)"),
+        ("root", forbidding.UNSHARE, "this process no namespace: Operation not permitted"),
+        ("root", forbidding.PIVOT_ROOT, "this process no namespace: Operation not permitted"),
     ],
 )
 def test_namespaces_can_be_forbidden(who: str, call: int, reason: str, box: Path) -> None:
     """Then it is said, and the thread sees what it saw, where it was."""
     if who == "root" and os.geteuid():
         pytest.skip("not root")
-    code = f"""
-import os
-{FORBID.format([call])}
-os.chdir({str(box)!r})
-view.claim()
-try:
-    view.enter([])
-except view.Unavailable as error:
-    print(error)
-print(os.path.exists("/etc/passwd"), os.getcwd() == {str(box)!r}, os.listdir("/proc/self/fd"))
-print(view.probe() == str(error) if 0 else view.probe() != "")
-"""
-    script = "from capabilities.lockdown import privileges, view\n" + code
-    command = [sys.executable, "-c", script]
+    command = forbidding.command([sys.executable, "-c", REFUSED, box], call)
     done = (
         ordinary.run(command, ordinary.give(box))
         if who == "user"
         else subprocess.run(command, capture_output=True, text=True, check=False)
     )
 
-    lines = done.stdout.splitlines()
-    assert (done.stderr, lines[0]) == ("", f"the kernel gives {reason}")
-    assert lines[1] == "True True ['0', '1', '2', '3']"
-    assert lines[2] == "True"
+    assert done.stderr == ""
+    assert done.stdout.splitlines() == [
+        f"the kernel gives {reason}",
+        "True",
+        "True True ['0', '1', '2', '3']",
+    ]
 
 
 def test_old_kernels_are_named(box: Path) -> None:
@@ -533,7 +520,7 @@ from capabilities.lockdown import privileges, view
 view.claim()
 original = view.call
 def call(number, *arguments):
-    if number == {MOUNT_SETATTR}:
+    if number == {forbidding.MOUNT_SETATTR}:
         raise OSError(38, "Function not implemented")
     return original(number, *arguments)
 view.call = call
@@ -560,7 +547,9 @@ def test_probing_changes_nothing() -> None:
 
 def test_privileges_of_the_namespace_are_given_up(seen: Seen) -> None:
     """Until then the view could be changed; afterwards nobody in it can."""
-    unshare = f"__import__('ctypes').CDLL(None, use_errno=True).syscall({UNSHARE}, 0x20000)"
+    unshare = (
+        f"__import__('ctypes').CDLL(None, use_errno=True).syscall({forbidding.UNSHARE}, 0x20000)"
+    )
 
     assert seen([], unshare, drop=False) == ["0"]
     assert seen([], unshare) == ["-1"]

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+import wasmtime
 
 from capabilities import Policy
 from capabilities.lockdown import landlock
@@ -508,3 +509,49 @@ def test_python_opens_nothing_after_lockdown(words: list[str], status: int, box:
     assert done.returncode == status
     assert "armed" in done.stderr.splitlines()
     assert "event: " not in done.stderr
+
+
+WASI_GUESTS = {
+    "ends": ('(func (export "_start"))', 0),
+    "traps": ('(func (export "_start") unreachable)', 134),
+    "exits": ('(func (export "_start") (call $exit (i32.const 3)))', 3),
+    "spins": ('(func (export "_start") (loop (br 0)))', 124),
+    "recurses": ('(func $f (export "_start") (call $f))', 134),
+    "grows": ('(func (export "_start") (drop (memory.grow (i32.const 100))))', 0),
+    "opens": (
+        """(func (export "_start") (call $exit (call $open
+            (i32.const 3) (i32.const 0) (i32.const 0) (i32.const 3) (i32.const 1)
+            (i64.const 64) (i64.const 0) (i32.const 0) (i32.const 8))))""",
+        0,
+    ),
+}
+
+
+@needs_landlock
+@pytest.mark.parametrize("what", WASI_GUESTS)
+def test_python_opens_nothing_after_lockdown_of_a_wasi_guest(what: str, box: Path) -> None:
+    """The process of `wali run` is confined for a WASI guest, too, and Python needs no file."""
+    body, status = WASI_GUESTS[what]
+    imports = """
+        (import "wasi_snapshot_preview1" "proc_exit" (func $exit (param i32)))
+        (import "wasi_snapshot_preview1" "path_open"
+            (func $open (param i32 i32 i32 i32 i32 i64 i64 i32 i32) (result i32)))
+        (memory (export "memory") 1)
+        (data (i32.const 0) "new")
+    """
+    module = box.parent / "guest.wasm"
+    module.write_bytes(wasmtime.wat2wasm(f"(module {imports} {body})"))
+    seconds = "3s" if what == "spins" else "60s"
+    done = subprocess.run(
+        [sys.executable, "-c", WATCHED, "run", "--timeout", seconds, "--dir", f"{box}:rw", module],
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+    assert done.returncode == status
+    assert "armed" in done.stderr.splitlines()
+    assert "event: " not in done.stderr
+    assert os.listdir(box) == (["new"] if what == "opens" else [])

@@ -1,0 +1,409 @@
+"""A program under a policy has a view of its own: other names, as root and as anybody else."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from capabilities import Filesystem, Grant, Policy
+from capabilities.lockdown import view
+from tests import ordinary
+from tests.wali import building
+from wali_core import PolicyError, Runtime
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    Explore = Callable[..., list[str]]
+
+pytestmark = pytest.mark.skipif(view.probe() != "", reason="no namespace here: VIEWS NOT TESTED")
+
+NAMES = {-getattr(errno, name): name for name in ("ENOENT", "EROFS", "EACCES", "EPERM", "EXDEV")}
+
+
+def said(output: str) -> list[str]:
+    """Return the lines of a program, with errors by their names and lists in order."""
+    lines = []
+    for line in output.splitlines():
+        number = int(line) if line.startswith("-") else 0
+        listed = " ".join(sorted(line.split())) if line.endswith(" ") else line
+        lines.append(NAMES.get(number, listed))
+    return lines
+
+
+@pytest.fixture
+def home(open_folder: Path) -> Path:
+    """Return a folder that anybody can reach, with the program in it."""
+    made = open_folder / "home"
+    made.mkdir()
+    shutil.copy(building.program("explore"), made)
+    return made
+
+
+@pytest.fixture(params=["root", "user"])
+def explore(request: pytest.FixtureRequest, home: Path, cache_folder: Path) -> Explore:
+    """Return a function that has a program look around: by the command, as root and as a user."""
+    if request.param == "root" and os.geteuid():
+        pytest.skip("not root")
+
+    def run(
+        *words: str | Path, options: tuple[str | Path, ...] = (), cwd: Path = home
+    ) -> list[str]:
+        command = [sys.executable, "-m", "wali_core", "run", *options, "explore.wasm", *words]
+        command[-len(words) - 1] = str(home / "explore.wasm")
+        if request.param == "user":
+            done = ordinary.run(command, ordinary.give(home), cwd=cwd)
+        else:
+            done = subprocess.run(
+                list(map(str, command)),
+                env=os.environ
+                | {"PYTHONPATH": str(ordinary.ROOT), "XDG_CACHE_HOME": str(cache_folder)},
+                cwd=cwd,
+                capture_output=True,
+                text=True,
+                timeout=60,
+                check=False,
+            )
+        assert (done.returncode, done.stderr) == (0, "")
+        return said(done.stdout)
+
+    return run
+
+
+def policy(folder: Path, text: str) -> tuple[str, str]:
+    """Return the options for a policy of this text, which is a file in a folder."""
+    file = folder / "policy.toml"
+    file.write_text(f"version = 1\n{text}")
+    return "--policy", str(file)
+
+
+# --- names ----------------------------------------------------------------------------------------
+
+
+def test_folders_have_new_names(explore: Explore, home: Path) -> None:
+    """`HOST::GUEST` shows a folder under another name, and no other; nothing else is there."""
+    (home / "in").mkdir()
+    (home / "in" / "file").write_text("in it")
+    (home / "out").mkdir()
+
+    got = explore(
+        *("list", "/", "list", "/data", "read", "/data/file", "write", "/results/deep/new"),
+        *("write", "/data/new", "list", home, "read", "../etc/passwd", "cwd", ""),
+        options=("--dir", "./in::/data", "--dir", "./out::/results/deep:rw"),
+    )
+
+    assert got[:5] == ["data results", "file", "in it", "written", "EROFS"]
+    assert got[5:] == ["ENOENT", "ENOENT", "/"]
+    assert (home / "out" / "new").read_text() == "written"
+    assert os.listdir(home / "in") == ["file"]
+
+
+def test_metadata_can_be_changed_in_what_is_granted(explore: Explore, home: Path) -> None:
+    """What Landlock has no hook for is held by the view: there, and there only."""
+    for name in ("ro", "rw"):
+        (home / name).mkdir()
+        (home / name / "file").touch(0o600)
+
+    got = explore(
+        *("chmod", "/rw/file", "chmod", "/ro/file", "chmod", home / "ro" / "file"),
+        options=("--dir", "./ro::/ro", "--dir", "./rw::/rw:rw"),
+    )
+
+    assert got == ["0", "EROFS", "ENOENT"]
+    assert (home / "rw" / "file").stat().st_mode & 0o777 == 0o640
+    assert (home / "ro" / "file").stat().st_mode & 0o777 == 0o600
+
+
+def test_policies_rename(explore: Explore, home: Path) -> None:
+    """In a policy's file it means the same, and what the caller grants is added."""
+    (home / "in").mkdir()
+    (home / "in" / "file").write_text("in it")
+    (home / "more").mkdir()
+    options = policy(home, '[filesystem]\nread_only = ["./in::/data"]\n')
+
+    got = explore("read", "/data/file", "list", "/", options=(*options, "--dir", "./more::/more"))
+
+    assert got == ["in it", "data more"]
+
+
+def test_relative_names(explore: Explore, home: Path) -> None:
+    """One without a slash lies in the root; `.` is the working directory, where the host has it."""
+    (home / "sub").mkdir()
+    (home / "sub" / "file").write_text("here")
+
+    inside = explore("read", "data/file", "cwd", "", options=("--dir", "./sub::data"))
+    dot = explore("read", "file", "cwd", "", "list", "..", options=("--dir", "sub::."))
+
+    assert inside == ["here", "/"]
+    assert dot == ["here", str(home / "sub"), "sub"]
+
+
+def test_names_that_are_not_changed(explore: Explore, home: Path) -> None:
+    """Without a new name a folder is where the host has it; so is the program."""
+    (home / "sub").mkdir()
+    (home / "sub" / "file").write_text("here")
+
+    here = explore("read", "sub/file", "cwd", "", options=("--dir", "."))
+    below = explore(
+        *("cwd", "", "read", "file", "read", home / "sub" / "file", "list", home.parent),
+        options=("--dir", home),
+        cwd=home / "sub",
+    )
+
+    assert here == ["here", str(home)]
+    assert below == [str(home / "sub"), "here", "here", home.name]
+
+
+@pytest.mark.parametrize(
+    ("grant", "cwd", "expected"),
+    [
+        ("./sub::/data", "sub/deeper", "/data/deeper"),
+        ("./sub::/data", ".", "/"),
+        ("./link::/data", "sub", "/data"),
+        ("./sub::/", "sub/deeper", "/deeper"),
+    ],
+)
+def test_working_directory_is_translated(
+    grant: str, cwd: str, expected: str, explore: Explore, home: Path
+) -> None:
+    """Where it is granted, it has a name of the program's; if not, the program is in the root."""
+    (home / "sub" / "deeper").mkdir(parents=True)
+    (home / "link").symlink_to("sub")
+    host, _, guest = grant.partition("::")
+
+    assert explore("cwd", "", options=("--dir", f"{home / host}::{guest}"), cwd=home / cwd) == [
+        expected
+    ]
+
+
+def test_working_directory_of_a_policy(explore: Explore, home: Path) -> None:
+    """`cwd` is a path of the program's own."""
+    (home / "in" / "deep").mkdir(parents=True)
+    (home / "in" / "deep" / "file").write_text("deep")
+    options = policy(home, '[filesystem]\nread_only = ["./in::/data"]\ncwd = "/data/deep"\n')
+
+    assert explore("cwd", "", "read", "file", options=options) == ["/data/deep", "deep"]
+
+
+def test_single_files_and_devices(explore: Explore, home: Path) -> None:
+    """A file may be granted alone; devices by their names."""
+    (home / "one").write_text("alone")
+    (home / "other").write_text("not granted")
+    options = policy(
+        home, '[filesystem]\nread_only = ["./one::/etc/one"]\ndevices = ["null", "full"]\n'
+    )
+
+    got = explore(
+        *("list", "/", "list", "/etc", "read", "/etc/one", "write", "/etc/one", "list", "/dev"),
+        *("read", "/dev/null", "write", "/dev/full", "read", home / "other"),
+        options=options,
+    )
+
+    assert got == [
+        *("dev etc", "one", "alone", "EROFS", "full null"),
+        *("", str(-errno.ENOSPC), "ENOENT"),
+    ]
+
+
+def test_sockets(explore: Explore, home: Path) -> None:
+    """A unix socket that is granted can be connected to, by its new name; and no other."""
+    for name in ("granted", "other"):
+        (home / name).touch()
+    options = policy(home, '[network]\nunix = ["./granted::/run/s"]\n')
+    words = ("connect", "/run/s", "connect", home / "other", "connect", home / "granted")
+    ordinary.give(home)
+    with Greeting(home / "granted"), Greeting(home / "other"):
+        got = explore(*words, "list", "/", options=options)
+        without = explore(*words, options=("--dir", f"{home}::/home"))
+
+    assert got == ["hello", "ENOENT", "ENOENT", "run"]
+    assert without == ["EPERM"] * 3
+
+
+class Greeting:
+    """A unix socket that greets whoever connects to it, and lets him go."""
+
+    def __init__(self, path: Path) -> None:
+        self._listener = socket.socket(socket.AF_UNIX)
+        path.unlink()
+        self._listener.bind(str(path))
+        path.chmod(0o666)
+        self._listener.listen()
+        self._thread = threading.Thread(target=self._serve)
+
+    def _serve(self) -> None:
+        while True:
+            try:
+                end, _ = self._listener.accept()
+            except OSError:
+                return
+            with end:
+                end.send(b"hello")
+
+    def __enter__(self) -> None:
+        self._thread.start()
+
+    def __exit__(self, *_: object) -> None:
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        self._thread.join()
+
+
+def test_environment(explore: Explore, home: Path) -> None:
+    """A program finds its environment in a file, of which nobody else's view has one."""
+    got = explore("environment", "", "list", "/", options=("--env", "A=1"))
+    none = explore("environment", "", "list", "/", options=("--dir", f"{home}::/home"))
+
+    assert got == ["A=1", "EPERM"]  # nothing else of files is granted
+    assert none == ["", "home"]
+
+
+def test_users(explore: Explore, home: Path) -> None:
+    """Everybody stays who he is; files of others belong to somebody else, whoever that is."""
+    (home / "own").touch()
+    who, own, other = explore(
+        *("who", "", "stat owner", "/h/own", "stat owner", "/etc/passwd"),
+        options=("--dir", f"{home}::/h", "--dir", "/etc"),
+    )
+
+    uid = who.split()[0]
+    assert own == f"0 {uid}"
+    assert other == ("0 0" if uid == "0" else "0 65534")
+
+
+def test_forked_processes_inherit_it(explore: Explore, home: Path) -> None:
+    """What a program forks has the same view."""
+    (home / "in").mkdir()
+    options = policy(
+        home,
+        '[filesystem]\nread_only = ["./in::/data"]\n'
+        '[syscalls]\nallow = ["@default", "@basic-io", "@file-system", "@process", "@ipc"]\n',
+    )
+
+    assert explore("list in a child", "/", "list in a child", home, options=options) == [
+        "data",
+        "ENOENT",
+    ]
+
+
+# --- mistakes -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("grants", "message"),
+    [
+        (["./none::/data"], "{home}/none as /data cannot be granted: No such file or directory"),
+        (
+            ["./in::/a", "./in::/a/b"],
+            "{home}/in as /a/b cannot be granted: what is granted around it has no 'b'",
+        ),
+        (
+            ["./file::/a", "./in::/a/b"],
+            "{home}/in as /a/b cannot be granted: 'a' in what is granted around it is a file",
+        ),
+        (
+            ["./in::/a", "./in::/a/link"],
+            "{home}/in as /a/link cannot be granted: 'link' in what is granted around it is a link",
+        ),
+    ],
+)
+def test_what_cannot_be_shown_is_said(
+    grants: list[str], message: str, wali: Callable[..., Any], home: Path
+) -> None:
+    """Before the program starts, with what is wrong and which grant it is."""
+    (home / "in").mkdir()
+    (home / "in" / "link").symlink_to("/etc")
+    (home / "file").touch()
+    options = [word for grant in grants for word in ("--dir", grant)]
+
+    done = wali(*options, home / "explore.wasm", "list", "/", cwd=home)
+
+    assert (done.returncode, done.stdout) == (126, "")
+    assert done.stderr == f"wali: {message.format(home=home)}\n"
+    assert os.listdir(home / "in") == ["link"]
+
+
+@pytest.mark.parametrize("stream", ["stdin", "stdout", "stderr"])
+def test_folders_as_streams_are_refused(stream: str, runtime: Runtime, home: Path) -> None:
+    """A folder that stands at a stream would lead out, up to the host's root."""
+    fd = os.open(home, os.O_RDONLY)
+    options: dict[str, Any] = {stream: fd}
+    try:
+        with pytest.raises(PolicyError, match="is a directory, which a confined program"):
+            runtime.run_sync(home / "explore.wasm", **options)
+    finally:
+        os.close(fd)
+
+
+def test_unix_sockets_take_a_view(wali: Callable[..., Any], home: Path) -> None:
+    """Landlock would not keep a program from the others: so the two do not go together."""
+    options = policy(home, 'view = "off"\n[network]\nunix = ["./s"]\n')
+
+    done = wali(*options, home / "explore.wasm", "list", "/")
+
+    assert (done.returncode, done.stdout) == (126, "")
+    assert 'network.unix takes a view, and the policy says view = "off"' in done.stderr
+
+
+# --- from Python ----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def runtimes(cache_folder: Path) -> Iterator[Callable[..., Runtime]]:
+    """Return a function that makes a runtime with a policy."""
+    made: list[Runtime] = []
+
+    def make(**options: Any) -> Runtime:
+        made.append(Runtime(cache=cache_folder, **options))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.close()
+
+
+def test_directories_from_python(runtimes: Callable[..., Runtime], home: Path) -> None:
+    """`dirs` means for a program what it means for a WASI guest, again and again."""
+    (home / "in").mkdir()
+    (home / "in" / "file").write_text("in it")
+    grant = Grant(str(home / "in"), "/policy")
+    runtime = runtimes(policy=Policy(filesystem=Filesystem(read_only=(grant,))))
+    before = Path("/proc/self/mountinfo").read_text()
+    for name in ("/data", "/other"):
+        done = runtime.run_sync(
+            home / "explore.wasm",
+            args=["list", "/", "read", f"{name}/file", "write", f"{name}/new"],
+            dirs={name: (home / "in", "rw")},
+            capture_output=True,
+        )
+
+        listed = " ".join(sorted([name[1:], "policy"]))
+        assert said((done.stdout or b"").decode()) == [listed, "in it", "written"]
+    assert Path("/proc/self/mountinfo").read_text() == before
+
+
+def test_mistakes_from_python(runtimes: Callable[..., Runtime], home: Path) -> None:
+    """They are raised here, as PolicyError."""
+    with pytest.raises(PolicyError, match=r"none as /data cannot be granted: No such file"):
+        runtimes().run_sync(home / "explore.wasm", dirs={"/data": home / "none"})
+
+
+def test_killed_programs_leave_no_mount(runtimes: Callable[..., Runtime], home: Path) -> None:
+    """A view goes with its process, whatever ends that."""
+    before = Path("/proc/self/mountinfo").read_text()
+    runtime = runtimes()
+    with pytest.raises(TimeoutError):
+        runtime.run_sync(
+            building.program("processes"), args=["sleeping"], dirs={"/d": home}, timeout=0.2
+        )
+
+    assert Path("/proc/self/mountinfo").read_text() == before
