@@ -22,7 +22,7 @@
 # _grants.py _sockets.py  what a guest is given,
 # _stdio.py _pump.py      and what its standard streams are
 # _runtime.py _run.py  what the public functions are made of
-# _ending.py _result.py _errors.py  how it ended
+# _ending.py _result.py _statistics.py _errors.py  how it ended
 # lowlevel.py _foreign.py  a shim in a Store of somebody else's
 # cli.py               the command ``wali``: _options.py its options, _invoke.py --invoke
 
@@ -51,6 +51,8 @@ if TYPE_CHECKING:
     from wali_core._run import run as run
     from wali_core._run import run_sync as run_sync
     from wali_core._runtime import Runtime as Runtime
+    from wali_core._statistics import RuntimeStatistics as RuntimeStatistics
+    from wali_core._statistics import Statistics as Statistics
 
 _HOMES = {
     **dict.fromkeys(
@@ -73,6 +75,7 @@ _HOMES = {
     **dict.fromkeys(("CompletedGuest", "GuestFailed"), "_result"),
     **dict.fromkeys(("run", "run_sync"), "_run"),
     "Runtime": "_runtime",
+    **dict.fromkeys(("RuntimeStatistics", "Statistics"), "_statistics"),
 }
 
 __all__ = [
@@ -89,6 +92,8 @@ __all__ = [
     "ModuleError",
     "PolicyError",
     "Runtime",
+    "RuntimeStatistics",
+    "Statistics",
     "UnsupportedPlatform",
     "UseError",
     "WaliError",

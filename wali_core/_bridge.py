@@ -215,6 +215,8 @@ class Context(ctypes.Structure):
         ("deadline", c_int64),
         ("calls", c_uint64),
         ("waits", c_uint64),
+        ("read", c_uint64),
+        ("written", c_uint64),
         ("wake", c_int32),
         ("refused_write", c_int32),
         ("cwd", c_int32),
@@ -238,6 +240,8 @@ class Context(ctypes.Structure):
     deadline: int
     calls: int
     waits: int
+    read: int
+    written: int
     wake: int
     refused_write: int
     cwd: int

@@ -10,6 +10,7 @@ store.
 from __future__ import annotations
 
 import ctypes
+import time
 from ctypes import byref, c_void_p
 from functools import partial
 from typing import TYPE_CHECKING
@@ -50,11 +51,12 @@ class CooperativeGuest(AnyGuest):
     cooperative = True
 
     def __init__(self, engine: Engine, module: Module) -> None:
+        self._busy, self._waits, self._again = False, 0, 0
+        self._began = self._inside = 0.0
         super().__init__(engine, module)
         self._context.cooperative = 1
         self._slot = self._context.slot
         self._make_room(_FEW)
-        self._busy = False
         self._cpu_time: float | None = None
         self._wanted = 0  # by how many pages its memory must grow
         self._reactor: Reactor | None = reactor_for(engine)
@@ -203,6 +205,7 @@ class CooperativeGuest(AnyGuest):
         slot, reactor, waited = self._slot, self._reactor, False
         assert reactor is not None
         self._busy = True
+        self._began = time.perf_counter()
         try:
             while not self._let_run(future):
                 waited = True
@@ -220,15 +223,18 @@ class CooperativeGuest(AnyGuest):
         finally:
             reactor.turns.release()
             _delete(future)
+            self._inside += time.perf_counter() - self._began
             self._busy = False
         if not waited:
             await trio.lowlevel.cancel_shielded_checkpoint()
 
     async def _wait(self, slot: bridge.Slot) -> int:
         """Wait for what the slot says, if that has found room there."""
+        self._again += 1
         if slot.count > slot.room:
             self._make_room(slot.count)
             return bridge.RESUME_NOT
+        self._waits += 1
         assert self._reactor is not None
         return await self._reactor.wait(slot)
 
@@ -238,16 +244,28 @@ class CooperativeGuest(AnyGuest):
 
     def _let_run(self, future: int) -> bool:
         assert self._reactor is not None
+        began = time.perf_counter()
         if self._cpu is None:
-            return self._reactor.poll(future)
-        self._cpu.begin()
-        try:
+            done = self._reactor.poll(future)
+        else:
+            self._cpu.begin()
             done, left = self._reactor.poll(future), self._cpu.left()
-        finally:
             self._cpu.end()
-        if left <= 0:
-            raise self._cpu.error()
+            if left <= 0:
+                raise self._cpu.error()
+        self._computing += time.perf_counter() - began
         return done
+
+    def _since_began(self) -> float:
+        """How long it has waited: all the time in its calls that it has not had the thread."""
+        inside = self._inside + (time.perf_counter() - self._began if self._busy else 0.0)
+        return max(0.0, inside - self._computing)
+
+    def numbers(self) -> tuple[float, ...]:
+        """What it has done.  A call that had to wait is one, however often it was made again."""
+        c, waits = self._context, self._waits
+        waiting = self._since_began()
+        return c.calls - self._again, waits, c.read, c.written, waiting, self._computing
 
     async def _answer(self, slot: bridge.Slot) -> int:
         """Make a call that is in Python; it may go on to one that waits."""

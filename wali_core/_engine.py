@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ctypes
 import os
+from _thread import allocate_lock
+from _weakref import ref
 from ctypes import byref, c_void_p
 from functools import partial
 
@@ -17,6 +19,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Final
+
+    from wali_core._guest import AnyGuest
 
 _MAGIC: Final = b"\0asm"
 _CORE_VERSION: Final = b"\1\0\0\0"
@@ -64,6 +68,41 @@ def _lay_out(config: int, guests: int) -> None:
     W["wasmtime_pooling_allocation_config_delete"](pool)
 
 
+class Totals:
+    """What all guests of an engine have done, those that are gone and those that are there."""
+
+    def __init__(self) -> None:
+        self._lock = allocate_lock()
+        self._live: dict[int, ref[AnyGuest]] = {}
+        self._gone: tuple[float, ...] = (0,) * 6
+        self._started = 0
+
+    def begin(self, guest: AnyGuest) -> None:
+        """One more."""
+        with self._lock:
+            self._started += 1
+            self._live[id(guest)] = ref(guest)
+
+    def end(self, guest: AnyGuest) -> None:
+        """One is gone."""
+        with self._lock:
+            if self._live.pop(id(guest), None) is not None:
+                self._gone = _sums(self._gone, guest.numbers())
+
+    def numbers(self) -> tuple[float, ...]:
+        """The fields of a ``RuntimeStatistics``."""
+        with self._lock:
+            sums, there = self._gone, 0
+            for guest in [found() for found in self._live.values()]:
+                if guest is not None:
+                    sums, there = _sums(sums, guest.numbers()), there + 1
+            return (*sums, there, self._started)
+
+
+def _sums(some: tuple[float, ...], more: tuple[float, ...]) -> tuple[float, ...]:
+    return tuple(one + other for one, other in zip(some, more, strict=True))
+
+
 class Engine:
     """One wasmtime engine.  May be shared between threads; goes with the last who uses it.
 
@@ -85,6 +124,7 @@ class Engine:
         self.core = core
         self.stack = stack
         self.pool = pool
+        self.totals = Totals()
         self.pointer: int | None = None
         config = W["wasm_config_new"]()
         W["wasmtime_config_epoch_interruption_set"](config, True)

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from wali_core._link import Hook, ShimLink
     from wali_core._monitor import Watched
     from wali_core._sockets import Socket
+    from wali_core._statistics import Statistics
 
 _ENTRY: Final = 8  # bytes of a table's entry
 OPEN_FILES: Final = 1024
@@ -139,6 +140,8 @@ class AnyGuest:
         self._context = bridge.Context.from_buffer(self._buffer)
         self._address = ctypes.addressof(self._buffer)
         engine.core.context_init(self._address, OPEN_FILES)
+        self._waiting = self._computing = 0.0  # seconds
+        engine.totals.begin(self)
 
     # --- what the two kinds of stores do differently ----------------------------------------------
 
@@ -427,8 +430,21 @@ class AnyGuest:
         finally:
             self._context.stop = stop
 
+    def numbers(self) -> tuple[float, ...]:
+        """What it has done: the fields of its statistics."""
+        c = self._context
+        return c.calls, c.waits, c.read, c.written, self._waiting, self._computing
+
+    def statistics(self) -> Statistics:
+        """What it has done until now.  After its end as well."""
+        from wali_core._statistics import Statistics
+
+        numbers: Any = self.numbers()
+        return Statistics(*numbers)
+
     def close(self) -> None:
         """End the guest: its memory and every descriptor that it holds.  Again does nothing."""
+        self._engine.totals.end(self)
         if self._store is not None:
             self._own()
             self._store = None
@@ -607,9 +623,13 @@ class Guest(AnyGuest):
 
     def _run_now(self, function: Function, values: Any) -> Any:
         trap = c_void_p()
+        began, computed = time.perf_counter(), time.thread_time()
         error = W["wasmtime_func_call_unchecked"](
             self._store, byref(function.func), values, len(values), byref(trap)
         )
+        computed = time.thread_time() - computed
+        self._computing += computed
+        self._waiting += max(0.0, time.perf_counter() - began - computed)
         self._finish_call(error, trap.value)
         return result_of(function, values)
 

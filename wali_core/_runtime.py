@@ -20,7 +20,7 @@ from wali_core._stdio import Given, Streams, own_streams
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
-    from typing import Final, Self
+    from typing import Any, Final, Self
 
     from capabilities import Policy
     from wali_core._cooperative import CooperativeGuest
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from wali_core._program import AnyProgram, Program
     from wali_core._result import CompletedGuest
     from wali_core._sockets import Socket
+    from wali_core._statistics import RuntimeStatistics
     from wali_core._stdio import Input, Limits, Output
     from wali_core._tasks import Opening
 
@@ -603,6 +604,13 @@ class Runtime:
             if not self._closed:  # else it is for the one that another thread is just starting
                 self._launcher = launcher
             return launcher
+
+    def statistics(self) -> RuntimeStatistics:
+        """What the guests have done that share this process; programs in others are not counted."""
+        from wali_core._statistics import RuntimeStatistics
+
+        numbers: Any = self.engine.totals.numbers()
+        return RuntimeStatistics(*numbers)
 
     # --- its end ----------------------------------------------------------------------------------
 

@@ -37,6 +37,8 @@ EXPORT const struct row layout[] = {
     FIELD(struct context, deadline),
     FIELD(struct context, calls),
     FIELD(struct context, waits),
+    FIELD(struct context, read),
+    FIELD(struct context, written),
     FIELD(struct context, wake),
     FIELD(struct context, refused_write),
     FIELD(struct context, cwd),

@@ -24,6 +24,7 @@ from wali_core import (
     GuestTrap,
     ModuleError,
     Runtime,
+    Statistics,
     UseError,
 )
 
@@ -631,6 +632,85 @@ def test_guests_in_a_pipeline(runtime: Runtime, program: Path) -> None:
             return await runtime.run(program, args=["echo"], stdin=stream, capture_output=True)
 
     assert len(in_trio(main).stdout) == 500_000
+
+
+# --- statistics -----------------------------------------------------------------------------------
+
+ECHO = f"""(module
+  (import "{WASI}" "fd_read" (func $read (param i32 i32 i32 i32) (result i32)))
+  (import "{WASI}" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
+  (memory (export "memory") 1)
+  (func (export "echo") (result i32)
+    (i32.store (i32.const 0) (i32.const 64)) (i32.store (i32.const 4) (i32.const 100))
+    (drop (call $read (i32.const 0) (i32.const 0) (i32.const 1) (i32.const 8)))
+    (i32.store (i32.const 4) (i32.load (i32.const 8)))
+    (call $write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 8)))
+  (func (export "compute") (local $n i32)
+    (loop $again
+      (br_if $again (i32.lt_u (local.tee $n (i32.add (local.get $n) (i32.const 1)))
+                              (i32.const 20000000))))))"""
+
+
+def test_a_guest_has_statistics(
+    runtime: Runtime, guest_from_wat: Callable[..., Path], silence: int
+) -> None:
+    """Calls, waits, bytes and times are counted, a guest's own and all together."""
+    module = runtime.load(guest_from_wat(ECHO))
+    reader, writer = os.pipe()
+
+    async def main() -> tuple[Statistics, Statistics]:
+        async with (
+            runtime.open(module, stdio=(reader, writer, -1)) as guest,
+            runtime.open(module, stdio=(silence, -1, -1)) as other,
+            trio.open_nursery() as nursery,
+        ):
+            nursery.start_soon(other.call, "echo")
+            before = guest.statistics()
+            async with trio.open_nursery() as inner:
+                inner.start_soon(guest.call, "echo")
+                await trio.testing.wait_all_tasks_blocked(0.02)
+                assert guest.statistics().waiting >= 0.02
+                os.write(writer, b"twelve bytes")
+            await guest.call("compute")
+            nursery.cancel_scope.cancel()
+        assert runtime.statistics().guests == 0
+        return before, guest.statistics()
+
+    try:
+        before, after = in_trio(main)
+    finally:
+        os.close(reader)
+        os.close(writer)
+    assert (after.read - before.read, after.written - before.written) == (12, 12)
+    assert after.waits - before.waits == 1
+    assert after.calls - before.calls < 10
+    assert after.running > 0.001
+    with pytest.raises(AttributeError):
+        setattr(after, "calls", 0)  # noqa: B010 - it is a mistake, which mypy knows as well
+    total = runtime.statistics()
+    assert (total.started, total.read, total.written, total.waits) == (2, 12, 12, 2)
+    assert total.calls >= after.calls
+    assert total.waiting > after.waiting
+
+
+def test_guests_with_threads_have_the_same_statistics(
+    runtime: Runtime, guest_from_wat: Callable[..., Path]
+) -> None:
+    """A guest that waits in the kernel counts what a task counts."""
+    reader, writer = os.pipe()
+    try:
+        with runtime.instantiate(guest_from_wat(ECHO), stdio=(reader, writer, -1)) as guest:
+            os.write(writer, b"twelve bytes")
+            guest.call("echo")
+            guest.call("compute")
+            assert runtime.statistics().guests == 1
+    finally:
+        os.close(reader)
+        os.close(writer)
+    found = guest.statistics()
+    assert (found.read, found.written) == (12, 12)
+    assert found.running > 0.001
+    assert found.waiting >= 0
 
 
 # --- limits ---------------------------------------------------------------------------------------

@@ -95,6 +95,8 @@ struct context {
     int64_t deadline;      /* CLOCK_MONOTONIC, ns; INT64_MAX: none */
     uint64_t calls;        /* thunks entered */
     uint64_t waits;        /* times that a call had to wait */
+    uint64_t read;         /* bytes that read(2), recv(2) and their kin have moved, */
+    uint64_t written;      /* and write(2), send(2) and theirs */
     int32_t wake;          /* eventfd that ends a wait, -1: not made yet */
     int32_t refused_write; /* a write that a read-only grant refused: for the hint */
 

@@ -89,6 +89,13 @@ static int64_t transfer(struct context *c, int32_t number, struct iovec *iov, ui
     return transfer_waiting(c, &t);
 }
 
+/* The bytes that it has moved are its statistics. */
+static int64_t counted(struct context *c, int64_t moved, int writes) {
+    if (moved > 0)
+        *(writes ? &c->written : &c->read) += (uint64_t)moved;
+    return moved;
+}
+
 static int64_t transfer_vector(struct context *c, struct space *s, const wasmtime_val_raw_t *a,
                                int writes) {
     uint32_t count = a[2].u32;
@@ -96,7 +103,7 @@ static int64_t transfer_vector(struct context *c, struct space *s, const wasmtim
         return -EINVAL;
     struct iovec iov[count + 1];
     int64_t r = copy_iovec(c, s, a[1].u32, count, iov);
-    return r < 0 ? r : transfer(c, a[0].i32, iov, count, writes);
+    return r < 0 ? r : counted(c, transfer(c, a[0].i32, iov, count, writes), writes);
 }
 
 static int64_t transfer_buffer(struct context *c, struct space *s, const wasmtime_val_raw_t *a,
@@ -104,7 +111,7 @@ static int64_t transfer_buffer(struct context *c, struct space *s, const wasmtim
     struct iovec one = {space_buffer(c, s, a[1].u32, a[2].u32), a[2].u32};
     if (one.base == WALI_BAD)
         return -EFAULT;
-    return transfer(c, a[0].i32, &one, 1, writes);
+    return counted(c, transfer(c, a[0].i32, &one, 1, writes), writes);
 }
 
 BODY(body_read) {
@@ -135,8 +142,10 @@ static int64_t transfer_at(struct context *c, struct space *s, int64_t call, int
         return -EBADF;
     int64_t r = copy_iovec(c, s, a[1].u32, count, iov);
     if (r == 0 && count == 1 && single)
-        return SYS(single, host, iov->base, iov->length, a[3].i64, 0, 0);
-    return r < 0 ? r : SYS(call, host, iov, count, a[3].i64, 0, flags);
+        r = SYS(single, host, iov->base, iov->length, a[3].i64, 0, 0);
+    else if (r == 0)
+        r = SYS(call, host, iov, count, a[3].i64, 0, flags);
+    return counted(c, r, call != NR_preadv);
 }
 
 BODY(body_preadv) {
@@ -191,7 +200,7 @@ static int64_t message_of(struct context *c, struct space *s, const wasmtime_val
     return m->flags & ~MESSAGE_FLAGS || a[4].u32 ? -EINVAL : 0;
 }
 
-BODY(body_recvfrom) {
+static int64_t receive(struct context *c, struct space *s, const wasmtime_val_raw_t *a) {
     struct message m;
     int64_t r = message_of(c, s, a, &m), got = c->slot.done;
     if (r < 0)
@@ -213,7 +222,11 @@ BODY(body_recvfrom) {
     }
 }
 
-BODY(body_sendto) {
+BODY(body_recvfrom) {
+    return counted(c, receive(c, s, a), 0);
+}
+
+static int64_t send(struct context *c, struct space *s, const wasmtime_val_raw_t *a) {
     struct message m;
     int64_t r = message_of(c, s, a, &m), sent = c->slot.done;
     if (r < 0)
@@ -232,6 +245,10 @@ BODY(body_sendto) {
         if ((uint64_t)sent >= m.size || m.flags & MSG_DONTWAIT || m.d->status & STATUS_NONBLOCK)
             return sent;
     }
+}
+
+BODY(body_sendto) {
+    return counted(c, send(c, s, a), 1);
 }
 
 /* sendmsg(2) and recvmsg(2).  Control messages are translated in Python. */
