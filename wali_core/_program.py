@@ -102,11 +102,11 @@ class AnyProgram(AnyGuest):
         self._processes: Processes | None = None
         self._program_link: ProgramLink | None = None
         self._failures: dict[int, BaseException] = {}
-        self._alarm = Alarm(engine.core)
         self._mask = 0
         self._forked = False
         self._running: _monitor.Guard | None = None
         self.threads = Threads(self)
+        self._alarm = Alarm(engine.core, self.threads.in_flight)
         self._served = self._serve()
         self._callback = bridge.HOST_CALL(self._host)
         self._context.host = ctypes.cast(self._callback, ctypes.c_void_p).value
@@ -157,7 +157,7 @@ class AnyProgram(AnyGuest):
     def failure_of(self, context: int) -> BaseException | None:
         """What a call in Python has raised for the thread with this context."""
         assert self._program_link is not None
-        return self._failures.get(context) or self._program_link.failure
+        return self._failures.pop(context, None) or self._program_link.failure
 
     # --- making -----------------------------------------------------------------------------------
 
@@ -355,25 +355,25 @@ class AnyProgram(AnyGuest):
             _unsigned(old), _unsigned(old_size), _unsigned(size), flags, _unsigned(new)
         )
 
-    def _fork(self) -> int:
+    def _fork(self, context: int) -> int:
         """In the child only the calling thread goes on, and it is alone."""
         mask = set_mask(ALL)
         try:
             with self.threads.lock:
-                self.threads.before_fork()
                 child = self._processes.fork() if self._processes else os.fork()
                 if child == 0:
-                    self._in_child()
+                    self._in_child(context)
         except OSError as error:
             return -(error.errno or _ENOSYS)
         finally:
             set_mask(mask)
         return child
 
-    def _in_child(self) -> None:
+    def _in_child(self, context: int) -> None:
         self._forked = True
         self._alarm.forget()
-        self.threads.forget()
+        if self._own_process:
+            self.threads.forget(context)
         self._context.table.contents.lock = 0
         if self._running is not None and self._running.deadline is not None:
             self._running.watch_again()
@@ -432,10 +432,10 @@ class Program(AnyProgram, Guest):
         try:
             return super().call(name, *args, timeout=timeout)
         except GuestExit as end:
-            self.threads.outlive()
+            end = GuestExit(self.threads.outlive(end.status))
             if self._forked:
                 os._exit(end.status & 0xFF)
-            raise
+            raise end from None
 
     def _watch_epochs(self) -> None:
         core = self._engine.core

@@ -72,8 +72,9 @@ class Alarm:
     signal that comes to a loop; before that there is no callback to lose one.
     """
 
-    def __init__(self, core: Core) -> None:
+    def __init__(self, core: Core, in_flight: Callable[[], bool]) -> None:
         self._core = core
+        self._in_flight = in_flight
         self._fd = -1
 
     def start(self) -> int:
@@ -91,16 +92,12 @@ class Alarm:
             self._fd = -1
 
     def _run(self, fd: int) -> None:
-        from wali_core._bridge import Context, W
+        from wali_core._bridge import W
 
         while True:
             os.eventfd_read(fd)
             pause = _SHORTEST
-            while any(
-                Context.from_address(running.context).signal
-                for running in self._core.running
-                if running.tid and running.context
-            ):
+            while self._in_flight():
                 time.sleep(pause)
                 pause = min(pause * 2, _LONGEST)
                 W["wasmtime_engine_increment_epoch"](self._core.program_engine.value)

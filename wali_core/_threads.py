@@ -34,45 +34,51 @@ class Threads:
     def __init__(self, program: AnyProgram) -> None:
         self._program = program
         self.lock = allocate_lock()
+        self._slots: dict[int, int] = {}  # of the core's list of who runs, by context
+        self._used: set[int] = set()
+        self._slots_lock = allocate_lock()
         self._count = 0
         self._left: Any = None  # a lock, where the first thread waits for the others
         self._contexts: list[Any] = []  # for threads to come
         self._shared = False
+        self._last_status = 0
 
     # --- who runs the program's code --------------------------------------------------------------
 
     def enter(self, context: int) -> bool:
         """From now on signals of this thread are for ``context``.  False: there are too many."""
-        core, tid = self._program.core, get_native_id()
-        for running in core.running:
-            if running.tid == 0:
-                running.context = context
-                running.tid = tid
-                return True
-        return False
+        with self._slots_lock:
+            slot = next((i for i in range(bridge.MAX_THREADS) if i not in self._used), None)
+            if slot is None:
+                return False
+            self._slots[context] = slot
+            self._used.add(slot)
+        running = self._program.core.running[slot]
+        running.context = context
+        running.tid = get_native_id()  # the last: by it the core's handler finds the context
+        return True
 
     def leave(self, context: int) -> None:
-        """And no more."""
-        for running in self._program.core.running:
-            if running.context == context:
-                running.tid, running.context = 0, None
+        """And no more.  Again does nothing."""
+        with self._slots_lock:
+            slot = self._slots.pop(context, None)
+            if slot is not None:
+                self._program.core.running[slot].tid = 0
+                self._used.remove(slot)
 
-    def forget(self) -> None:
+    def in_flight(self) -> bool:
+        """Has a signal come to a thread that has not been delivered yet?"""
+        return any(bridge.Context.from_address(context).signal for context in tuple(self._slots))
+
+    def forget(self, context: int) -> None:
         """In a forked child: of all threads the calling one is left, with another number."""
-        calling, core = get_native_id(), self._program.core
-        parent = self._tid_before_fork
-        for running in core.running:
-            if running.tid == parent:
-                running.tid = calling
-            else:
-                running.tid, running.context = 0, None
+        running, slots = self._program.core.running, self._slots
+        self._slots_lock = allocate_lock()
+        for other, slot in slots.items():
+            running[slot].tid = get_native_id() if other == context else 0
+        self._slots = {context: slots[context]}
+        self._used = {slots[context]}
         self._count, self._left = 0, None
-
-    _tid_before_fork = 0
-
-    def before_fork(self) -> None:
-        """Remember who forks: the child can no more be asked."""
-        self._tid_before_fork = get_native_id()
 
     # --- their lives ------------------------------------------------------------------------------
 
@@ -130,19 +136,24 @@ class Threads:
             self._contexts.append(thread.buffer)  # others may be looking at it: it is never freed
             self._count -= 1
             left = self._left if self._count == 0 else None
+            self._last_status = thread.status
         if left is not None:
             left.release()
 
-    def outlive(self) -> None:
-        """The first thread has ended, by itself: as the process, it waits for the others."""
+    def outlive(self, status: int) -> int:
+        """The first thread has ended by itself: wait for the others; the process's status.
+
+        It is that of the last to end, as Linux has had it since 5.17.
+        """
         with self.lock:
             if self._count == 0:
-                return
+                return status
             self._left = allocate_lock()
             self._left.acquire()
         set_mask(ALL)
         self.leave(self._program.address)
         self._left.acquire()
+        return self._last_status
 
 
 class _Thread:
@@ -156,6 +167,7 @@ class _Thread:
         self._begun = begun
         self._owner: int | None = None
         self.tid = _FAILED
+        self.status = 0
 
     def begin(self) -> bool:
         """Make the instance; whoever has spawned it waits for that."""
@@ -210,6 +222,7 @@ class _Thread:
         set_mask(ALL)
         self._program.threads.leave(self._address)
         text = _drop(error, trap.value)
+        self.status = self._context.status
         if (error or trap.value) and self._context.stop != bridge.STOP_EXIT:
             failure = self._program.failure_of(self._address)
             text = f"wali: a thread of the program trapped: {failure or text}\n"

@@ -36,6 +36,7 @@ pytestmark = pytest.mark.skipif(
         "signals",
         "sockets",
         "system",
+        "threads",
         "waiting",
     ],
 )
