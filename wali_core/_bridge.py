@@ -169,6 +169,7 @@ REQUEST_GIVES_I32: Final = 1
 SUSPENDED: Final = -(2**63) + 1
 """What a thunk answers that has to be called again."""
 MAX_THREADS: Final = 1024
+_ACTIONS: Final = 65 * 24
 _MOST_CALLS: Final = 1024
 RESUME_NOT, RESUME_READY, RESUME_EXPIRED = 0, 1, 2
 
@@ -442,6 +443,7 @@ _CORE: Final[dict[str, tuple[Any, tuple[Any, ...]]]] = {
     "wali_descriptor_set": (c_int64, (P, c_int32, c_int32, c_uint32)),
     "wali_descriptor_host": (c_int32, (P, c_int32)),
     "descriptor_install": (c_int64, (P, c_int64, ctypes.c_uint16)),
+    "descriptor_release": (c_int64, (P, c_int32)),
     "wali_interrupt": (None, (P,)),
 }
 
@@ -556,12 +558,15 @@ class Core:
         self.descriptor_set = functions["wali_descriptor_set"]
         self.descriptor_host = functions["wali_descriptor_host"]
         self.descriptor_install = functions["descriptor_install"]
+        self.descriptor_release = functions["descriptor_release"]
         self.interrupt = functions["wali_interrupt"]
         self.install_fault_handler = functions["wali_install_fault_handler"]
         self.context_size = c_uint64.in_dll(self._library, "wali_context_size").value
         self.own_space = c_uint64.in_dll(self._library, "wali_own_space").value
         """Where in a context the memory is that calls of ``wali`` work on."""
         self.program_engine = c_void_p.in_dll(self._library, "wali_engine")
+        self.actions = (ctypes.c_char * _ACTIONS).in_dll(self._library, "wali_actions")
+        """What a program has set for its signals: bytes, all zero to begin with."""
         self.alarm = c_int64.in_dll(self._library, "wali_alarm")
         self.running = (Running * MAX_THREADS).in_dll(self._library, "wali_running")
         self.denied = _address(self._library.wali_denied)

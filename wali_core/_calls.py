@@ -66,6 +66,23 @@ class GuestCalls:
         )
         return buffer.value
 
+    def text(self, address: int, most: int) -> bytes:
+        """A string of up to ``most`` bytes; E2BIG where it is longer."""
+        found, room = b"", _PATH_MAX
+        while True:
+            buffer = ctypes.create_string_buffer(room)
+            try:
+                at = (address + len(found)) & 0xFFFFFFFF
+                _check(self._core.copy_string(self._address, self._space, at, buffer, room))
+            except OSError as error:
+                if error.errno != errno.ENAMETOOLONG:
+                    raise
+                found += buffer.raw
+            else:
+                return found + buffer.value
+            if len(found) > most:
+                raise OSError(errno.E2BIG, "")
+
     def host_of(self, number: int) -> int:
         """The host's descriptor for a number of the guest's; EBADF where none is open."""
         host: int = self._core.descriptor_host(self._address, number)

@@ -37,7 +37,8 @@ class Confinement:
     """Decided before the program's first instruction; ``commit`` is the last thing before it.
 
     ``gate`` maps ``"SYS_name"`` to the errno of a call that is held back; ``network`` says what
-    sockets there may be; ``environment`` is where the program finds the file of its environment,
+    sockets there may be; ``programs`` names the folders and files from which Wasm can be executed,
+    None for all; ``environment`` is where the program finds the file of its environment,
     where that has a place already.
     """
 
@@ -47,8 +48,10 @@ class Confinement:
         network: int,
         lockdown: Lockdown | None,
         environment: str | None = None,
+        programs: Sequence[str] | None = (),
     ) -> None:
         self.gate = gate
+        self.programs = programs
         self.network = network
         self.environment = environment
         self._lockdown = lockdown
@@ -67,7 +70,7 @@ class Confinement:
 
 def unconfined() -> Confinement:
     """``--allow-all``, and trusted programs in the embedder's process."""
-    return Confinement({}, NETWORK_ANY, None)
+    return Confinement({}, NETWORK_ANY, None, programs=None)
 
 
 def claim_view(policy: Policy | None) -> None:
@@ -139,7 +142,9 @@ def confine(
         raise PolicyError(str(error)) from error
     refusal: int = getattr(errno, granted.syscalls.on_deny, errno.EPERM)
     gate = {f"SYS_{name}": refusal for name in catalogue if name not in calls}
-    return Confinement(gate, network, lockdown, path)
+    # By their names in the view, which is where they are looked for.
+    programs = tuple(grant.guest for grant in granted.filesystem.exec)
+    return Confinement(gate, network, lockdown, path, programs)
 
 
 def _places(policy: Policy, preopens: Iterable[Preopen]) -> tuple[list[Bind], str | None]:

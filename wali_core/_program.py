@@ -19,6 +19,7 @@ from wali_core import _monitor
 from wali_core._bridge import W
 from wali_core._calls import AT_FDCWD, GuestCalls, Startup, served_limits, served_times
 from wali_core._errors import GuestExit, GuestTrap, ModuleError
+from wali_core._exec import Executed, Executor, descriptors
 from wali_core._guest import AnyGuest, Guest
 from wali_core._limits import Processes, limit_cpu_time
 from wali_core._link import ProgramLink
@@ -104,6 +105,8 @@ class AnyProgram(AnyGuest):
         self._failures: dict[int, BaseException] = {}
         self._mask = 0
         self._forked = False
+        self._executor: Callable[..., int] = _unserved
+        self._resolved: tuple[Any, ...] = ()
         self._running: _monitor.Guard | None = None
         self.threads = Threads(self)
         self._alarm = Alarm(engine.core, self.threads.in_flight)
@@ -176,6 +179,12 @@ class AnyProgram(AnyGuest):
         if most is not None:
             self._processes = Processes(most)
 
+    def let_execute(
+        self, load: Callable[[bytes, str], Module], roots: Sequence[str] | None
+    ) -> None:
+        """What execve needs: see ``Executor``."""
+        self._executor = Executor(self._calls, load, roots, self.threads.is_alone).execve
+
     def resolve(
         self,
         gate: Mapping[str, int],
@@ -183,6 +192,7 @@ class AnyProgram(AnyGuest):
         hooks: Mapping[str, Hook] | None = None,
     ) -> ProgramLink:
         """Make the memory and resolve the imports.  Nothing of the program has run yet."""
+        self._resolved = gate, memory_limit, hooks
         held = dict(gate)
         if not self._own_process:
             held |= dict.fromkeys(NOT_SHARED, _ENOSYS)
@@ -287,7 +297,9 @@ class AnyProgram(AnyGuest):
             row = rows.get(name) or rows.get(f"SYS_{name}")
             types = row.parameters.decode() if row else ""
             function = calls.get(name, _unserved)
-            served.append((function, [_SIGNED[kind] for kind in types], name in OF_THREADS))
+            served.append(
+                (function, [_SIGNED[kind] for kind in types], name in (*OF_THREADS, "SYS_fork"))
+            )
         return served
 
     def _host_calls(self) -> dict[str, Callable[..., int]]:
@@ -297,6 +309,7 @@ class AnyProgram(AnyGuest):
             **self._startup_calls(),
             **served_limits(self._calls),
             **served_times(self._calls),
+            "SYS_execve": self._execve,
             **served_process(self._calls, free=lambda: self._context.network & NETWORK_ANY != 0),
             **served_messages(self._calls, self._engine.core, lambda: self._spaced().memory),
             "__wasm_thread_spawn": self._spawn,
@@ -383,6 +396,22 @@ class AnyProgram(AnyGuest):
             return -1
         return self.threads.spawn(_unsigned(entry), _unsigned(argument))
 
+    def _execve(self, path: int, argv: int, environ: int) -> int:
+        return self._executor(path, argv, environ)
+
+    def _close_instance(self) -> None:
+        """Free what is the program's own, and not the process's."""
+        if self._store is not None:
+            self._store = None
+            W["wasmtime_store_delete"](self._store_owner)
+        if self._program_link is not None:
+            self._program_link.close()
+            self._program_link = None
+        if self._memory is not None:
+            self._memory.close()
+            self._memory = None
+        self._startup.close()
+
     def _longjmp(self, _buffer: int, _value: int) -> int:
         raise GuestTrap(
             f"{self._module.origin}: the program called longjmp, which this version does not serve"
@@ -398,12 +427,7 @@ class AnyProgram(AnyGuest):
     def close(self) -> None:
         """End the program, and what it holds."""
         super().close()
-        if self._program_link is not None:
-            self._program_link.close()
-        if self._memory is not None:
-            self._memory.close()
-            self._memory = None
-        self._startup.close()
+        self._close_instance()
         if self._processes is not None:
             self._processes.close()
 
@@ -418,24 +442,49 @@ class Program(AnyProgram, Guest):
             return
         limit_cpu_time(math.ceil(time.process_time() + seconds) + 1)
 
-    def start_program(self, link: ProgramLink) -> None:
+    def start_program(self, link: ProgramLink, *, again: bool = False) -> None:
         """Instantiate: the program's start function runs, which initialises its memory."""
         with self._guard():
             self._instance = self._instantiate_linked(link.pre)
         if self._own_process:
-            self._take_signals()
+            self._take_signals(again=again)
 
     def call(self, name: str, *args: float, timeout: float | None = None) -> Any:
         """Run the program; where it has threads or has forked, its end is the process's."""
         if self._own_process:
             set_mask(self._mask)
         try:
-            return super().call(name, *args, timeout=timeout)
+            while True:
+                try:
+                    return super().call(name, *args, timeout=timeout)
+                except Executed as next_program:
+                    self._become(next_program)
         except GuestExit as end:
             end = GuestExit(self.threads.outlive(end.status))
             if self._forked:
                 os._exit(end.status & 0xFF)
             raise end from None
+
+    def _become(self, program: Executed) -> None:
+        """Go on as another program: with its descriptors, but for those that close on exec."""
+        mask = set_mask(ALL)
+        self.threads.leave(self._address)
+        core, context = self._engine.core, self._context
+        for number, _, flags in tuple(descriptors(context)):
+            if flags & bridge.DESCRIPTOR_CLOEXEC:
+                core.descriptor_release(self._address, number)
+        self._close_instance()
+        reset_actions(at_start=False)
+        ctypes.memset(core.actions, 0, ctypes.sizeof(core.actions))
+        context.stop, context.signal, context.trap, self._ended = bridge.STOP_NONE, 0, None, None
+        self._functions.clear()
+        self._failures.clear()
+        self._module, self._engine = program.module, program.module.engine
+        self._served = self._serve()
+        self.open_store()
+        self._startup = Startup(self._calls, program.argv, program.environment())
+        self.start_program(self.resolve(*self._resolved), again=True)
+        set_mask(mask)
 
     def _watch_epochs(self) -> None:
         core = self._engine.core
@@ -444,14 +493,15 @@ class Program(AnyProgram, Guest):
             self._store_owner, callback, self._address, None
         )
 
-    def _take_signals(self) -> None:
+    def _take_signals(self, *, again: bool) -> None:
         """From here on signals are the program's."""
         found = self._export(self._instance, CALL_EXPORT)
         if found is not None:
             self._context.call = found.of.func
         self._context.store = self._store_owner
         self._engine.core.program_engine.value = self._engine.pointer
-        reset_actions()
+        if not again:
+            reset_actions()
         self.threads.enter(self._address)
 
     def _guard(self, timeout: float | None = None) -> _monitor.Guard:

@@ -321,6 +321,24 @@ class Runtime:
             raise
         return program
 
+    def _loader(self) -> Callable[[bytes, str], Module]:
+        """What compiles a program that this process executes, or one that it has forked.
+
+        In a forked process the threads are gone that compile in parallel.
+        """
+        own = os.getpid()
+
+        def load(data: bytes, origin: str) -> Module:
+            engine = self.engine
+            if os.getpid() != own:
+                engine = Engine(engine.core, engine.stack, parallel=False)
+            preparation, prepare = _preparation(data, origin, PROCESS)
+            return engine.compile(
+                data, origin, self._cache, preparation=preparation, prepare=prepare
+            )
+
+        return load
+
     def _start_program(
         self,
         module: Module,
@@ -376,6 +394,8 @@ class Runtime:
         hooks = program.meter_output(grants.output, grants.to_meter(streams.host))
         program.open_store()
         program.place_stdio(streams.host)
+        if isolation == PROCESS:
+            program.let_execute(self._loader(), confinement.programs)
         program.set_arguments(argv, environment, confinement.environment, confinement.network)
         link = program.resolve(confinement.gate, grants.memory, hooks)
         if self._on_missing and link.missing:

@@ -51,15 +51,18 @@ def start_quiet_thread(run: Callable[..., object], *arguments: Any) -> None:
         set_mask(mask)
 
 
-def reset_actions() -> None:
-    """Give every signal its default action, but for what whoever started us had ignored."""
+def reset_actions(*, at_start: bool = True) -> None:
+    """Give every signal its default action, but for what is ignored.
+
+    That is by whoever started us; two signals, at the start, by Python alone.
+    """
     default, size = (ctypes.c_uint64 * 4)(), ctypes.c_size_t(8)
     for number in range(1, _MAX + 1):
         if number in _FAULTS or number in _NOT_TO_BE_SET:
             continue
         old = (ctypes.c_uint64 * 4)()
         _syscall(_RT_SIGACTION, number, None, old, size)
-        if old[0] > _IGNORE or number in _IGNORED_BY_PYTHON:
+        if old[0] > _IGNORE or (at_start and number in _IGNORED_BY_PYTHON):
             _syscall(_RT_SIGACTION, number, default, None, size)
 
 

@@ -103,6 +103,10 @@ class Threads:
         begun.acquire()
         return thread.tid
 
+    def is_alone(self) -> bool:
+        """Is there no other thread than the first?"""
+        return self._count == 0
+
     def _share(self) -> bool:
         """Before the first: the descriptor table is made for several."""
         dead = os.open("/", os.O_PATH | os.O_CLOEXEC)

@@ -40,6 +40,7 @@ def program(name: str, *defines: str, start: bool = True) -> Path:
     exports = ["--export=_start"] if start else []
     out = made.with_suffix(".wasm")
     _zig("wasm-ld", *_LINK, *exports, str(made), "-o", str(out))
+    out.chmod(0o755)  # it can be executed
     return out
 
 

@@ -24,6 +24,7 @@ pytestmark = pytest.mark.skipif(
 @pytest.mark.parametrize(
     "name",
     [
+        "exec",
         "faults",
         "files",
         "links",

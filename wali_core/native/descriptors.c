@@ -121,7 +121,7 @@ int64_t descriptor_install_pair(struct context *c, struct space *s, uint32_t add
     return r;
 }
 
-int64_t descriptor_release(struct context *c, int32_t number) {
+EXPORT int64_t descriptor_release(struct context *c, int32_t number) {
     struct table *t = lock(c);
     struct descriptor *d = descriptor_at(c, number), was = d ? *d : (struct descriptor){0};
     if (d)

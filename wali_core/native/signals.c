@@ -51,12 +51,12 @@ enum { SIGNALS = 64, MAX_THREADS = 1024, HANDLER_DEFAULT = 0, HANDLER_IGNORE = -
 #define SYNCHRONOUS (BIT(SIGSEGV) | BIT(SIGBUS) | BIT(SIGILL) | BIT(SIGFPE))
 
 /* WALI's struct k_sigaction; a handler is an index of table 0. */
-static struct action {
+EXPORT struct action {
     uint32_t handler;
     uint64_t flags;
     uint32_t restorer;
     uint64_t mask;
-} __attribute__((packed)) actions[SIGNALS + 1]; /* as the guest gave them */
+} __attribute__((packed)) wali_actions[SIGNALS + 1]; /* as the guest gave them */
 
 /* Kept by Python: who runs the guest's code; and for the handler, the engine and an eventfd. */
 EXPORT struct {
@@ -95,7 +95,7 @@ static void set_mask(uint64_t mask) {
 /* Call the guest's handlers until no signal is in flight.  1 where one has ended the guest. */
 static int deliver(struct context *c) {
     for (int64_t restart = -1; c->signal;) {
-        struct action action = actions[c->signal];
+        struct action action = wali_actions[c->signal];
         wasmtime_val_raw_t values[2] = {{.u32 = action.handler}, {.u32 = c->signal}};
         uint64_t before = c->mask_before, during = c->has_mask_during ? c->mask_during : before;
         if (!(action.flags & SA_NODEFER))
@@ -155,7 +155,7 @@ BODY(body_rt_sigaction) {
     if (a[3].u32 != 8 || signal < 1 || signal > SIGNALS ||
         (a[1].u32 && (signal == SIGKILL || signal == SIGSTOP)))
         return -EINVAL;
-    old = actions[signal];
+    old = wali_actions[signal];
     if (a[1].u32) {
         if (copy_from(c, s, a[1].u32, &given, sizeof given))
             return -EFAULT;
@@ -166,7 +166,7 @@ BODY(body_rt_sigaction) {
         action.handler = given.handler == HANDLER_DEFAULT            ? NULL
                          : given.handler == (uint32_t)HANDLER_IGNORE ? (void *)1
                                                                      : (void *)on_signal;
-        actions[signal] = given;
+        wali_actions[signal] = given;
         set = &action;
     }
     if (!(BIT(signal) & SYNCHRONOUS)) {

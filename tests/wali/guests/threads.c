@@ -344,7 +344,8 @@ static void futexes(void) {
     long moved = SYS_futex((void *)&first, FUTEX_CMP_REQUEUE, 1, (void *)1, (void *)&second, 0);
     tell("wake one, move one", moved);
     tell("wake what was moved", SYS_futex((void *)&second, FUTEX_WAKE, 9, NULL, NULL, 0));
-    tell("move the last", SYS_futex((void *)&first, FUTEX_REQUEUE, 0, (void *)9, (void *)&second, 0));
+    tell("move the last",
+         SYS_futex((void *)&first, FUTEX_REQUEUE, 0, (void *)9, (void *)&second, 0));
     tell("wake it", SYS_futex((void *)&second, FUTEX_WAKE, 9, NULL, NULL, 0));
     for (int i = 0; i < 3; i++)
         join(i);

@@ -1,0 +1,230 @@
+"""execve(2) of a WALI program: native programs by the kernel, Wasm files in the same process.
+
+A Wasm file takes the place of the program that executes it: its instance, its memory and its
+arguments.  The process stays what it is, descriptors and ignored signals included, and no new
+interpreter is started, which a confined process could not do.  What can be refused is refused
+before: then the call answers, and nothing has changed.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import stat
+from struct import Struct, iter_unpack
+
+from wali_core._bridge import DESCRIPTOR_CLOEXEC
+from wali_core._calls import answering
+from wali_core._errors import ModuleError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from typing import Final
+
+    from wali_core._bridge import Context
+    from wali_core._calls import GuestCalls
+    from wali_core._engine import Module
+
+_MOST: Final = 2 << 20  # bytes of arguments and environment, as with Linux's usual stack
+_MOST_STRINGS: Final = 1 << 17
+_HEAD: Final = 256  # bytes that decide what a file is, as in the kernel
+_MOST_SCRIPTS: Final = 4
+_MAGIC: Final = b"\0asm"
+_ENTRY: Final = Struct("<iHBB")  # struct descriptor
+_HIGH: Final = 512  # a host number that no program counts on
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+class Executed(BaseException):
+    """The program has executed a Wasm file: it is over, and this goes on in its process."""
+
+    def __init__(self, module: Module, argv: Sequence[bytes], environ: Sequence[bytes]) -> None:
+        super().__init__(module)
+        self.module, self.argv, self.environ = module, argv, environ
+
+    def environment(self) -> bytes | None:
+        """WALI's file of the environment.  It has no way to write a value with a newline."""
+        lines = [pair for pair in self.environ if b"\n" not in pair]
+        return b"".join(line + b"\n" for line in lines) if lines else None
+
+
+class Executor:
+    """Serves execve for one program.
+
+    ``load`` compiles a module, from its bytes and a name for it; ``roots`` are the folders and
+    files that Wasm may be executed from, None for all.
+    """
+
+    def __init__(
+        self,
+        calls: GuestCalls,
+        load: Callable[[bytes, str], Module],
+        roots: Sequence[str] | None,
+        alone: Callable[[], bool],
+    ) -> None:
+        self._calls = calls
+        self._load = load
+        self._roots = roots
+        self._alone = alone
+        self.execve = answering(self._execve)
+
+    def _execve(self, path_at: int, argv_at: int, environ_at: int) -> int:
+        path = self._calls.string(path_at)
+        argv, environ = self._strings(argv_at), self._strings(environ_at)
+        if sum(map(len, (path, *argv, *environ))) > _MOST:
+            return -errno.E2BIG
+        found = _resolve(path, argv or [b""])
+        if found is None:
+            return _replace(self._calls.context, path, argv, environ)
+        path, argv = found
+        if not self._alone():
+            return -errno.EAGAIN
+        module = self._module(os.fsdecode(path))
+        raise Executed(module, argv, environ)
+
+    def _strings(self, at: int) -> list[bytes]:
+        """A vector of strings that ends with a NULL; NULL is an empty one."""
+        found: list[bytes] = []
+        while at:
+            address = int.from_bytes(self._calls.read(at + 4 * len(found), 4), "little")
+            if address == 0:
+                break
+            if len(found) == _MOST_STRINGS:
+                raise OSError(errno.E2BIG, "")
+            found.append(self._calls.text(address, _MOST))
+        return found
+
+    def _module(self, path: str) -> Module:
+        if self._roots is not None and not _lies_in(path, self._roots):
+            raise OSError(errno.EACCES, "")
+        with open(path, "rb") as file:
+            data = file.read()
+        try:
+            module = self._load(data, path)
+        except ModuleError as error:
+            raise OSError(errno.ENOEXEC, "") from error
+        if not module.is_program:
+            raise OSError(errno.ENOEXEC, "")
+        return module
+
+
+def _lies_in(path: str, roots: Sequence[str]) -> bool:
+    place = os.path.realpath(path)
+    return any(place == root or place.startswith(root.rstrip("/") + "/") for root in roots)
+
+
+def _resolve(path: bytes, argv: list[bytes]) -> tuple[bytes, list[bytes]] | None:
+    """The Wasm file that a path comes to, through scripts, with its arguments; None: no such."""
+    script = path
+    for _ in range(_MOST_SCRIPTS):
+        head = _head(script)
+        if head.startswith(_MAGIC):
+            return script, argv
+        if not head.startswith(b"#!"):
+            return None
+        words = head[2:].partition(b"\n")[0].strip(b" \t").split(None, 1)
+        if not words:
+            return None
+        argv = [words[0], *(word.strip(b" \t") for word in words[1:]), script, *argv[1:]]
+        script = words[0]
+    return None  # the kernel says what is wrong
+
+
+def _head(path: bytes) -> bytes:
+    """The first bytes of a file that may be executed; nothing of any other."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except OSError:
+        return b""  # the kernel says what is wrong
+    try:
+        return os.read(fd, _HEAD) if _may_execute(os.fstat(fd)) else b""
+    except OSError:
+        return b""
+    finally:
+        os.close(fd)
+
+
+def _may_execute(status: os.stat_result) -> bool:
+    """By its permissions, as access(2) has it for the effective user."""
+    if not stat.S_ISREG(status.st_mode):
+        return False
+    if os.geteuid() == 0:
+        return status.st_mode & 0o111 != 0
+    if status.st_uid == os.geteuid():
+        return status.st_mode & stat.S_IXUSR != 0
+    if status.st_gid == os.getegid() or status.st_gid in os.getgroups():
+        return status.st_mode & stat.S_IXGRP != 0
+    return status.st_mode & stat.S_IXOTH != 0
+
+
+# --- descriptors ----------------------------------------------------------------------------------
+
+
+def descriptors(context: Context) -> Iterator[tuple[int, int, int]]:
+    """What is open: the guest's number, the host's and the flags."""
+    table = context.table.contents
+    data = ctypes.string_at(table.descriptors, table.capacity * _ENTRY.size)
+    for number, (host, flags, _, _) in enumerate(iter_unpack(_ENTRY.format, data)):
+        if host >= 0:
+            yield number, host, flags
+
+
+def _replace(context: Context, path: bytes, argv: Sequence[bytes], environ: Sequence[bytes]) -> int:
+    """The kernel's execve, with the descriptors as the guest numbers them.  Gives ``-errno``."""
+    kept = [(n, host) for n, host, flags in descriptors(context) if not flags & DESCRIPTOR_CLOEXEC]
+    moved: list[tuple[int, int]] = []
+    hidden: list[tuple[int, int, int]] = []
+    try:
+        for number, host in kept:
+            moved.append((number, _fcntl(host, _DUPFD_CLOEXEC, _HIGH)))
+        for number, high in moved:
+            hidden.append((number, *_hide(number)))
+            os.dup2(high, number, inheritable=True)
+        for number in {0, 1, 2} - {number for number, _ in kept}:
+            hidden.append((number, *_hide(number)))
+            _close(number)
+        _libc.execve(path, _vector(argv), _vector(environ))
+        return -ctypes.get_errno()
+    except OSError as error:
+        return -(error.errno or errno.EIO)
+    finally:
+        for number, aside, flags in hidden:
+            if aside < 0:
+                _close(number)
+            else:
+                os.dup2(aside, number, inheritable=not flags & 1)
+                os.close(aside)
+        for _, high in moved:
+            os.close(high)
+
+
+_DUPFD_CLOEXEC, _GETFD = 1030, 1
+
+
+def _fcntl(fd: int, command: int, argument: int = 0) -> int:
+    result: int = _libc.fcntl(fd, command, argument)
+    if result < 0:
+        raise OSError(ctypes.get_errno(), "")
+    return result
+
+
+def _hide(number: int) -> tuple[int, int]:
+    """Keep what the host has at a number: another one for it, and its flags; -1 for nothing."""
+    try:
+        return _fcntl(number, _DUPFD_CLOEXEC, _HIGH), _fcntl(number, _GETFD)
+    except OSError:
+        return -1, 0
+
+
+def _close(number: int) -> None:
+    try:
+        os.close(number)
+    except OSError:
+        pass  # nothing was there
+
+
+def _vector(words: Sequence[bytes]) -> object:
+    return (ctypes.c_char_p * (len(words) + 1))(*words, None)
