@@ -145,15 +145,26 @@ static void suspending(void) {
     show("now");
 }
 
-/* A child that hits its parent twice, and then writes. */
-static int bother(int signal, int fd) {
+static int go[2];
+
+/* Say that the next call is one to be interrupted. */
+static void armed(void) {
+    SYS_write(go[1], "x", 1);
+}
+
+/* A child that hits its parent twice, and then writes: each a little after it is told, `times`
+ * altogether, and without being told where the parent's call goes on. */
+static int bother(int signal, int fd, int times) {
     int parent = (int)SYS_getpid(), pid = (int)SYS_fork();
+    char byte;
     if (pid == 0) {
-        for (int i = 0; i < 2; i++) {
-            pause_for(30);
-            SYS_kill(parent, signal);
+        for (int i = 0; i < 3; i++) {
+            if (i < times)
+                SYS_read(go[0], &byte, 1);
+            pause_for(40);
+            if (i < 2)
+                SYS_kill(parent, signal);
         }
-        pause_for(30);
         SYS_write(fd, "x", 1);
         leave(0);
     }
@@ -161,63 +172,60 @@ static int bother(int signal, int fd) {
 }
 
 static void interrupting(void) {
-    int ends[2], status;
+    int ends[2], pair[2], status;
     char byte;
     struct pollfd fds[1];
-    SYS_pipe(ends);
+    struct timespec length = {5, 0}, left = {0, 0};
+    SYS_pipe(ends), SYS_pipe(go);
     fds[0] = (struct pollfd){ends[0], POLLIN, 0};
     handle(SIGUSR1, note, 0, 0);
-    int pid = bother(SIGUSR1, ends[1]);
-    tell("read", SYS_read(ends[0], &byte, 1));
-    tell("read", SYS_read(ends[0], &byte, 1));
-    tell("read", SYS_read(ends[0], &byte, 1));
+    int pid = bother(SIGUSR1, ends[1], 3);
+    for (int i = 0; i < 3; i++)
+        armed(), tell("read", SYS_read(ends[0], &byte, 1));
     SYS_wait4(pid, &status, 0, NULL);
     show("ran");
     handle(SIGUSR1, note, SA_RESTART, 0);
-    pid = bother(SIGUSR1, ends[1]);
-    tell("read on", SYS_read(ends[0], &byte, 1));
+    pid = bother(SIGUSR1, ends[1], 1);
+    armed(), tell("read on", SYS_read(ends[0], &byte, 1));
     SYS_wait4(pid, &status, 0, NULL);
     show("ran");
-    pid = bother(SIGUSR1, ends[1]);
-    tell("poll", SYS_poll(fds, 1, 5000));
-    tell("poll", SYS_poll(fds, 1, 5000));
-    tell("poll", SYS_poll(fds, 1, 5000));
+    pid = bother(SIGUSR1, ends[1], 3);
+    for (int i = 0; i < 3; i++)
+        armed(), tell("poll", SYS_poll(fds, 1, 5000));
     SYS_read(ends[0], &byte, 1);
     SYS_wait4(pid, &status, 0, NULL);
     show("ran");
-    pid = bother(SIGUSR1, ends[1]);
-    struct timespec length = {5, 0}, left = {0, 0};
-    tell("sleep", SYS_nanosleep(&length, &left));
+    pid = bother(SIGUSR1, ends[1], 2);
+    armed(), tell("sleep", SYS_nanosleep(&length, &left));
     tell("  left", left.seconds);
-    tell("wait on", SYS_wait4(pid, &status, 0, NULL) == pid);
+    armed(), tell("wait on", SYS_wait4(pid, &status, 0, NULL) == pid);
     SYS_read(ends[0], &byte, 1);
     show("ran");
     handle(SIGUSR1, note, 0, 0);
-    pid = bother(SIGUSR1, ends[1]);
-    tell("wait", SYS_wait4(pid, &status, 0, NULL));
-    tell("wait", SYS_wait4(pid, &status, 0, NULL));
-    tell("wait", SYS_wait4(pid, &status, 0, NULL) == pid);
+    pid = bother(SIGUSR1, ends[1], 3);
+    for (int i = 0; i < 3; i++) {
+        armed();
+        long waited = SYS_wait4(pid, &status, 0, NULL);
+        tell("wait", waited == pid ? 1 : waited);
+    }
     SYS_read(ends[0], &byte, 1);
     show("ran");
     int word = 0;
-    pid = bother(SIGUSR1, ends[1]);
-    tell("futex", SYS_futex(&word, 0, 0, NULL, NULL, 0));
+    pid = bother(SIGUSR1, ends[1], 3);
+    armed(), tell("futex", SYS_futex(&word, 0, 0, NULL, NULL, 0));
     handle(SIGUSR1, note, SA_RESTART, 0);
-    struct timespec second = {5, 0};
-    tell("futex with a time-out", SYS_futex(&word, 0, 0, &second, NULL, 0));
+    armed(), tell("futex with a time-out", SYS_futex(&word, 0, 0, &length, NULL, 0));
+    armed();
     SYS_wait4(pid, &status, 0, NULL);
     SYS_read(ends[0], &byte, 1);
     show("ran");
-    pid = bother(SIGUSR1, ends[1]);
-    int fds_[2];
-    SYS_socketpair(AF_UNIX, SOCK_STREAM, 0, fds_);
-    SYS_close(ends[0]), SYS_close(ends[1]);
-    pid = bother(SIGUSR1, fds_[1]);
-    tell("recvfrom", SYS_recvfrom(fds_[0], &byte, 1, 0, NULL, NULL));
-    while (SYS_wait4(-1, &status, 0, NULL) > 0)
-        ;
-    count = 0;
-    SYS_close(fds_[0]), SYS_close(fds_[1]);
+    SYS_socketpair(AF_UNIX, SOCK_STREAM, 0, pair);
+    pid = bother(SIGUSR1, pair[1], 1);
+    armed(), tell("recvfrom", SYS_recvfrom(pair[0], &byte, 1, 0, NULL, NULL));
+    SYS_wait4(pid, &status, 0, NULL);
+    show("ran");
+    for (int i = 0; i < 2; i++)
+        SYS_close(ends[i]), SYS_close(go[i]), SYS_close(pair[i]);
 }
 
 static volatile int rang;
