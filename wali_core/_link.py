@@ -122,7 +122,7 @@ class Link:
         if item.kind != bridge.EXTERN_FUNC or row is None or not thunk:
             raise ModuleError(f"{self._where(item)}, {self.refusal}")
         expected = row.parameters.decode(), row.result.decode()
-        if item.parameters != expected[0] or not _fits(item, expected[1]):
+        if not self._takes(item, expected[0]) or not _fits(item, expected[1]):
             raise ModuleError(
                 f"{self._where(item)} with another type than ({expected[0]}) -> ({expected[1]})"
                 " (i: i32, I: i64)"
@@ -131,6 +131,10 @@ class Link:
             return thunk, None
         denial = self.denials.setdefault(item.name, bridge.Denial(-self._gate[item.name], 0))
         return self.module.engine.core.denied, ctypes.addressof(denial)
+
+    def _takes(self, item: bridge.ImportType, parameters: str) -> bool:
+        """Is an import typed as a thunk is that takes these parameters?"""
+        return item.parameters == parameters
 
     def _around(self, item: bridge.ImportType, thunk: int, env: int | None, hook: Hook) -> int:
         """A host function that runs a hook, which may go on to the import's thunk."""
@@ -232,6 +236,9 @@ class ShimLink(Link):
         return row, row and (row.capable_guest if on_guest else row.capable)
 
 
+_OFFSET_IN_HALVES = ("SYS_preadv", "SYS_pwritev")
+
+
 class ProgramLink(Link):
     """A WALI program's module: the calls of the table as Linux has them, for one guest.
 
@@ -282,6 +289,11 @@ class ProgramLink(Link):
             self.missing.append(item.name)
             return self._typed_missing(item), None
         return super()._resolve(item)
+
+    def _takes(self, item: bridge.ImportType, parameters: str) -> bool:
+        """Libc passes the upper half of an offset as well, at which no 64-bit kernel looks."""
+        also = parameters + "I" if item.name in _OFFSET_IN_HALVES else parameters
+        return item.parameters in (parameters, also)
 
     def _typed_missing(self, item: bridge.ImportType) -> int:
         """``-ENOSYS`` for any type that a module gives to a call that nobody knows."""

@@ -54,6 +54,15 @@ static void reading_and_writing(void) {
     tell("writev", SYS_writev((int)fd, parts, 3));
     tell("writev of nothing", SYS_writev((int)fd, parts, 0));
     tell("writev of too many", SYS_writev((int)fd, parts, 1025));
+    tell("pwritev", SYS_pwritev((int)fd, parts, 3, 30, 0));
+    parts[0] = (struct iovec){text, 4}, parts[2] = (struct iovec){text + 4, 60};
+    tell("preadv", SYS_preadv((int)fd, parts, 3, 28, 0));
+    tell("  is", text[2] == 'a' && text[3] == 'b' && text[4] == 'c' && text[6] == 'e');
+    tell("preadv before the start", SYS_preadv((int)fd, parts, 3, -1, -1));
+    tell("FIOCLEX", SYS_ioctl((int)fd, 0x5451, NULL) + 10 * SYS_fcntl((int)fd, 1, 0));
+    tell("FIONCLEX", SYS_ioctl((int)fd, 0x5450, NULL) + 10 * SYS_fcntl((int)fd, 1, 0));
+    tell("no terminal", SYS_ioctl((int)fd, 0x5401, text));
+    tell("no request", SYS_ioctl((int)fd, 0x12345, text));
     tell("ftruncate", SYS_ftruncate((int)fd, 8));
     tell("fsync", SYS_fsync((int)fd));
     tell("fdatasync", SYS_fdatasync((int)fd));
