@@ -226,9 +226,8 @@ class Launcher:
             if self._socket is not None and self._identity != _identity():
                 self._drop()
             for _ in range(2):
-                socket = self._socket or self._spawn()
                 try:
-                    send(socket, order, [artefact, *descriptors.all()])
+                    send(self._connect(), order, [artefact, *descriptors.all()])
                 except ConnectionError:  # somebody has killed it
                     self._drop()
                 else:
@@ -261,6 +260,13 @@ class Launcher:
             found = self._artefacts[module.key] = module.artefact()
         return found
 
+    def _connect(self) -> _socket.socket:
+        if self._socket is None:
+            self._socket = self._spawn()
+            _not_for_children.add(self._socket)
+            send(self._socket, self._setting)
+        return self._socket
+
     def _spawn(self) -> _socket.socket:
         if not sys.executable:
             raise UseError("sys.executable names no Python: WALI programs cannot be started")
@@ -287,9 +293,6 @@ class Launcher:
             theirs.close()
             if high >= 0:
                 os.close(high)
-        _not_for_children.add(socket)
-        self._socket = socket
-        send(socket, self._setting)
         return socket
 
     def _drop(self) -> None:

@@ -191,9 +191,9 @@ def started(error: GuestError) -> list[int]:
     return [int(word) for word in (error.stdout or b"").split()]
 
 
-@pytest.mark.parametrize("way", ["sleeping", "spinning", "reading"])
-def test_timeout_ends_the_whole_group(way: str, free: Runtime) -> None:
-    """A program and the child that it forked are gone, whatever they were doing."""
+@pytest.mark.parametrize("way", ["sleeping", "spinning", "reading", "fleeing"])
+def test_timeout_ends_all_that_it_started(way: str, free: Runtime) -> None:
+    """A program and the child that it forked are gone, whatever they were doing, and wherever."""
     reader, writer = os.pipe()
     try:
         with pytest.raises(GuestTimeout) as error:
@@ -235,46 +235,87 @@ def test_timeout_of_the_command(way: str, wali: Wali) -> None:
     assert "stopped after its 0.3 s" in done.stderr
 
 
-@pytest.mark.parametrize("way", ["sleeping", "spinning"])
+@pytest.mark.parametrize("way", ["sleeping", "spinning", "fleeing"])
 def test_timeout_of_the_command_ends_children(way: str, wali: Wali, tmp_path: Path) -> None:
     """What it forked is gone as well."""
-    words = ("--allow-all", "--timeout", "500ms", building.program("processes"), way)
+    words = ("--allow-all", "--timeout", "2s", building.program("processes"), way)
     with (tmp_path / "out").open("wb") as out:
         done = wali(*words, capture_output=False, stdout=out, stderr=subprocess.DEVNULL)
 
     pids = [int(pid) for pid in (tmp_path / "out").read_text().split()]
-    gone = [is_gone(pid) for pid in pids]
-    for pid in pids:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
-    assert (done.returncode, gone) == (124, [True, True])
+    assert (done.returncode, [is_gone(pid) for pid in pids]) == (124, [True, True])
 
 
-def test_leaves_no_child_behind(free: Runtime) -> None:
-    """A program that ends before its child takes it along."""
-    result = free.run_sync(building.program("processes"), args=["leaving"], capture_output=True)
+def test_timeout_of_the_command_ends_confined_children(wali: Wali, tmp_path: Path) -> None:
+    """What a policy lets fork has its deadline in each child."""
+    (tmp_path / "p.toml").write_text(
+        'version = 1\n[syscalls]\nallow = ["@process", "@basic-io", "@default"]\n'
+    )
+    words = ("--policy", tmp_path / "p.toml", "--timeout", "3s")
+    with (tmp_path / "out").open("wb") as out:
+        done = wali(
+            *(*words, building.program("processes"), "spinning"),
+            capture_output=False,
+            stdout=out,
+            stderr=subprocess.DEVNULL,
+        )
+
+    pids = [int(pid) for pid in (tmp_path / "out").read_text().split()]
+    assert len(pids) == 2
+    assert (done.returncode, [is_gone(pid) for pid in pids]) == (124, [True, True])
+
+
+@pytest.mark.parametrize("way", ["leaving", "fleeing and leaving"])
+def test_leaves_no_child_behind(way: str, free: Runtime) -> None:
+    """A program that ends before its child takes it along, be it in a session of its own."""
+    result = free.run_sync(building.program("processes"), args=[way], capture_output=True)
 
     pids = [int(word) for word in (result.stdout or b"").split()]
+    assert len(pids) == 2
     assert [is_gone(pid) for pid in pids] == [True, True]
+
+
+def test_running_away_does_not_help(free: Runtime) -> None:
+    """Where each process ends as soon as it has forked the next, none is left all the same."""
+    reader, writer = os.pipe()
+    try:
+        with pytest.raises(GuestTimeout):
+            free.run_sync(
+                building.program("processes"), args=["running away"], stdout=writer, timeout=2
+            )
+        os.close(writer)
+        writer = -1
+        first = os.read(reader, 100)
+        assert select.select([reader], [], [], PATIENCE)[0]
+        assert os.read(reader, 100) == b""  # nobody has the other end any more
+    finally:
+        for fd in {reader, writer} - {-1}:
+            os.close(fd)
+    assert first.strip().isdigit()
 
 
 HOST = """
 import sys
 from wali_core import Runtime
 with Runtime(allow_all=True, cache=sys.argv[2]) as runtime:
-    runtime.run_sync(sys.argv[1], args=["sleeping"])
+    runtime.run_sync(sys.argv[1], args=[sys.argv[3]])
 """
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-def test_ends_with_its_parent(number: signal.Signals, cache_folder: Path) -> None:
+@pytest.mark.parametrize("way", ["sleeping", "fleeing"])
+def test_ends_with_its_parent(way: str, number: signal.Signals, cache_folder: Path) -> None:
     """Whoever started it is killed: so is it, and the child that it forked."""
-    words = [sys.executable, "-c", HOST, str(building.program("processes")), str(cache_folder)]
+    program = str(building.program("processes"))
     with subprocess.Popen(
-        words, stdout=subprocess.PIPE, env=os.environ | {"PYTHONPATH": str(ROOT)}
+        [sys.executable, "-c", HOST, program, str(cache_folder), way],
+        stdout=subprocess.PIPE,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
     ) as host:
         assert host.stdout is not None
-        pids = [int(word) for word in host.stdout.readline().split()]
+        pids: list[int] = []
+        while len(pids) < 2:
+            pids += map(int, host.stdout.readline().split())
         host.send_signal(number)
 
     assert len(pids) == 2

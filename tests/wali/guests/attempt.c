@@ -158,6 +158,8 @@ static long attempt(const char *what, char *on) {
         return SYS_getcwd(text, sizeof text) < 0 ? -1 : 0;
     if (equal(what, "umask"))
         return SYS_umask(022);
+    if (equal(what, "is open"))
+        return SYS_fcntl((int)number(on), 1, 0) < 0 ? -9 : 0;
     if (equal(what, "map a file"))
         return map_file(on);
     if (equal(what, "map memory"))

@@ -120,13 +120,45 @@ static void many(void) {
     SYS_close(up[0]);
 }
 
+/* Fork twice, so that the second has no parent, nor our session or group; both say their numbers.
+ */
+static int flee(void) {
+    int told[2];
+    char byte;
+    SYS_pipe(told);
+    if (SYS_fork() == 0) {
+        SYS_setsid();
+        if (SYS_fork())
+            leave(0);
+        say("%d\n", SYS_getpid());
+        SYS_write(told[1], "x", 1);
+        return 1;
+    }
+    SYS_read(told[0], &byte, 1);
+    say("%d\n", SYS_getpid());
+    return 0;
+}
+
+/* Always another process, whose parent has ended. */
+static void run_away(void) {
+    say("%d\n", SYS_getpid());
+    if (SYS_fork() == 0)
+        for (;;)
+            if (SYS_fork())
+                leave(0);
+}
+
 /* Fork a child that stays, tell its number, and stay: for whoever ends us. */
 static void stay(const char *how) {
     struct timespec long_time = {3600, 0};
-    long child = SYS_fork();
-    if (child)
+    long child = 1;
+    if (equal(how, "fleeing") || equal(how, "fleeing and leaving"))
+        child = !flee();
+    else if (equal(how, "running away"))
+        run_away();
+    else if ((child = SYS_fork()))
         say("%d %d\n", SYS_getpid(), child);
-    if (child && equal(how, "leaving"))
+    if (child && (equal(how, "leaving") || equal(how, "fleeing and leaving")))
         return;
     if (equal(how, "spinning"))
         for (volatile int n = 0;; n++)
@@ -134,6 +166,7 @@ static void stay(const char *how) {
     if (equal(how, "reading")) {
         char byte;
         SYS_read(0, &byte, 1);
+        return;
     }
     SYS_nanosleep(&long_time, NULL);
 }
