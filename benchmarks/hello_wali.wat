@@ -1,0 +1,12 @@
+(module
+  (import "wali" "SYS_write" (func $write (param i32 i32 i32) (result i64)))
+  (import "wali" "__init" (func $init (result i32)))
+  (import "wali" "__deinit" (func $deinit (result i32)))
+  (import "wali" "__proc_exit" (func $exit (param i32)))
+  (memory (export "memory") 1 32768 shared)
+  (data (i32.const 16) "hello\n")
+  (func (export "_start")
+    (drop (call $init))
+    (drop (call $write (i32.const 1) (i32.const 16) (i32.const 6)))
+    (drop (call $deinit))
+    (call $exit (i32.const 0))))
