@@ -18,8 +18,8 @@ OLDEST_WASMTIME := 48
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-NATIVE_SOURCES := $(wildcard wali_core/_table.py wali_core/_constants.py wali_core/native/*.[ch] \
-                             wali_core/native/*.py wasi_shim/src/*.[ch])
+NATIVE_SOURCES := $(wildcard wali_core/_table.py wali_core/_constants.py wali_core/_layout.py \
+                             wali_core/native/*.[ch] wali_core/native/*.py wasi_shim/src/*.[ch])
 C_SOURCES = $(shell git ls-files -co --exclude-standard '*.c' '*.h' 2>/dev/null \
                     || find wali_core wasi_shim tests examples benchmarks -name '*.[ch]')
 

@@ -3,7 +3,7 @@
 # General layout:
 #
 # _table.py            every call that a module may import; the build makes the C thunks from it,
-#                      and the numbers of _constants.py
+#                      and the numbers of _constants.py; _layout.py: what C and Python share
 # native/              the trusted C: thunks, descriptors, memory checks, capability mode, waiting
 # _bridge.py           the only module that calls wasmtime and the native core
 # _engine.py _cache.py compiling, and compiled modules on disk; _prepare.py: what is changed before

@@ -30,6 +30,7 @@ from ctypes import (
 )
 from importlib.machinery import PathFinder
 
+from wali_core import _layout
 from wali_core._errors import ModuleError, UnsupportedPlatform
 
 TYPE_CHECKING = False
@@ -120,7 +121,7 @@ NUMBER_KINDS: Final = "iIfF"
 EXTERN_FUNC, EXTERN_GLOBAL, EXTERN_TABLE, EXTERN_MEMORY, EXTERN_SHAREDMEMORY = range(5)
 
 
-# --- structs of the core (core.h) -----------------------------------------------------------------
+# --- structs of the core (_layout.py) -------------------------------------------------------------
 
 
 class PollFd(ctypes.Structure):
@@ -132,24 +133,27 @@ class PollFd(ctypes.Structure):
     revents: int
 
 
+_C_TYPES: Final[dict[str, Any]] = {
+    "uint32_t": c_uint32,
+    "int32_t": c_int32,
+    "uint64_t": c_uint64,
+    "int64_t": c_int64,
+    "const char *": c_char_p,
+    "struct pollfd *": POINTER(PollFd),
+    "wasmtime_val_raw_t[6]": ValRaw * 6,
+    "wasmtime_func_t": Func,
+}
+
+
+def _fields(layout: _layout.Fields) -> tuple[tuple[str, Any], ...]:
+    """The fields of a ctypes structure; what is not looked into is a bare address."""
+    return tuple((name, _C_TYPES.get(c, c_void_p)) for c, name, _ in layout)
+
+
 class Slot(ctypes.Structure):
     """What a suspended guest waits for: ``struct slot``."""
 
-    _fields_ = (
-        ("fds", POINTER(PollFd)),
-        ("count", c_uint32),
-        ("suspended", c_uint32),
-        ("until", c_int64),
-        ("request", c_void_p),
-        ("requested", c_uint32),
-        ("answered", c_uint32),
-        ("answer", c_int64),
-        ("resumed", c_uint32),
-        ("grow", c_uint32),
-        ("room", c_uint32),
-        ("arguments", ValRaw * 6),
-        ("done", c_int64),
-    )
+    _fields_ = _fields(_layout.SLOT)
     fds: Any
     count: int
     suspended: int
@@ -165,27 +169,22 @@ class Slot(ctypes.Structure):
     done: int
 
 
-REQUEST_GIVES_I32: Final = 1
+_C_TYPES["struct slot"] = Slot
+REQUEST_GIVES_I32: Final = _layout.NUMBERS["REQUEST_GIVES_I32"]
 SUSPENDED: Final = -(2**63) + 1
 """What a thunk answers that has to be called again."""
-MAX_THREADS: Final = 1024
+MAX_THREADS: Final = _layout.NUMBERS["MAX_THREADS"]
 _ACTIONS: Final = 65 * 24
 _MOST_CALLS: Final = 1024
-RESUME_NOT, RESUME_READY, RESUME_EXPIRED = 0, 1, 2
+RESUME_NOT: Final = _layout.NUMBERS["RESUME_NOT"]
+RESUME_READY: Final = _layout.NUMBERS["RESUME_READY"]
+RESUME_EXPIRED: Final = _layout.NUMBERS["RESUME_EXPIRED"]
 
 
 class Table(ctypes.Structure):
     """The first part of ``struct table``: a guest's descriptors."""
 
-    _fields_ = (
-        ("limit", c_uint32),
-        ("limit_most", c_uint32),
-        ("capacity", c_uint32),
-        ("lowest", c_uint32),
-        ("dead", c_int32),
-        ("lock", c_uint32),
-        ("descriptors", c_void_p),
-    )
+    _fields_ = _fields(_layout.TABLE)
     limit: int
     limit_most: int
     capacity: int
@@ -193,6 +192,9 @@ class Table(ctypes.Structure):
     dead: int
     lock: int
     descriptors: int
+
+
+_C_TYPES["struct table *"] = POINTER(Table)
 
 
 class Running(ctypes.Structure):
@@ -210,32 +212,7 @@ HOST_CALL: Final = ctypes.CFUNCTYPE(c_int64, c_void_p, c_uint32, c_void_p)
 class Context(ctypes.Structure):
     """The first part of ``struct context``, which Python may look into."""
 
-    _fields_ = (
-        ("stop", c_uint32),
-        ("status", c_int32),
-        ("deadline", c_int64),
-        ("calls", c_uint64),
-        ("waits", c_uint64),
-        ("read", c_uint64),
-        ("written", c_uint64),
-        ("wake", c_int32),
-        ("refused_write", c_int32),
-        ("cwd", c_int32),
-        ("network", c_uint32),
-        ("table", POINTER(Table)),
-        ("host", c_void_p),
-        ("direct", c_uint32),
-        ("signal", c_uint32),
-        ("store", c_void_p),
-        ("call", Func),
-        ("trap", c_void_p),
-        ("mask_before", c_uint64),
-        ("mask_during", c_uint64),
-        ("has_mask_during", c_uint32),
-        ("restart", c_uint32),
-        ("cooperative", c_uint32),
-        ("slot", Slot),
-    )
+    _fields_ = _fields(_layout.CONTEXT)
     stop: int
     status: int
     deadline: int
@@ -258,25 +235,20 @@ class Context(ctypes.Structure):
     slot: Slot
 
 
-STOP_NONE, STOP_EXIT, STOP_TIMEOUT, STOP_INTERRUPT = 0, 1, 2, 3
+STOP_NONE: Final = _layout.NUMBERS["STOP_NONE"]
+STOP_EXIT: Final = _layout.NUMBERS["STOP_EXIT"]
+STOP_TIMEOUT: Final = _layout.NUMBERS["STOP_TIMEOUT"]
+STOP_INTERRUPT: Final = _layout.NUMBERS["STOP_INTERRUPT"]
 NO_DEADLINE: Final = 2**63 - 1
-DESCRIPTOR_CLOEXEC, DESCRIPTOR_BORROWED, DESCRIPTOR_SHARED = 1, 2, 4
-DESCRIPTOR_READ_ONLY, DESCRIPTOR_MAY_REACH_PROC = 8, 16
+DESCRIPTOR_CLOEXEC: Final = _layout.NUMBERS["DESCRIPTOR_CLOEXEC"]
+DESCRIPTOR_BORROWED: Final = _layout.NUMBERS["DESCRIPTOR_BORROWED"]
+DESCRIPTOR_SHARED: Final = _layout.NUMBERS["DESCRIPTOR_SHARED"]
+DESCRIPTOR_READ_ONLY: Final = _layout.NUMBERS["DESCRIPTOR_READ_ONLY"]
+DESCRIPTOR_MAY_REACH_PROC: Final = _layout.NUMBERS["DESCRIPTOR_MAY_REACH_PROC"]
 
 
 class _Call(ctypes.Structure):
-    _fields_ = (
-        ("module", c_char_p),
-        ("name", c_char_p),
-        ("parameters", c_char_p),
-        ("result", c_char_p),
-        ("group", c_char_p),
-        ("native", c_void_p),
-        ("hosted", c_void_p),
-        ("capable", c_void_p),
-        ("capable_guest", c_void_p),
-        ("waits", c_uint64),
-    )
+    _fields_ = _fields(_layout.CALL)
 
 
 class Denial(ctypes.Structure):
@@ -412,21 +384,7 @@ _WASMTIME: Final[dict[str, tuple[Any, tuple[Any, ...]]]] = {
 }
 
 # What the core calls, in the order of struct wasmtime_api; libc's clock_gettime follows.
-_CORE_NEEDS: Final = (
-    "wasmtime_caller_context",
-    "wasmtime_context_get_data",
-    "wasmtime_memory_data",
-    "wasmtime_memory_data_size",
-    "wasmtime_sharedmemory_data",
-    "wasmtime_sharedmemory_data_size",
-    "wasmtime_trap_new",
-    "wasmtime_error_new",
-    "wasmtime_error_delete",
-    "wasmtime_memory_grow",
-    "wasmtime_func_call_unchecked",
-    "wasmtime_engine_increment_epoch",
-    "wasmtime_store_epoch_deadline_callback",
-)
+_CORE_NEEDS: Final = tuple(f"wasmtime_{name}" for _, name, _ in _layout.WASMTIME)
 
 _CORE: Final[dict[str, tuple[Any, tuple[Any, ...]]]] = {
     "wali_init": (None, (P,)),

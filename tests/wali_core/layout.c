@@ -93,26 +93,3 @@ EXPORT const struct row layout[] = {
     TYPE(struct wasmtime_api),
 };
 EXPORT const uint64_t layout_count = sizeof layout / sizeof *layout;
-
-struct constant {
-    const char *name;
-    int64_t value;
-};
-
-#define CONSTANT(name) {#name, name}
-
-EXPORT const struct constant constants[] = {
-    CONSTANT(RESUME_NOT),
-    CONSTANT(RESUME_READY),
-    CONSTANT(RESUME_EXPIRED),
-    CONSTANT(STOP_NONE),
-    CONSTANT(STOP_EXIT),
-    CONSTANT(STOP_TIMEOUT),
-    CONSTANT(STOP_INTERRUPT),
-    CONSTANT(DESCRIPTOR_CLOEXEC),
-    CONSTANT(DESCRIPTOR_BORROWED),
-    CONSTANT(DESCRIPTOR_SHARED),
-    CONSTANT(DESCRIPTOR_READ_ONLY),
-    CONSTANT(DESCRIPTOR_MAY_REACH_PROC),
-};
-EXPORT const uint64_t constants_count = sizeof constants / sizeof *constants;

@@ -6,7 +6,6 @@ They run with the oldest wasmtime as well: a symbol can stay while what is behin
 from __future__ import annotations
 
 import ctypes
-import re
 import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
@@ -15,7 +14,7 @@ import pytest
 from wasmtime import _bindings as theirs
 from wasmtime import _ffi as ffi
 
-from wali_core import UnsupportedPlatform
+from wali_core import UnsupportedPlatform, _layout
 from wali_core import _bridge as bridge
 from wali_core.native import compile as compiler
 
@@ -53,12 +52,6 @@ class Row(ctypes.Structure):
         ("offset", ctypes.c_uint64),
         ("size", ctypes.c_uint64),
     )
-
-
-class Constant(ctypes.Structure):
-    """A row of `constants` in layout.c."""
-
-    _fields_ = (("name", ctypes.c_char_p), ("value", ctypes.c_int64))
 
 
 @pytest.fixture(scope="module")
@@ -165,12 +158,6 @@ def test_python_sees_the_cores_structs(layout: ctypes.CDLL) -> None:
     assert seen == {name: set(struct) for name, struct in structs.items()}
 
 
-def test_python_has_the_cores_constants(layout: ctypes.CDLL) -> None:
-    """The numbers that Python and the core exchange mean the same to both."""
-    for row in table_of(layout, "constants", Constant):
-        assert getattr(bridge, row.name.decode()) == row.value, row.name
-
-
 # --- functions ------------------------------------------------------------------------------------
 
 
@@ -185,18 +172,9 @@ def test_functions_are_declared_as_wasmtime_does(name: str) -> None:
     assert normal(result) == normal(its.restype)
 
 
-def test_core_is_handed_the_functions_that_its_header_lists() -> None:
-    """The table of addresses has the header's order, and wasmtime's types."""
-    header = (compiler.NATIVE / "wasmtime.h").read_text()
-    struct = header[header.index("struct wasmtime_api {") :]
-
-    struct = re.sub(r",\n +", ", ", struct)  # declarations of several lines
-    found = re.findall(r"^    (.*?)\(\*(\w+)\)\((.*)\);", struct, re.MULTILINE)
-
-    *wanted, (_, last, _) = found
-    assert [f"wasmtime_{name}" for _, name, _ in wanted] == list(bridge._CORE_NEEDS)
-    assert last == "clock_gettime"
-    for result, name, arguments in wanted:
+def test_functions_of_the_core_have_wasmtimes_types() -> None:
+    """What the C calls of wasmtime takes and returns what wasmtime's own declaration says."""
+    for result, name, arguments in _layout.WASMTIME:
         its = getattr(theirs, f"_wasmtime_{name}")
         assert [c_type(a) for a in arguments.split(",")] == [normal(kind) for kind in its.argtypes]
         assert c_type(result) == normal(its.restype)

@@ -2,6 +2,7 @@
 #ifndef WALI_CORE_H
 #define WALI_CORE_H
 
+#include "layout.gen.h" /* what Python knows as well */
 #include "linux.h"
 #include "wasmtime.h"
 
@@ -30,53 +31,23 @@ struct descriptor {
     uint8_t status; /* the guest's own O_NONBLOCK and O_APPEND, where the host's stay untouched */
 };
 
-enum descriptor_flags {
-    DESCRIPTOR_CLOEXEC = 1,
-    DESCRIPTOR_BORROWED = 2,  /* the embedder's: never closed by us */
-    DESCRIPTOR_SHARED = 4,    /* its open file description is the embedder's: F_SETFL stays here */
-    DESCRIPTOR_READ_ONLY = 8, /* granted read-only; everything opened beneath inherits it */
-    DESCRIPTOR_MAY_REACH_PROC = 16, /* a procfs is mounted beneath: look at what was opened */
-};
 #define DESCRIPTOR_INHERITED (DESCRIPTOR_READ_ONLY | DESCRIPTOR_MAY_REACH_PROC)
 
 enum descriptor_kind { KIND_UNKNOWN, KIND_NEVER_WAITS, KIND_WAITS };
 enum { STATUS_NONBLOCK = 1, STATUS_APPEND = 2 };
 enum { INLINE_DESCRIPTORS = 16, MAX_DESCRIPTORS = 4096 };
 
-/* A guest's descriptors, which its threads share.  The first part is shared with Python. */
+/* A guest's descriptors, which its threads share. */
 struct table {
-    uint32_t limit;      /* RLIMIT_NOFILE of the guest, */
-    uint32_t limit_most; /* and how far it may raise it */
-    uint32_t capacity;   /* of descriptors */
-    uint32_t lowest;     /* no free number lies below */
-    int32_t dead;        /* with threads: what a closed descriptor is replaced by; else -1 */
-    uint32_t lock;       /* with threads: somebody changes the table */
-    struct descriptor *descriptors;
+    TABLE_FIELDS
     struct descriptor inline_descriptors[INLINE_DESCRIPTORS];
 };
 
 enum { NO_DIRECTORY = -1 };
-enum network { NETWORK_CONNECT = 1, NETWORK_LISTEN = 2, NETWORK_ANY = 4 };
-enum stop { STOP_NONE, STOP_EXIT, STOP_TIMEOUT, STOP_INTERRUPT };
-
-/* Where a guest of a cooperative store waits: see async.c.  Shared with Python. */
+/* Where a guest of a cooperative store waits: see async.c. */
 enum { MAX_ARGUMENTS = 6 };
-enum { REQUEST_GIVES_I32 = 1 }; /* of slot.request, which is a number */
-enum resume { RESUME_NOT, RESUME_READY, RESUME_EXPIRED };
 struct slot {
-    struct pollfd *fds; /* of the host; what it waits for, */
-    uint32_t count;     /* how many, */
-    uint32_t suspended; /* if it waits, */
-    int64_t until;      /* and until when (CLOCK_MONOTONIC, ns; INT64_MAX: for ever) */
-    void *request;      /* or the call in Python that it asks for, */
-    uint32_t requested; /* if it asks */
-    uint32_t answered;  /* the answer is there */
-    int64_t answer;
-    uint32_t resumed; /* an enum resume: why the call is made again */
-    uint32_t grow;    /* by how many pages the memory is to grow before it asks again */
-    uint32_t room;    /* of fds */
-    wasmtime_val_raw_t arguments[MAX_ARGUMENTS];
-    int64_t done; /* bytes, of a transfer that takes several attempts */
+    SLOT_FIELDS
 };
 
 /* The call that is made again, and where wasmtime wants its result. */
@@ -87,38 +58,13 @@ struct unfinished {
     wasm_trap_t **trap;
 };
 
-/* One guest, or one thread of a program.  The first part is shared with Python
- * (wali_core/_bridge.py mirrors it). */
+/* A call that is served by Python, of the generated enum host_call. */
+struct context;
+typedef int64_t host_call_t(struct context *, uint32_t call, const wasmtime_val_raw_t *arguments);
+
+/* One guest, or one thread of a program. */
 struct context {
-    uint32_t stop;         /* why the guest must end, an enum stop */
-    int32_t status;        /* STOP_EXIT: its exit status */
-    int64_t deadline;      /* CLOCK_MONOTONIC, ns; INT64_MAX: none */
-    uint64_t calls;        /* thunks entered */
-    uint64_t waits;        /* times that a call had to wait */
-    uint64_t read;         /* bytes that read(2), recv(2) and their kin have moved, */
-    uint64_t written;      /* and write(2), send(2) and theirs */
-    int32_t wake;          /* eventfd that ends a wait, -1: not made yet */
-    int32_t refused_write; /* a write that a read-only grant refused: for the hint */
-
-    int32_t cwd;      /* where relative paths start; AT_FDCWD in a process of its own */
-    uint32_t network; /* what sockets a WALI program may make, an enum network */
-    struct table *table;
-    /* A call that is served by Python, of the generated enum host_call. */
-    int64_t (*host)(struct context *, uint32_t call, const wasmtime_val_raw_t *arguments);
-
-    /* A program in a process of its own: its calls wait in the kernel, and signals reach it. */
-    uint32_t direct;
-    uint32_t signal;          /* in flight: its handler is to be called (signals.c) */
-    void *store;              /* the wasmtime_store_t */
-    wasmtime_func_t call;     /* of the module, which calls a function of its table 0 */
-    wasm_trap_t *trap;        /* what a handler ended with */
-    uint64_t mask_before;     /* which the signal in flight has interrupted, */
-    uint64_t mask_during;     /* and of the call that waited for it, */
-    uint32_t has_mask_during; /* where that brought one */
-    uint32_t restart;         /* the handler was one with SA_RESTART */
-
-    uint32_t cooperative; /* it waits in its slot, not in the kernel */
-    struct slot slot;
+    CONTEXT_FIELDS
     struct unfinished unfinished;
 
     struct space own;       /* the memory of the module that imports wali.* */
@@ -289,16 +235,7 @@ int32_t listed_size(int32_t level, uint32_t name);
 
 /* A row of the generated list from which Python links. */
 struct call {
-    const char *module;                           /* "wali", "guest" */
-    const char *name;                             /* "SYS_read" */
-    const char *parameters;                       /* i, I: i32, i64 */
-    const char *result;                           /* the same, or "" */
-    const char *group;                            /* "@basic-io" */
-    wasmtime_unchecked_callback_t *native;        /* for a WALI guest, or NULL */
-    wasmtime_unchecked_callback_t *hosted;        /* the same, where Python serves it */
-    wasmtime_unchecked_callback_t *capable;       /* in capability mode, or NULL */
-    wasmtime_unchecked_callback_t *capable_guest; /* wali_guest.*, or NULL */
-    uint64_t waits;                               /* in a cooperative store it can suspend */
+    CALL_FIELDS
 };
 
 #endif

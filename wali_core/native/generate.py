@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 CONSTANTS = Path(__file__).parents[1] / "_constants.py"
+LAYOUT = Path(__file__).parents[1] / "_layout.py"
 
 # Calls that have no body in C: not served yet, or served by Python.
 NO_BODY = ("planned", "host")
@@ -359,9 +360,29 @@ def numbers(table: dict[str, Any], arch: str) -> str:
     return BANNER + "".join([*lines, "};\n"])
 
 
+def layout() -> str:
+    """The text of ``layout.gen.h``: numbers and fields that the core and Python share."""
+    shared = runpy.run_path(str(LAYOUT))
+    numbers = (f"    {name} = {value},\n" for name, value in shared["NUMBERS"].items())
+    lines = ["#pragma once\n", "enum {\n", *numbers, "};\n"]
+    for struct in ("SLOT", "TABLE", "CONTEXT", "CALL"):
+        fields = [declaration(c, name) for c, name, _ in shared[struct]]
+        lines.append(f"#define {struct}_FIELDS {' '.join(fields)}\n")
+    functions = [f"{c} (*{name})({arguments});" for c, name, arguments in shared["WASMTIME"]]
+    lines.append(f"#define WASMTIME_FIELDS {' '.join(functions)}\n")
+    return BANNER + "".join(lines)
+
+
+def declaration(c: str, name: str) -> str:
+    """A field; the size of an array stands behind its name."""
+    kind, bracket, size = c.partition("[")
+    return f"{kind} {name}{bracket}{size};"
+
+
 def generate(table_path: Path, out_dir: Path, arch: str) -> None:
     """Write both files for ``arch`` (``x86_64`` or ``aarch64``) into ``out_dir``."""
     table = runpy.run_path(str(table_path))
     out_dir.mkdir(parents=True, exist_ok=True)
+    (out_dir / "layout.gen.h").write_text(layout())
     (out_dir / "numbers.gen.h").write_text(numbers(table, arch))
     (out_dir / "thunks.gen.c").write_text(thunks(table, arch))

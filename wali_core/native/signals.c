@@ -46,7 +46,7 @@ __asm__(".text\n"
 #endif
 extern const char interruptible_call[], interruptible_exit[];
 
-enum { SIGNALS = 64, MAX_THREADS = 1024, HANDLER_DEFAULT = 0, HANDLER_IGNORE = -2 };
+enum { SIGNALS = 64, HANDLER_DEFAULT = 0, HANDLER_IGNORE = -2 };
 #define BIT(signal) ((uint64_t)1 << ((signal) - 1))
 #define SYNCHRONOUS (BIT(SIGSEGV) | BIT(SIGBUS) | BIT(SIGILL) | BIT(SIGFPE))
 

@@ -8,6 +8,7 @@
 #ifndef WALI_WASMTIME_H
 #define WALI_WASMTIME_H
 
+#include "layout.gen.h"
 #include <stddef.h>
 #include <stdint.h>
 
@@ -64,21 +65,7 @@ typedef wasm_trap_t *wasmtime_unchecked_callback_t(void *env, wasmtime_caller_t 
                                                    size_t count);
 
 struct wasmtime_api {
-    wasmtime_context_t *(*caller_context)(const wasmtime_caller_t *);
-    void *(*context_get_data)(const wasmtime_context_t *);
-    uint8_t *(*memory_data)(const wasmtime_context_t *, const wasmtime_memory_t *);
-    size_t (*memory_data_size)(const wasmtime_context_t *, const wasmtime_memory_t *);
-    uint8_t *(*sharedmemory_data)(const wasmtime_sharedmemory_t *);
-    size_t (*sharedmemory_data_size)(const wasmtime_sharedmemory_t *);
-    wasm_trap_t *(*trap_new)(const char *message, size_t length);
-    wasmtime_error_t *(*error_new)(const char *message);
-    void (*error_delete)(wasmtime_error_t *);
-    wasmtime_error_t *(*memory_grow)(wasmtime_context_t *, const wasmtime_memory_t *,
-                                     uint64_t pages, uint64_t *before);
-    wasmtime_error_t *(*func_call_unchecked)(wasmtime_context_t *, const wasmtime_func_t *,
-                                             wasmtime_val_raw_t *, size_t, wasm_trap_t **);
-    void (*engine_increment_epoch)(void *engine);
-    void (*store_epoch_deadline_callback)(void *store, void *callback, void *, void *finalizer);
+    WASMTIME_FIELDS
     /* libc's, for the vDSO behind it: int clock_gettime(clockid_t, struct timespec *) */
     int (*clock_gettime)(int32_t, void *);
 };
