@@ -19,6 +19,8 @@ The one exception is the package `lockdown`, which asks the kernel to confine a 
 #   _calls     which system calls those values grant, and why
 #   _requests  Request: what a guest asks for
 #   _decide    Decision: what a policy says to it, and by which rule
+#   _audit     Event: what is written down of a guest
+#   _learn     the least policy under which a run would have passed
 #   _policy    Policy, which ties the others together
 #   lockdown   Landlock and limits of the kernel's, set before a guest runs
 #
@@ -30,11 +32,16 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from ._audit import Event as Event
+    from ._audit import Verdict as Verdict
+    from ._audit import read_events as read_events
     from ._decide import Decision as Decision
     from ._errors import LockdownError as LockdownError
     from ._errors import PolicyError as PolicyError
     from ._files import Filesystem as Filesystem
     from ._files import Grant as Grant
+    from ._learn import Learned as Learned
+    from ._learn import learn as learn
     from ._model import Audit as Audit
     from ._model import Clock as Clock
     from ._model import Environment as Environment
@@ -44,7 +51,9 @@ if TYPE_CHECKING:
     from ._model import Random as Random
     from ._model import Syscalls as Syscalls
     from ._policy import Policy as Policy
+    from ._requests import Access as Access
     from ._requests import Request as Request
+    from ._requests import access_of as access_of
     from ._units import parse_duration as parse_duration
     from ._units import parse_size as parse_size
     from .lockdown import Lockdown as Lockdown
@@ -54,8 +63,10 @@ __all__ = [
     "Clock",
     "Decision",
     "Environment",
+    "Event",
     "Filesystem",
     "Grant",
+    "Learned",
     "Limits",
     "Lockdown",
     "LockdownError",
@@ -66,8 +77,11 @@ __all__ = [
     "Random",
     "Request",
     "Syscalls",
+    "access_of",
+    "learn",
     "parse_duration",
     "parse_size",
+    "read_events",
 ]
 
 _HOMES = {
@@ -75,8 +89,10 @@ _HOMES = {
     "Clock": "_model",
     "Decision": "_decide",
     "Environment": "_model",
+    "Event": "_audit",
     "Filesystem": "_files",
     "Grant": "_files",
+    "Learned": "_learn",
     "Limits": "_model",
     "Lockdown": "lockdown",
     "LockdownError": "_errors",
@@ -87,8 +103,11 @@ _HOMES = {
     "Random": "_model",
     "Request": "_requests",
     "Syscalls": "_model",
+    "access_of": "_requests",
+    "learn": "_learn",
     "parse_duration": "_units",
     "parse_size": "_units",
+    "read_events": "_audit",
 }
 
 

@@ -116,7 +116,7 @@ def _decide_path(parts: Parts, path: str, access: str) -> Decision:
     # What makes or removes a name changes the directory that the name is in.
     place = path.rpartition("/")[0] or "/" if access == "make" else path
     found = _innermost(place, programs if access == "execute" else trees)
-    if found is None and access == "read":
+    if found is None and access in ("look", "read"):
         found = _innermost(place, programs)
     if found is None:
         return Decision(False, DEFAULT, f"{place!r} lies in nothing that is granted{_for(access)}")

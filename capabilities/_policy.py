@@ -113,6 +113,16 @@ class Policy(Parts):
         """
         return _calls.granted(self, catalogue)
 
+    def decide_calls(self, catalogue: Mapping[str, str]) -> dict[str, Decision]:
+        """Decide on every call of a catalogue: as `granted_calls`, and by which rule each.
+
+        Raises:
+            PolicyError: an entry of `[syscalls]` is neither a call nor a group of the catalogue.
+        """
+        from ._decide import Decision
+
+        return {name: Decision(*ruling) for name, ruling in _calls.rulings(self, catalogue).items()}
+
     def decide(
         self, request: Request | str, catalogue: Mapping[str, str] | None = None
     ) -> Decision:

@@ -11,13 +11,13 @@ import attrs
 from ._model import LARGEST_PORT
 from ._units import quote
 
-Access = Literal["read", "write", "make", "execute"]
+Access = Literal["look", "read", "write", "make", "execute"]
 Use = Literal["connect", "listen"]
 
-ACCESSES: tuple[Access, ...] = ("read", "write", "make", "execute")
+ACCESSES: tuple[Access, ...] = ("look", "read", "write", "make", "execute")
 
 REQUEST_FORM = (
-    '"CALL", "CALL PATH" or "CALL PATH ACCESS" (read, write, make or execute), '
+    '"CALL", "CALL PATH" or "CALL PATH ACCESS" (look, read, write, make or execute), '
     '"connect tcp://*:PORT", "connect unix:///PATH" or "getenv NAME"'
 )
 
@@ -29,12 +29,16 @@ def _names(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
-# What a call does to the path that it names, if nothing else is said. `make` is to make, remove or
-# rename what has the name, which changes the directory that the name lies in.
+# What a call does to the path that it names, if nothing else is said. `look` is to find out what is
+# there; `make` is to make, remove or rename what has the name, which changes the directory that the
+# name lies in.
+_LOOKS = _names("""
+    stat lstat fstatat newfstatat statx access faccessat faccessat2 readlink readlinkat statfs chdir
+    path_filestat_get path_readlink
+""")
 _READS = _names("""
-    open openat openat2 stat lstat fstatat newfstatat statx access faccessat faccessat2 readlink
-    readlinkat statfs chdir getxattr lgetxattr getxattrat listxattr llistxattr listxattrat
-    inotify_add_watch path_open path_filestat_get path_readlink
+    open openat openat2 getxattr lgetxattr getxattrat listxattr llistxattr listxattrat
+    inotify_add_watch path_open
 """)
 _WRITES = _names("""
     truncate chmod fchmodat fchmodat2 chown lchown fchownat utime utimes futimesat utimensat
@@ -49,12 +53,18 @@ _EXECUTES = _names("execve execveat")
 _USES: dict[str, Use] = {"connect": "connect", "bind": "listen", "listen": "listen"}
 
 FILE_CALLS: dict[str, Access] = {
+    **dict.fromkeys(_LOOKS, "look"),
     **dict.fromkeys(_READS, "read"),
     **dict.fromkeys(_WRITES, "write"),
     **dict.fromkeys(_MAKES | _MAKES_TWO, "make"),
     **dict.fromkeys(_EXECUTES, "execute"),
 }
 """Calls that name files, each with what it does to them."""
+
+
+def access_of(call: str) -> Access | None:
+    """Say what a call does to the path that it names; None for one that names none."""
+    return FILE_CALLS.get(call)
 
 
 def is_wasi(call: str) -> bool:
@@ -121,8 +131,8 @@ class Request:
     def _of_socket(cls, call: str, address: str, text: str) -> Request:
         if address.startswith("unix://"):
             return cls(call, socket=_path(address.removeprefix("unix://")))
-        digits = address.rpartition(":")[2]
-        if not (digits.isascii() and digits.isdigit()) or not 0 <= int(digits) <= LARGEST_PORT:
+        digits = address.rpartition(":")[2] if address.startswith("tcp://") else ""
+        if not (digits.isascii() and digits.isdigit()) or int(digits) > LARGEST_PORT:
             raise ValueError(f"{quote(text)}: write {call} tcp://*:PORT or {call} unix:///PATH")
         return cls(call, port=int(digits))
 

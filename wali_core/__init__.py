@@ -19,6 +19,7 @@
 # _process.py          programs in processes of their own: _launcher.py starts them, told by
 #                      _order.py; _supervisor.py ends them; _child.py is what they do
 # _limits.py           what a guest may use up
+# _audit.py            what is written down of it: _audit_wasi.py, _audit_program.py
 # _grants.py _sockets.py  what a guest is given,
 # _stdio.py _pump.py      and what its standard streams are
 # _runtime.py _run.py  what the public functions are made of
@@ -34,6 +35,7 @@ from __future__ import annotations
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from wali_core._cooperative import CooperativeGuest as CooperativeGuest
+    from wali_core._errors import GuestDenied as GuestDenied
     from wali_core._errors import GuestError as GuestError
     from wali_core._errors import GuestExit as GuestExit
     from wali_core._errors import GuestLimit as GuestLimit
@@ -57,6 +59,7 @@ if TYPE_CHECKING:
 _HOMES = {
     **dict.fromkeys(
         (
+            "GuestDenied",
             "GuestError",
             "GuestExit",
             "GuestLimit",
@@ -82,6 +85,7 @@ __all__ = [
     "CompletedGuest",
     "CooperativeGuest",
     "Guest",
+    "GuestDenied",
     "GuestError",
     "GuestExit",
     "GuestFailed",

@@ -544,6 +544,14 @@ class Core:
         self.host_calls = _names((c_char_p * _MOST_CALLS).in_dll(self._library, "wali_host_calls"))
         """The names of the calls that Python serves, in the order of their numbers."""
 
+    def catalogue(self) -> dict[str, str]:
+        """Every system call that WALI programs are served, with its group, for policies."""
+        return {
+            name.removeprefix("SYS_"): row.group.decode()
+            for (module, name), row in self.calls.items()
+            if module == "wali" and name.startswith("SYS_")
+        }
+
 
 core: Core = Core(CORE_PATH)
 

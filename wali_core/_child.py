@@ -99,5 +99,6 @@ def answer(fd: int, error: Exception) -> None:
         "filename": str(getattr(error, "filename", None) or ""),
         "frames": getattr(error, "frames", ()),
         "limit": getattr(error, "limit", ""),
+        "call": getattr(error, "call", ""),
     }
     os.write(fd, json.dumps(words).encode())

@@ -10,7 +10,8 @@
     │   ├── GuestExit         it called exit: ``status`` says with what
     │   ├── GuestTrap         it did something undefined: ``frames`` says where
     │   ├── GuestTimeout      its time was up (also a ``TimeoutError``)
-    │   └── GuestLimit        it used up another of its limits: ``limit`` says which
+    │   ├── GuestLimit        it used up another of its limits: ``limit`` says which
+    │   └── GuestDenied       it made a call that its policy ends it for: ``call`` says which
     └── UseError              the library was used as it must not be (also a ``RuntimeError``)
 
 An errno that a guest gets is a value and never appears here.
@@ -83,7 +84,7 @@ class GuestTimeout(GuestError, TimeoutError):
 
 
 class GuestLimit(GuestError):
-    """The guest used up what it may: ``limit`` is ``"cpu_time"`` or ``"output"``.
+    """The guest used up what it may: ``limit`` is ``"cpu_time"``, ``"output"`` or ``"audit"``.
 
     Memory, descriptors and processes end nobody: the guest's call is refused as by the kernel.
     """
@@ -94,6 +95,17 @@ class GuestLimit(GuestError):
 
     def __reduce__(self) -> tuple[object, ...]:
         return type(self), (self.limit, str(self)), self.__dict__
+
+
+class GuestDenied(GuestError):
+    """The guest made a call that is not granted, and its policy says ``on_deny = "kill"``."""
+
+    def __init__(self, call: str) -> None:
+        super().__init__(f"the guest made a call that its policy does not grant: {call}")
+        self.call = call
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (self.call,), self.__dict__
 
 
 def ended_by(reason: str) -> GuestError:

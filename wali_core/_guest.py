@@ -18,9 +18,11 @@ from wali_core._errors import (
     GuestTimeout,
     GuestTrap,
     ModuleError,
+    PolicyError,
     UseError,
     ended_by,
 )
+from wali_core._link import Trapped
 from wali_core._monitor import Guard
 
 TYPE_CHECKING = False
@@ -29,10 +31,11 @@ if TYPE_CHECKING:
     from typing import Any, Final, Self
 
     from wali_core._abi import Shim
+    from wali_core._audit import Audit
     from wali_core._engine import Engine, Module
     from wali_core._grants import Preopen
     from wali_core._limits import CpuTime, OutputMeter
-    from wali_core._link import Hook, ShimLink
+    from wali_core._link import Hook, HostFunctions, ShimLink
     from wali_core._monitor import Watched
     from wali_core._sockets import Socket
     from wali_core._statistics import Statistics
@@ -136,6 +139,9 @@ class AnyGuest:
         self._seconds = 0.0
         self._cpu: CpuTime | None = None
         self._meter: OutputMeter | None = None
+        self._audit: Audit | None = None
+        self._imports: HostFunctions | None = None
+        self._import_hooks: Mapping[str, Hook] = {}
         self._buffer = ctypes.create_string_buffer(engine.core.context_size)
         self._context = bridge.Context.from_buffer(self._buffer)
         self._address = ctypes.addressof(self._buffer)
@@ -280,6 +286,23 @@ class AnyGuest:
         self._meter = OutputMeter(limit, hosts, self._read_memory, self._host_of)
         return self._meter.hooks()
 
+    def write_down(self, audit: Audit, preopens: Sequence[Preopen], first: int) -> None:
+        """Have what it asks for written down, as a WASI program; the audit is closed with it.
+
+        ``preopens`` are its directories, from the number ``first`` on.
+        """
+        if self.cooperative:
+            raise PolicyError(
+                "audit.log: calls of guests that share a thread are not written down: run it by "
+                'run_sync, or have the policy say log = "none"'
+            )
+        from wali_core._audit_wasi import WasiCalls
+        from wali_core._link import HostFunctions
+
+        self._audit, self._imports = audit, HostFunctions()
+        named = list(enumerate(preopens, first))
+        self._import_hooks = WasiCalls(audit, named, self._read_memory, self._host_of).hooks()
+
     def _read_memory(self, address: int, size: int) -> bytes:
         try:
             return self.memory.read(address & 0xFFFFFFFF, size)
@@ -321,7 +344,9 @@ class AnyGuest:
         imports = (bridge.Extern * len(self._module.imports))()
         for i, item in enumerate(self._module.imports):
             assert shim is not None
-            imports[i] = self._resolve(item, shim.modules[item.module])
+            served = self._resolve(item, shim.modules[item.module])
+            hook = self._import_hooks.get(item.name)
+            imports[i] = served if hook is None else self._hooked(item, served, hook)
         self._instance = self._instantiate_with(imports)
         exports = self._module.exports
         memory = self._export(self._instance, "memory") if "memory" in exports else None
@@ -348,6 +373,36 @@ class AnyGuest:
             what = "the start function" if name == START_EXPORT else name
             raise ModuleError(f"{self._module.origin}: {what} takes or gives values; it must not")
         return function
+
+    def _hooked(self, item: bridge.ImportType, served: bridge.Extern, hook: Hook) -> bridge.Extern:
+        """A host function around what serves an import."""
+        assert self._imports is not None
+        count = max(len(item.parameters), len(item.results), 1)
+
+        def call(
+            arguments: Sequence[int], _context: None, caller: int, values: int, _count: int
+        ) -> int:
+            def proceed() -> int:
+                trap = c_void_p()
+                context = W["wasmtime_caller_context"](caller)
+                error = W["wasmtime_func_call_unchecked"](
+                    context, byref(served.of.func), values, count, byref(trap)
+                )
+                if error:
+                    message = bridge.error_message(error).encode()
+                    trap.value = W["wasmtime_trap_new"](message, len(message))
+                if trap.value:
+                    raise Trapped(trap.value)
+                return ctypes.c_int32.from_address(values).value
+
+            return hook(arguments, proceed)
+
+        made = bridge.Extern(kind=bridge.EXTERN_FUNC)
+        address = self._imports.make(item.parameters, call)
+        W["wasmtime_func_new_unchecked"](
+            self._store, item.functype, address, None, None, byref(made.of.func)
+        )
+        return made
 
     def _refuse_instance(self, imports: Any, error: int) -> None:
         """Raise what is wrong with a module, or with an import of another type than it says."""
@@ -450,8 +505,9 @@ class AnyGuest:
             self._store = None
             W["wasmtime_store_delete"](self._store_owner)
         self._engine.core.context_close(self._address)
-        if self._meter is not None:
-            self._meter.close()
+        for kept in (self._meter, self._audit):
+            if kept is not None:
+                kept.close()
         self._ended = self._ended or "it was closed"
 
     def __del__(self) -> None:
@@ -506,8 +562,9 @@ class AnyGuest:
             raise reason
 
     def _stopped(self) -> BaseException | None:
-        if self._link is not None and self._link.failure is not None:
-            return self._link.failure
+        for functions in (self._imports, None if self._link is None else self._link.functions):
+            if functions is not None and functions.failure is not None:
+                return functions.failure
         stop = self._context.stop
         if stop == bridge.STOP_EXIT:
             return GuestExit(self._context.status)

@@ -25,11 +25,47 @@ _SIGNED = {"i": ctypes.c_int32, "I": ctypes.c_int64}
 
 
 class Trapped(Exception):
-    """A thunk has ended the guest."""
+    """What a hook went on to has ended the guest."""
 
     def __init__(self, trap: int) -> None:
         super().__init__(trap)
         self.trap = trap
+
+
+class HostFunctions:
+    """Functions in Python that a guest calls: each call takes a microsecond or more.
+
+    An exception that one raises ends the guest, and ``failure`` holds it.  They live as long as
+    this does.
+    """
+
+    def __init__(self) -> None:
+        self.failure: BaseException | None = None
+        self._callbacks: list[Any] = []
+
+    def make(self, parameters: str, call: Callable[..., int]) -> int:
+        """The address of an unchecked host function.
+
+        ``call`` gets the arguments, no context, the caller, and where the values are and how many.
+        """
+        types = _places(parameters)
+
+        def run(_env: int, caller: int, values: int, count: int) -> int | None:
+            try:
+                arguments = [kind.from_address(values + at).value for kind, at in types]
+                result = call(arguments, None, caller, values, count)
+                ctypes.c_int64.from_address(values).value = result
+            except Trapped as end:
+                return end.trap
+            except BaseException as error:  # noqa: BLE001 - raised again where the guest was called
+                self.failure = error
+                trap: int = W["wasmtime_trap_new"](b"host", 4)
+                return trap
+            return None
+
+        callback = _CALLBACK(run)
+        self._callbacks.append(callback)
+        return ctypes.cast(callback, c_void_p).value or 0
 
 
 class Suspended(Exception):
@@ -62,9 +98,8 @@ class Link:
     Python are ``requests``: they know them by the number that is in their slot.
 
     ``gate`` maps the names of calls that are held back (``"SYS_unlinkat"``) to the positive errno
-    that they answer.  ``hooks`` go around calls, by name: for one guest, and in Python, which costs
-    a call some microseconds.  An exception that one of them raises ends the guest, and ``failure``
-    holds it.  Raises ``ModuleError`` for an import that cannot be had.
+    that they answer.  ``hooks`` go around calls, by name: for one guest, and in Python
+    (``functions``).  Raises ``ModuleError`` for an import that cannot be had.
     """
 
     def __init__(
@@ -78,9 +113,8 @@ class Link:
         self.module = module
         self._cooperative = cooperative
         self.denials: dict[str, bridge.Denial] = {}
-        self.failure: BaseException | None = None
+        self.functions = HostFunctions()
         self.requests: dict[int, Request] = {}
-        self._callbacks: list[Any] = []
         self._gate = gate or {}
         self._hooks = hooks or {}
         self.linker: int | None = W["wasmtime_linker_new"](module.engine.pointer)
@@ -157,34 +191,17 @@ class Link:
         return self._function(item, call)
 
     def _function(self, item: bridge.ImportType, call: Callable[..., int]) -> int:
-        """An unchecked host function that runs Python: 1 µs and more a call.
+        """A host function in Python; for guests on fibers it is the number of a request.
 
         ``call`` gets the arguments, the guest's context where that is known, the caller, and where
-        the values are and how many.  For guests on fibers it is the number of a request.
+        the values are and how many.
         """
-        if self._cooperative:
-            gives_i32 = item.results == "i"
-            number = 2 * len(self.requests) + 2 + (bridge.REQUEST_GIVES_I32 if gives_i32 else 0)
-            self.requests[number] = Request(item.parameters, call)
-            return number
-        types = _places(item.parameters)
-
-        def run(_env: int, caller: int, values: int, count: int) -> int | None:
-            try:
-                arguments = [kind.from_address(values + at).value for kind, at in types]
-                result = call(arguments, None, caller, values, count)
-                ctypes.c_int64.from_address(values).value = result
-            except Trapped as end:
-                return end.trap
-            except BaseException as error:  # noqa: BLE001 - raised again where the guest was called
-                self.failure = error
-                trap: int = W["wasmtime_trap_new"](b"host", 4)
-                return trap
-            return None
-
-        callback = _CALLBACK(run)
-        self._callbacks.append(callback)
-        return ctypes.cast(callback, c_void_p).value or 0
+        if not self._cooperative:
+            return self.functions.make(item.parameters, call)
+        gives_i32 = item.results == "i"
+        number = 2 * len(self.requests) + 2 + (bridge.REQUEST_GIVES_I32 if gives_i32 else 0)
+        self.requests[number] = Request(item.parameters, call)
+        return number
 
     def _where(self, item: bridge.ImportType) -> str:
         return f"{self.module.origin}: imports {item.module}.{item.name}"
@@ -312,3 +329,16 @@ class ProgramLink(Link):
         if self._cooperative and item.name in self._host_calls:
             return row, self._around(item, row.hosted or row.native, None, _proceed)
         return row, row.hosted if hosted else row.native
+
+
+def composed(*hooks: Mapping[str, Hook]) -> dict[str, Hook]:
+    """Hooks around hooks: the first are the outer ones."""
+    made: dict[str, Hook] = {}
+    for outer in reversed(hooks):
+        for name, hook in outer.items():
+            made[name] = _within(hook, made[name]) if name in made else hook
+    return made
+
+
+def _within(outer: Hook, inner: Hook) -> Hook:
+    return lambda arguments, proceed: outer(arguments, lambda: inner(arguments, proceed))

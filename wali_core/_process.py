@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 from wali_core._ending import Ending
 from wali_core._errors import (
+    GuestDenied,
     GuestError,
     GuestLimit,
     GuestTimeout,
@@ -172,6 +173,8 @@ def _error(data: bytes) -> Exception:
         message = str(words["message"])
         if words["kind"] == "GuestTrap":
             return GuestTrap(message, tuple(str(frame) for frame in words["frames"]))
+        if words["kind"] == "GuestDenied":
+            return GuestDenied(str(words["call"]))
         if words["kind"] == "GuestLimit":
             return GuestLimit(str(words["limit"]), message)
         if words["kind"] in _KINDS:

@@ -18,7 +18,7 @@ from wali_core import _bridge as bridge
 from wali_core import _monitor
 from wali_core._bridge import W
 from wali_core._calls import AT_FDCWD, GuestCalls, Startup, served_limits, served_times
-from wali_core._errors import GuestExit, GuestTrap, ModuleError
+from wali_core._errors import GuestDenied, GuestExit, GuestTrap, ModuleError
 from wali_core._exec import Executed, Executor, descriptors
 from wali_core._guest import AnyGuest, Guest
 from wali_core._limits import Processes, limit_cpu_time
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from typing import Any, Final
 
+    from wali_core._audit import Audit
     from wali_core._engine import Engine, Module
     from wali_core._link import Hook
 
@@ -80,6 +81,13 @@ _SIGNED: Final = {"i": ctypes.c_int32, "I": ctypes.c_int64}
 
 TIMED_OUT: Final = 124
 """The status of a process that was out of time, as timeout(1) gives it."""
+
+
+def _ending(name: str) -> Hook:
+    def end(_arguments: Sequence[int], _proceed: Callable[[], int]) -> int:
+        raise GuestDenied(name.removeprefix("SYS_"))
+
+    return end
 
 
 def _unsigned(value: int) -> int:
@@ -160,7 +168,7 @@ class AnyProgram(AnyGuest):
     def failure_of(self, context: int) -> BaseException | None:
         """What a call in Python has raised for the thread with this context."""
         assert self._program_link is not None
-        return self._failures.pop(context, None) or self._program_link.failure
+        return self._failures.pop(context, None) or self._program_link.functions.failure
 
     # --- making -----------------------------------------------------------------------------------
 
@@ -184,6 +192,20 @@ class AnyProgram(AnyGuest):
     ) -> None:
         """What execve needs: see ``Executor``."""
         self._executor = Executor(self._calls, load, roots, self.threads.is_alone).execve
+
+    def watch_calls(
+        self, audit: Audit | None, gate: Mapping[str, int], *, ends: bool
+    ) -> dict[str, Hook]:
+        """What goes around its calls: to write them down, and to end it at one that is held back.
+
+        The audit is closed with it.
+        """
+        self._audit = audit
+        if audit is not None:
+            from wali_core._audit_program import hooks
+
+            return hooks(audit, self._calls, gate, os.getcwd())
+        return {name: _ending(name) for name in gate} if ends else {}
 
     def resolve(
         self,
@@ -419,7 +441,7 @@ class AnyProgram(AnyGuest):
 
     def _stopped(self) -> BaseException | None:
         link = self._program_link
-        failure = self._failures.get(self._address) or (link and link.failure)
+        failure = self._failures.get(self._address) or (link and link.functions.failure)
         return failure or super()._stopped()
 
     # --- its end ----------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from wali_core._engine import DEFAULT_STACK, Engine, Module, sniff
 from wali_core._errors import GuestExit, GuestTimeout, ModuleError, PolicyError, UseError
 from wali_core._grants import Grants, encoded, load_policy
 from wali_core._guest import Guest
-from wali_core._link import ShimLink
+from wali_core._link import ShimLink, composed
 from wali_core._stdio import Given, Streams, own_streams
 
 TYPE_CHECKING = False
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from typing import Any, Final, Self
 
     from capabilities import Policy
+    from wali_core._audit import Audit
     from wali_core._cooperative import CooperativeGuest
     from wali_core._flow import TaskInput, TaskOutput
     from wali_core._grants import Dirs
@@ -75,6 +76,7 @@ class Runtime:
         parallel: bool = True,
         stack: int = DEFAULT_STACK,
         pool: int | None = None,
+        record: int | None = None,
     ) -> None:
         own_streams()  # before anything is opened
         self._policy = load_policy(policy)
@@ -84,6 +86,7 @@ class Runtime:
         self._on_compile = on_compile
         self._on_missing = on_missing
         self._on_fallback = on_fallback
+        self._record = record
         self._lock = allocate_lock()
         self._modules: dict[tuple[str, str], Module] = {}
         self._links: dict[str, tuple[_abi.Shim, ShimLink]] = {}
@@ -233,6 +236,10 @@ class Runtime:
             if hooks:
                 link = ShimLink(link.module, hooks=hooks, cooperative=guest.cooperative)
             guest.place_stdio(streams.host)
+            audit = self._audit(grants)
+            if audit is not None:
+                guest.write_down(audit, tuple(grants.preopens.values()), _FIRST_GRANTED)
+                audit.start(module.origin)
             preopens = guest.place_preopens(tuple(grants.preopens.values()), _FIRST_GRANTED)
             guest.place_sockets(grants.sockets, _FIRST_GRANTED + len(preopens))
             configuration = shim.configuration(argv, environ, preopens, **grants.for_shim())
@@ -375,6 +382,7 @@ class Runtime:
         from wali_core._confine import confine, refuse_directories, unconfined
 
         _refuse_wasi_only(module, grants)
+        audit = self._audit(grants, self.engine.core.catalogue())
         argv, environ = _command_line(module, grants, args, argv0)
         environment = environment_text(environ)
         if self._allow_all or isolation == SHARED:
@@ -391,7 +399,12 @@ class Runtime:
         program.limit_files(grants.open_files)
         program.limit_computing(grants.cpu_time, whole_run=grants.whole_run)
         program.limit_processes(grants.processes)
-        hooks = program.meter_output(grants.output, grants.to_meter(streams.host))
+        hooks = composed(
+            program.watch_calls(audit, confinement.gate, ends=self._ends_by_denial),
+            program.meter_output(grants.output, grants.to_meter(streams.host)),
+        )
+        if audit is not None:
+            audit.start(module.origin)
         program.open_store()
         program.place_stdio(streams.host)
         if isolation == PROCESS:
@@ -404,6 +417,19 @@ class Runtime:
         program.watch_output(streams.captures)
         confinement.commit()
         return link
+
+    @property
+    def _ends_by_denial(self) -> bool:
+        return self._policy is not None and self._policy.syscalls.on_deny == "kill"
+
+    def _audit(self, grants: Grants, catalogue: Mapping[str, str] | None = None) -> Audit | None:
+        """Where what a guest asks for is written down, if it is.  Raises ``PolicyError``."""
+        wanted = self._policy.audit if self._policy is not None else None
+        if self._record is None and (wanted is None or wanted.log == "none"):
+            return None
+        from wali_core._audit import audit
+
+        return audit(self._policy, grants.preopens.values(), catalogue, record=self._record)
 
     def grants(
         self,

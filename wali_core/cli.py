@@ -51,6 +51,7 @@ REFUSED: Final = 126
 NOT_FOUND: Final = 127
 TRAPPED: Final = 128 + 6  # SIGABRT, as natively
 _USED_UP: Final = {"cpu_time": 128 + 24, "output": 128 + 25}  # SIGXCPU, SIGXFSZ
+_DENIED: Final = 128 + 31  # SIGSYS
 USAGE_ERROR: Final = 2
 WRITE_ERROR: Final = 1
 
@@ -108,7 +109,14 @@ def _command(words: Sequence[str]) -> int:
 
 
 def _reporting(command: Callable[[], int]) -> int:
-    from wali_core._errors import GuestError, GuestLimit, GuestTimeout, GuestTrap, WaliError
+    from wali_core._errors import (
+        GuestDenied,
+        GuestError,
+        GuestLimit,
+        GuestTimeout,
+        GuestTrap,
+        WaliError,
+    )
 
     try:
         return command()
@@ -119,7 +127,9 @@ def _reporting(command: Callable[[], int]) -> int:
     except GuestTimeout as error:
         return _say(str(error), TIMED_OUT)
     except GuestLimit as error:
-        return _say(str(error), _USED_UP[error.limit])
+        return _say(str(error), _USED_UP.get(error.limit, TRAPPED))
+    except GuestDenied as error:
+        return _say(str(error), _DENIED)
     except GuestTrap as error:
         where = "".join(f"\n    in {name}" for name in error.frames[:_FRAMES_SHOWN])
         return _say(f"the program trapped: {error}{where}", TRAPPED)

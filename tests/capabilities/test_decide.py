@@ -17,7 +17,7 @@ from capabilities import (
     Request,
     Syscalls,
 )
-from capabilities._requests import FILE_CALLS, REQUEST_FORM
+from capabilities._requests import ACCESSES, FILE_CALLS, REQUEST_FORM
 from tests.capabilities import strategies
 from tests.capabilities.strategies import CATALOGUE
 from tests.strategies import paths
@@ -233,9 +233,14 @@ def test_programs_need_their_name_or_a_tree() -> None:
         ("open /a wirte", "'wirte' is nothing that is done to a file: did you mean write?"),
         (
             "open /a /b",
-            "'/b' is nothing that is done to a file: write read, write, make or execute",
+            "'/b' is nothing that is done to a file: write look, read, write, make or execute",
         ),
         ("connect x", "'connect x': write connect tcp://*:PORT or connect unix:///PATH"),
+        (
+            "connect udp://*:53",
+            "'connect udp://*:53': write connect tcp://*:PORT or connect unix:///PATH",
+        ),
+        ("bind 80", "'bind 80': write bind tcp://*:PORT or bind unix:///PATH"),
         (
             "connect tcp://*:65536",
             "'connect tcp://*:65536': write connect tcp://*:PORT or connect unix:///PATH",
@@ -264,7 +269,7 @@ requests = st.one_of(
         Request,
         st.sampled_from(sorted(FILE_CALLS)),
         paths.map(lambda path: (path,)),
-        st.sampled_from(["read", "write", "make", "execute"]),
+        st.sampled_from(ACCESSES),
     ),
     st.builds(Request, st.sampled_from(["connect", "bind"]), port=strategies.ports.map(sum)),
     st.builds(Request, st.just("getenv"), variable=st.sampled_from(["PATH", "LANG", "HOME"])),

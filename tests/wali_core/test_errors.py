@@ -12,6 +12,7 @@ import pytest
 import wali_core
 from wali_core import (
     CompletedGuest,
+    GuestDenied,
     GuestError,
     GuestExit,
     GuestFailed,
@@ -31,6 +32,7 @@ ERRORS = [
     GuestExit(3),
     GuestFailed(CompletedGuest("m", ("a",), 3, b"out", b"err")),
     GuestTimeout(0.5),
+    GuestDenied("fork"),
     GuestLimit("output", "the guest wrote more output than its limit allows"),
     GuestTrap("unreachable", ("inner", "outer")),
     ModuleError("no module"),
@@ -67,6 +69,7 @@ def test_ends_of_guests_are_told_apart() -> None:
     ends = {kind for kind in vars(_errors).values() if inspect.isclass(kind)}
 
     assert {kind for kind in ends if issubclass(kind, GuestError)} == {
+        GuestDenied,
         GuestError,
         GuestExit,
         GuestLimit,

@@ -1,0 +1,157 @@
+"""The least policy under which a run would have passed, made of what was written down of it.
+
+What a call that failed asked for is not granted: it fails the same without. A guest that only
+looked at a directory which leads to something granted needs no more than that.
+"""
+
+from __future__ import annotations
+
+import posixpath
+from typing import TYPE_CHECKING
+
+import attrs
+
+from ._calls import ESSENTIAL
+from ._files import Filesystem, Grant, ancestors, relative_to
+from ._model import Environment, Network, Syscalls
+from ._policy import Policy
+from ._requests import Request, is_wasi
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from ._audit import Event
+
+_SUCCEEDED = frozenset(("0", "EINPROGRESS"))  # a connection may come about later
+_ITS_OWN = "/proc/self/fd"  # what a program finds there are its own descriptors
+
+
+@attrs.frozen
+class Learned:
+    """What a run came to.
+
+    Attributes:
+        policy: the least policy that grants what the run needed.
+        remarks: what the run needed and no policy can grant, a line each.
+    """
+
+    policy: Policy
+    remarks: tuple[str, ...]
+
+
+def learn(
+    events: Iterable[Event],
+    *,
+    environment: Environment,
+    catalogue: Mapping[str, str] | None = None,
+) -> Learned:
+    """Make the least policy that grants all that succeeded.
+
+    Args:
+        events: what was written down of a run in which nothing was refused.
+        environment: the variables that the guest had.
+        catalogue: every system call that there is, with its group; None for a WASI guest.
+    """
+    found = _Findings()
+    for event in events:
+        found.add(event)
+    syscalls = Syscalls()
+    if catalogue is not None:
+        syscalls = Syscalls(allow=sorted((found.calls & catalogue.keys()) - ESSENTIAL))
+    policy = Policy(
+        filesystem=found.filesystem(),
+        environment=environment,
+        network=Network(sorted(found.connect), sorted(found.listen), tuple(sorted(found.unix))),
+        syscalls=syscalls,
+    )
+    return Learned(policy, tuple(dict.fromkeys(found.remarks)))
+
+
+class _Findings:
+    """What the events of a run come to."""
+
+    def __init__(self) -> None:
+        self.trees: set[Grant] = set()
+        self.looked_at: set[Grant] = set()
+        self.programs: set[Grant] = set()
+        self.unix: set[Grant] = set()
+        self.connect: set[int] = set()
+        self.listen: set[int] = set()
+        self.calls: set[str] = set()
+        self.remarks: list[str] = []
+
+    def add(self, event: Event) -> None:
+        if event.decision == "started":
+            return
+        self.calls.add(event.syscall)
+        if event.result not in _SUCCEEDED or not event.resource:
+            return
+        if not event.resource.startswith("/"):
+            self._add_socket(event)
+        elif relative_to(event.resource, _ITS_OWN) is None:
+            self._add_file(event)
+
+    def _add_file(self, event: Event) -> None:
+        place = _place(event)
+        if event.access == "execute":
+            self.programs.add(place)
+            self.remarks.append(f"what {event.resource} needs as a native program is not in here")
+        elif event.access == "look" and event.directory and not is_wasi(event.syscall):
+            self.looked_at.add(place)
+        else:
+            self.trees.add(place)
+
+    def _add_socket(self, event: Event) -> None:
+        try:
+            request = Request.parse(f"{event.syscall} {event.resource}")
+        except ValueError:  # an abstract name, or another protocol than TCP
+            request = Request(event.syscall)
+        if request.use == "connect" and request.socket is not None:
+            self.unix.add(Grant(request.socket, request.socket))
+        elif not request.port:
+            self.remarks.append(f"no policy grants {event.syscall} of {event.resource}")
+        elif request.use == "connect":
+            self.connect.add(request.port)
+        else:
+            self.listen.add(request.port)
+
+    def filesystem(self) -> Filesystem:
+        granted = [grant.guest for grant in (*self.trees, *self.programs, *self.unix)]
+        leading = {outer for path in granted for outer in ancestors(path)}
+        looked_at = (grant for grant in self.looked_at if grant.guest not in leading)
+        return Filesystem.of(
+            _without_narrowing({*self.trees, *looked_at}), exec=sorted(self.programs)
+        )
+
+
+def _place(event: Event) -> Grant:
+    """Return the tree that has to be granted for an event."""
+    host, guest = event.host or event.resource, event.resource
+    changes = event.access in ("write", "make")
+    wasi = is_wasi(event.syscall)
+    # WASI programs are given directories alone. Who makes or removes a name changes a directory.
+    if (wasi and not event.directory) or event.access == "make":
+        host, guest = _parent(host), _parent(guest)
+    real = event.real if event.real is None or event.directory else _parent(event.real)
+    if wasi and real is not None and relative_to(real, host) is None:
+        host, guest = _wider(host, guest, real)  # a link led there, and may not lead out
+    return Grant(host, guest, read_write=changes)
+
+
+def _wider(host: str, guest: str, real: str) -> tuple[str, str]:
+    """Go up from a tree until another path lies in it too."""
+    while relative_to(real, host) is None and "/" not in (host, guest):
+        host, guest = _parent(host), _parent(guest)
+    return host, guest
+
+
+def _parent(path: str) -> str:
+    return posixpath.dirname(path)
+
+
+def _without_narrowing(grants: set[Grant]) -> Iterator[Grant]:
+    """What lies in a tree that is changed, under whatever name, is as good as changed."""
+    changed = {grant.host for grant in grants if grant.read_write}
+    for grant in grants:
+        inside = not changed.isdisjoint(ancestors(grant.host))
+        yield attrs.evolve(grant, read_write=True) if inside else grant

@@ -1,0 +1,260 @@
+"""What a guest asks for, written down: for its policy's author, and to learn a policy from.
+
+Python goes around the calls that name something, which costs each some microseconds; calls on what
+is open already are not looked at.  It decides nothing: what it writes is what the policy says, and
+what the call answered.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from posixpath import join, normpath
+
+from capabilities import Event, Policy, PolicyError, Request
+from wali_core._errors import GuestDenied, GuestLimit
+from wali_core._errors import PolicyError as Refused
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+    from typing import Final
+
+    from capabilities import Access, Decision, Verdict
+    from wali_core._grants import Preopen
+
+    Proceed = Callable[[], int]
+
+MOST_DENIALS: Final = 100_000
+"""How many refusals are written down of one process; who is refused more is ended."""
+
+_REMEMBERED: Final = 4096  # events that are not written again while they are remembered
+_CALLER: Final = "caller"
+
+
+def guest_path(name: str) -> str:
+    """A directory's name for a guest as an absolute path: wasi-libc takes ``.`` for ``/``."""
+    return f"/{normpath(name).lstrip('/')}" if normpath(name) != "." else "/"
+
+
+class Audit:
+    """The file that events go to, and what the policy says to each.
+
+    ``policy`` is what the guest is granted in all; ``own`` how many trees to read and to change of
+    it come from the policy's file, and not from its caller.  ``catalogue`` are the system calls
+    that there are, for a WALI program.  ``file`` is a descriptor, which is closed with the audit.
+
+    With ``everything`` also what is granted is written; ``learning`` looks at the files, too.
+    """
+
+    def __init__(
+        self,
+        policy: Policy,
+        own: tuple[int, int],
+        file: int,
+        *,
+        everything: bool,
+        learning: bool = False,
+        catalogue: Mapping[str, str] | None = None,
+    ) -> None:
+        self._policy, self._own, self._file = policy, own, file
+        self.everything, self.learning = everything, learning
+        self.on_deny = policy.syscalls.on_deny
+        self._denials = 0
+        self._written: dict[tuple[str, ...], None] = {}
+        try:
+            self.calls = {} if catalogue is None else policy.decide_calls(catalogue)
+        except PolicyError as error:
+            raise Refused(str(error)) from error
+
+    def start(self, program: str) -> None:
+        """Write down that a program begins, and under which policy."""
+        from hashlib import sha256
+
+        digest = f"sha256:{sha256(self._policy.show().encode()).hexdigest()}"
+        self._write(Event(time.time(), os.getpid(), "", program, "", "started", digest))
+
+    def on_path(
+        self, call: str, path: str, access: Access, result: str, host: str | None = None
+    ) -> None:
+        """Write down what came of a call on a path, ``result`` being ``"0"`` or an errno's name."""
+        decision = self._policy.decide(Request(call, (path,), access))
+        self._note(call, path, access, decision, result, host)
+
+    def on_socket(self, call: str, resource: str, result: str) -> None:
+        """The same of a call that names a socket's address."""
+        try:
+            request = Request.parse(f"{call} {resource}")
+        except ValueError:  # an abstract name, another protocol: nothing grants it
+            request = Request(call, port=0)
+        self._note(call, resource, "", self._policy.decide(request), result)
+
+    def on_call(self, call: str, resource: str, access: str, result: str) -> bool:
+        """Write down a system call that the gate holds back, or would; is it held back?
+
+        One that is granted is written down once, without what it names.
+        """
+        decision = self.calls.get(call)
+        if decision is None or decision.granted:
+            if decision is not None and self.everything:
+                self._note(call, "", "", decision, "0")
+            return False
+        self._note(call, resource, access, decision, result)
+        if self.on_deny == "kill":
+            raise GuestDenied(call)
+        return True
+
+    def _note(
+        self,
+        call: str,
+        resource: str,
+        access: str,
+        decision: Decision,
+        result: str,
+        host: str | None = None,
+    ) -> None:
+        verdict = self._verdict(call, decision, result)
+        key = (call, resource, access, verdict, result)
+        if key in self._written or not (self.everything or verdict != "granted"):
+            return
+        if len(self._written) >= _REMEMBERED:
+            del self._written[next(iter(self._written))]
+        self._written[key] = None
+        rule = self._rule(decision)
+        event = Event(time.time(), os.getpid(), call, resource, access, verdict, rule, result)
+        self._write(self._looked_at(event, host) if self.learning and resource else event)
+        self._count(verdict)
+
+    def _verdict(self, call: str, decision: Decision, result: str) -> Verdict:
+        if decision.granted:
+            return "granted"
+        if call in self.calls and self.calls[call] is decision and self.on_deny == "log":
+            return "logged"
+        return "passed" if result == "0" else "denied"
+
+    def _rule(self, decision: Decision) -> str:
+        """Whose rule it is: indexes beyond the policy's own are what its caller has granted."""
+        for kind, own in zip(("read_only", "read_write"), self._own, strict=True):
+            start = f"filesystem.{kind}["
+            if decision.rule.startswith(start) and int(decision.rule[len(start) : -1]) >= own:
+                return _CALLER
+        return decision.rule
+
+    def _looked_at(self, event: Event, host: str | None) -> Event:
+        place = event.resource if host is None else host
+        if not place.startswith("/"):
+            return event
+        from attrs import evolve
+
+        return evolve(
+            event, host=place, real=os.path.realpath(place), directory=os.path.isdir(place)
+        )
+
+    def _count(self, verdict: Verdict) -> None:
+        self._denials += verdict == "denied"
+        if self._denials > MOST_DENIALS:
+            raise GuestLimit(
+                "audit", f"the guest was refused more than {MOST_DENIALS} things, one by one"
+            )
+
+    def _write(self, event: Event) -> None:
+        os.write(self._file, event.line().encode())
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._file >= 0:
+            os.close(self._file)
+            self._file = -1
+
+    def __del__(self) -> None:
+        self.close()
+
+
+class Names:
+    """What a guest's descriptors are called: the path that each was opened by.
+
+    A guest that gets one in another way has no name for it here.
+    """
+
+    def __init__(self) -> None:
+        self._names: dict[int, str] = {}
+
+    def __getitem__(self, number: int) -> str | None:
+        return self._names.get(number)
+
+    def opened(self, number: int, path: str | None) -> None:
+        """A number means this file from now on, or one without a name."""
+        self.closed(number)
+        if path is not None and number >= 0:
+            self._names[number] = path
+
+    def closed(self, number: int) -> None:
+        self._names.pop(number, None)
+
+    def duplicated(self, old: int, new: int) -> None:
+        if new != old:
+            self.opened(new, self._names.get(old))
+
+
+def beneath(folder: str | None, path: bytes) -> str | None:
+    """An absolute path, from a folder if it is relative; None where that has no name."""
+    text = os.fsdecode(path)
+    if not text.startswith("/"):
+        if folder is None:
+            return None
+        text = join(folder, text)
+    return f"/{normpath(text).lstrip('/')}"
+
+
+def granted(policy: Policy | None, preopens: Iterable[Preopen]) -> tuple[Policy, tuple[int, int]]:
+    """The policy with all that a guest was given, and how many trees of it were the policy's."""
+    from attrs import evolve
+
+    from capabilities import Grant
+
+    base = Policy() if policy is None else policy
+    files = base.filesystem
+    known = {grant.guest for grant in files.grants}
+    added = [
+        Grant(os.path.abspath(p.host), guest_path(p.guest), read_write=not p.read_only)
+        for p in preopens
+        if guest_path(p.guest) not in known
+    ]
+    own = len(files.read_only), len(files.read_write)
+    trees = evolve(
+        files,
+        read_only=(*files.read_only, *(grant for grant in added if not grant.read_write)),
+        read_write=(*files.read_write, *(grant for grant in added if grant.read_write)),
+    )
+    return evolve(base, filesystem=trees), own
+
+
+def audit(
+    policy: Policy | None,
+    preopens: Iterable[Preopen],
+    catalogue: Mapping[str, str] | None,
+    *,
+    record: int | None = None,
+) -> Audit:
+    """The audit that a policy asks for; or one of everything, to the descriptor ``record``.
+
+    Raises ``PolicyError``.
+    """
+    everything, own = granted(policy, preopens)
+    if record is not None:
+        return Audit(
+            everything, own, os.dup(record), everything=True, learning=True, catalogue=catalogue
+        )
+    wanted = everything.audit
+    file = open_file(wanted.path or "")
+    return Audit(everything, own, file, everything=wanted.log == "all", catalogue=catalogue)
+
+
+def open_file(path: str) -> int:
+    """The descriptor of a file that lines are added to.  Raises ``PolicyError``."""
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOCTTY
+    try:
+        return os.open(path, flags, 0o600)
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise Refused(f"audit.path: {path} cannot be written: {reason}") from error

@@ -1,0 +1,218 @@
+"""The calls of a WALI program that are written down: what goes around each, by the table's kinds.
+
+What it reads of the program's memory is for the file alone: another thread of the program's may
+change it before the core copies it, which is what is decided on.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import struct
+from _socket import inet_ntop
+from functools import partial
+
+from capabilities import access_of
+from wali_core._audit import Audit, Names, beneath
+from wali_core._table import CALLS
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Sequence
+    from typing import Final
+
+    from capabilities import Access
+    from wali_core._calls import GuestCalls
+    from wali_core._link import Hook
+    from wali_core._table import Call
+
+    Arguments = Sequence[int]
+    Proceed = Callable[[], int]
+
+_AT_FDCWD: Final = -100
+_F_DUPFD, _F_DUPFD_CLOEXEC = 0, 1030
+_AF_UNIX, _AF_INET, _AF_INET6 = 1, 2, 10
+_SOCK_TYPE, _SOCK_DGRAM = 0xF, 2
+_ADDRESS_MAX: Final = 128
+_OPENS: Final = frozenset(("open", "openat", "openat2"))
+
+
+def hooks(audit: Audit, calls: GuestCalls, gate: Collection[str], cwd: str) -> dict[str, Hook]:
+    """What goes around a program's calls, by their names with ``SYS_``; ``gate`` are those held."""
+    written = _Written(audit, calls, cwd)
+    found = {}
+    for call in CALLS:
+        hook = written.hook(call, held=f"SYS_{call.name}" in gate)
+        if hook is not None:
+            found[f"SYS_{call.name}"] = hook
+    return found
+
+
+def name_of(result: int) -> str:
+    """``"0"`` for what succeeded, or the errno's name."""
+    return "0" if result >= 0 else errno.errorcode.get(-result, str(-result))
+
+
+class _Written:
+    def __init__(self, audit: Audit, calls: GuestCalls, cwd: str) -> None:
+        self._audit, self._calls = audit, calls
+        self._names = Names()
+        self._cwd: str | None = cwd
+        self._datagrams: set[int] = set()
+
+    def hook(self, call: Call, *, held: bool) -> Hook | None:
+        """What goes around a call; None where nothing has to."""
+        kinds = call.arguments.split()
+        track = self._tracking().get(call.name)
+        access = access_of(call.name)
+        if access is not None and _paths(kinds):
+            return partial(self._on_files, call.name, access, _paths(kinds))
+        if call.name in ("connect", "bind"):
+            return partial(self._on_socket, call.name)
+        if kinds[:1] == ["fd!"]:
+            return partial(self._on_descriptor, call.name)
+        if held or track or self._audit.everything:
+            return partial(self._plainly, call.name, track)
+        return None
+
+    def _tracking(self) -> dict[str, Callable[[Arguments, int], None]]:
+        """What tells which file a descriptor is."""
+        return {
+            "close": lambda a, _: self._forget(a[0]),
+            "dup": lambda a, result: self._names.duplicated(a[0], result),
+            "dup2": lambda a, result: self._names.duplicated(a[0], result),
+            "dup3": lambda a, result: self._names.duplicated(a[0], result),
+            "fcntl": self._on_fcntl,
+            "fchdir": lambda a, _: self._enter(self._names[a[0]]),
+            "socket": self._on_new_socket,
+        }
+
+    def _forget(self, number: int) -> None:
+        self._names.closed(number)
+        self._datagrams.discard(number)
+
+    def _enter(self, folder: str | None) -> None:
+        self._cwd = folder
+
+    def _on_fcntl(self, arguments: Arguments, result: int) -> None:
+        if arguments[1] in (_F_DUPFD, _F_DUPFD_CLOEXEC):
+            self._names.duplicated(arguments[0], result)
+
+    def _on_new_socket(self, arguments: Arguments, result: int) -> None:
+        if arguments[1] & _SOCK_TYPE == _SOCK_DGRAM:
+            self._datagrams.add(result)
+
+    def _plainly(
+        self,
+        call: str,
+        track: Callable[[Arguments, int], None] | None,
+        arguments: Arguments,
+        proceed: Proceed,
+    ) -> int:
+        result = proceed()
+        self._audit.on_call(call, "", "", name_of(result))
+        if track and result >= 0:
+            track(arguments, result)
+        return result
+
+    # --- files ------------------------------------------------------------------------------------
+
+    def _on_files(
+        self,
+        call: str,
+        access: Access,
+        places: Sequence[tuple[int | None, int]],
+        arguments: Arguments,
+        proceed: Proceed,
+    ) -> int:
+        paths = [path for path in (self._path(arguments, *place) for place in places) if path]
+        if call in _OPENS and paths:
+            access = self._access(call, arguments[places[0][1] + 1], paths[0])
+        result = proceed()
+        self._after_files(call, paths, access, result)
+        return result
+
+    def _after_files(self, call: str, paths: Sequence[str], access: Access, result: int) -> None:
+        if self._audit.on_call(call, paths[0] if paths else "", access, name_of(result)):
+            return
+        for path in paths:
+            self._audit.on_path(call, path, access, name_of(result))
+        if call in _OPENS:
+            self._names.opened(result, paths[0] if paths else None)
+        elif call == "chdir" and result == 0:
+            self._enter(paths[0] if paths else None)
+
+    def _path(self, arguments: Arguments, directory: int | None, at: int) -> str | None:
+        """The path that an argument says; None where it says none, or it cannot be known."""
+        folder = self._cwd
+        if directory is not None and arguments[directory] != _AT_FDCWD:
+            folder = self._names[arguments[directory]]
+        try:
+            said = self._calls.string(arguments[at]) if arguments[at] else b""
+        except OSError:
+            return None
+        return beneath(folder, said) if said else folder
+
+    def _access(self, call: str, flags: int, path: str) -> Access:
+        if call == "openat2":  # there it is the address of a struct open_how
+            try:
+                flags = int.from_bytes(self._calls.read(flags, 8), "little")
+            except OSError:
+                return "read"
+        if flags & os.O_CREAT and not os.path.exists(path):
+            return "make"
+        if flags & os.O_PATH:
+            return "look"
+        return "write" if flags & (os.O_ACCMODE | os.O_TRUNC | os.O_CREAT) else "read"
+
+    def _on_descriptor(self, call: str, arguments: Arguments, proceed: Proceed) -> int:
+        """Calls that change what is open: whatever it was opened for."""
+        result = proceed()
+        path = self._names[arguments[0]]
+        if not self._audit.on_call(call, path or "", "write", name_of(result)) and path:
+            self._audit.on_path(call, path, "write", name_of(result))
+        return result
+
+    # --- sockets ----------------------------------------------------------------------------------
+
+    def _on_socket(self, call: str, arguments: Arguments, proceed: Proceed) -> int:
+        try:
+            size = arguments[2] & 0xFFFFFFFF
+            address = self._calls.read(arguments[1], min(size, _ADDRESS_MAX))
+        except OSError:
+            address = b""
+        scheme = "udp" if arguments[0] in self._datagrams else "tcp"
+        resource = address_text(address, scheme)
+        result = proceed()
+        if not self._audit.on_call(call, resource, "", name_of(result)) and resource:
+            self._audit.on_socket(call, resource, name_of(result))
+        return result
+
+
+def _paths(kinds: Sequence[str]) -> list[tuple[int | None, int]]:
+    """Which arguments are paths, each with the directory that it starts from, if one is given."""
+    return [
+        (i - 1 if i and kinds[i - 1].startswith("dirfd") else None, i)
+        for i, kind in enumerate(kinds)
+        if kind in ("path", "path?")
+    ]
+
+
+def address_text(address: bytes, scheme: str) -> str:
+    """A sockaddr as ``tcp://HOST:PORT`` or ``unix://PATH``; empty where it is another, or none."""
+    family = int.from_bytes(address[:2], "little")
+    try:
+        if family == _AF_INET:
+            (port,) = struct.unpack_from(">H", address, 2)
+            return f"{scheme}://{inet_ntop(_AF_INET, address[4:8])}:{port}"
+        if family == _AF_INET6:
+            (port,) = struct.unpack_from(">H", address, 2)
+            return f"{scheme}://[{inet_ntop(_AF_INET6, address[8:24])}]:{port}"
+    except (struct.error, ValueError):
+        return ""
+    if family != _AF_UNIX:
+        return ""
+    name = address[2:]
+    if name[:1] == b"\0":
+        return f"unix://@{os.fsdecode(name[1:])}"
+    return f"unix://{os.fsdecode(name.partition(bytes(1))[0])}"
