@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     Item = TypeVar("Item", Grant, str)
 
 NO_PATH = "is missing: write the file that lines are added to"
+LOG_NEEDS_AUDIT = "'log' lets calls through and only says so: it needs an [audit] that says where"
 _OF = " of "
 
 _FORMATS: dict[str, Callable[[Any], str]] = {
@@ -84,6 +85,8 @@ def extend(own: Parts, stated: AbstractSet[str], base: Parts) -> Parts:
     problems += _trees(combined, own, stated, base).conflicts()
     if combined.audit.log != "none" and combined.audit.path is None:
         problems.append(("audit.path", NO_PATH))
+    if combined.syscalls.on_deny == "log" and combined.audit.log == "none":
+        problems.append(("syscalls.on_deny", LOG_NEEDS_AUDIT))
     if problems:
         raise PolicyError(
             Problem(own.source, "extends" if _OF in key else key, message)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import attrs
 
 from . import _profiles, _values
-from ._combine import NO_PATH, extend, meet
+from ._combine import LOG_NEEDS_AUDIT, NO_PATH, extend, meet
 from ._conflicts import Trees
 from ._document import PLACES, Document, structure
 from ._errors import PolicyError
@@ -113,8 +113,8 @@ def _from_dict(
     trees, unresolved = _resolve(data, base_dir)
     bases, elsewhere = _bases(data, base_dir, source, chain)
     wrong = [*found, *unresolved, *trees.conflicts()]
-    if not bases and _has_no_path(document):
-        wrong.append(("audit.path", NO_PATH))
+    if not bases:
+        wrong += _incomplete(document)
     problems = [Problem(source, key, message) for key, message in wrong]
     if document is None or problems or elsewhere:
         raise PolicyError([*sorted(problems, key=_place_in_file), *elsewhere])
@@ -124,9 +124,16 @@ def _from_dict(
     return extend(parts, frozenset(_stated(data)), functools.reduce(meet, bases))
 
 
-def _has_no_path(document: Document | None) -> bool:
-    audit = None if document is None else document.audit
-    return audit is not None and audit.log != "none" and audit.path is None
+def _incomplete(document: Document | None) -> Iterator[tuple[str, str]]:
+    """What keys need that other keys say."""
+    if document is None:
+        return
+    audit = document.audit
+    silent = audit is None or audit.log == "none"
+    if audit is not None and not silent and audit.path is None:
+        yield "audit.path", NO_PATH
+    if silent and document.syscalls.on_deny == "log":
+        yield "syscalls.on_deny", LOG_NEEDS_AUDIT
 
 
 def _parts(document: Document, trees: Trees, source: str) -> Parts:

@@ -113,6 +113,17 @@ class Policy(Parts):
         """
         return _calls.granted(self, catalogue)
 
+    def reachable_calls(self, catalogue: Mapping[str, str]) -> frozenset[str]:
+        """Return the system calls that a WALI guest gets through with.
+
+        Those that are granted; all, where the policy says `on_deny = "log"`.
+
+        Raises:
+            PolicyError: an entry of `[syscalls]` is neither a call nor a group of the catalogue.
+        """
+        granted = self.granted_calls(catalogue)
+        return frozenset(catalogue) if self.syscalls.on_deny == "log" else granted
+
     def decide_calls(self, catalogue: Mapping[str, str]) -> dict[str, Decision]:
         """Decide on every call of a catalogue: as `granted_calls`, and by which rule each.
 

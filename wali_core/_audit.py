@@ -67,6 +67,20 @@ class Audit:
         except PolicyError as error:
             raise Refused(str(error)) from error
 
+    def grants(self, call: str) -> bool:
+        """Does the policy grant a system call, by itself?"""
+        decision = self.calls.get(call)
+        return decision is None or decision.granted
+
+    def withhold(self, names: Iterable[str]) -> None:
+        """Take note of calls that are held back: the policy grants some of them."""
+        from capabilities import Decision
+
+        why = "without a view nothing holds it to the files that are granted"
+        for name in names:
+            if self.grants(name):
+                self.calls[name] = Decision(granted=False, rule="view", reason=why)
+
     def start(self, program: str) -> None:
         """Write down that a program begins, and under which policy."""
         from hashlib import sha256

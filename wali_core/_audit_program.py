@@ -39,10 +39,11 @@ _OPENS: Final = frozenset(("open", "openat", "openat2"))
 
 def hooks(audit: Audit, calls: GuestCalls, gate: Collection[str], cwd: str) -> dict[str, Hook]:
     """What goes around a program's calls, by their names with ``SYS_``; ``gate`` are those held."""
+    audit.withhold(name.removeprefix("SYS_") for name in gate)
     written = _Written(audit, calls, cwd)
     found = {}
     for call in CALLS:
-        hook = written.hook(call, held=f"SYS_{call.name}" in gate)
+        hook = written.hook(call)
         if hook is not None:
             found[f"SYS_{call.name}"] = hook
     return found
@@ -60,7 +61,7 @@ class _Written:
         self._cwd: str | None = cwd
         self._datagrams: set[int] = set()
 
-    def hook(self, call: Call, *, held: bool) -> Hook | None:
+    def hook(self, call: Call) -> Hook | None:
         """What goes around a call; None where nothing has to."""
         kinds = call.arguments.split()
         track = self._tracking().get(call.name)
@@ -71,7 +72,7 @@ class _Written:
             return partial(self._on_socket, call.name)
         if kinds[:1] == ["fd!"]:
             return partial(self._on_descriptor, call.name)
-        if held or track or self._audit.everything:
+        if track or self._audit.everything or not self._audit.grants(call.name):
             return partial(self._plainly, call.name, track)
         return None
 

@@ -121,7 +121,7 @@ def confine(
     }
     try:
         granted = _with_places(base, places)
-        calls = granted.granted_calls(catalogue)
+        calls = granted.reachable_calls(catalogue)
         places += _others(base, {place.guest: place for place in places})
         with_proc = [place.host for place in places if reaches_proc(place.host)]
         if with_proc and granted.view != "off":

@@ -9,7 +9,7 @@ from wali_core._errors import PolicyError
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
-    from typing import Any, TypeVar
+    from typing import Any, Final, TypeVar
 
     from capabilities import Policy
     from wali_core._sockets import Socket
@@ -101,6 +101,9 @@ def _unescape(field: bytes) -> bytes:
     return parts[0] + b"".join(bytes([int(p[:3], 8)]) + p[3:] for p in parts[1:])
 
 
+_ROOTS: Final = frozenset(("/", "."))
+
+
 class Grants:
     """Everything that a guest gets, resolved."""
 
@@ -185,6 +188,64 @@ class Grants:
         self.wall_time = _least(self.wall_time, wall_time)
         self.memory = _least(self.memory, memory)
 
+    def refuse_denied(self, policy: Policy) -> None:
+        """Raise ``PolicyError`` where a directory lies in, or around, what the policy denies."""
+        if not policy.filesystem.inaccessible:
+            return
+        hosts = [
+            (preopen.guest, os.path.abspath(preopen.host)) for preopen in self.preopens.values()
+        ]
+        others = (*policy.filesystem.exec, *policy.network.unix)
+        for guest, host in (*hosts, *((grant.guest, grant.host) for grant in others)):
+            denied = policy.filesystem.denial(host, os.path.realpath)
+            if denied is not None:
+                raise PolicyError(
+                    f"{guest!r}: {host} cannot be granted: {policy.source} makes {denied} "
+                    "inaccessible, of which it is a part, or the other way round"
+                )
+
+    def directories(self, policy: Policy | None) -> tuple[Preopen, ...]:
+        """What a WASI program gets: the directories, and the one that relative paths start from.
+
+        That is the policy's ``cwd``; without one, where it has a tree under the host's own name in
+        which this process is, it is where this process is.  Raises ``PolicyError``.
+        """
+        given = tuple(self.preopens.values())
+        if policy is None:
+            return given
+        cwd = policy.filesystem.cwd
+        if cwd is None:
+            place = None if _ROOTS.intersection(self.preopens) else self._here(policy)
+        else:
+            place = self._place_of(cwd)
+        return given if place is None else (*given, place)
+
+    def _here(self, policy: Policy) -> Preopen | None:
+        here = os.getcwd()
+        own = [grant for grant in policy.filesystem.grants if grant.host == grant.guest]
+        around = [grant.host for grant in own if beneath(here, grant.host)]
+        return self._beneath(max(around, key=len), here) if around else None
+
+    def _place_of(self, cwd: str) -> Preopen | None:
+        around = [guest for guest in self.preopens if beneath(cwd, guest)]
+        if not around:
+            raise PolicyError(f"filesystem.cwd: {cwd!r} lies in no directory that is granted")
+        found = max(around, key=len)
+        if found == cwd == "/":
+            return None  # relative paths start there anyway
+        if _ROOTS.intersection(self.preopens):
+            raise PolicyError(
+                f"filesystem.cwd: {cwd!r} cannot be had beside a grant of '/' or '.', which "
+                "wasi-libc does not tell from the working directory"
+            )
+        return self._beneath(found, cwd)
+
+    def _beneath(self, guest: str, path: str) -> Preopen:
+        """A directory in one that is granted, as the one that relative paths start from."""
+        outer = self.preopens[guest]
+        host = os.path.normpath(f"{outer.host}/{path[len(guest) :]}")
+        return Preopen(".", host, read_only=outer.read_only)
+
     def to_meter(self, hosts: Sequence[int]) -> list[int]:
         """Of the host's descriptors of the standard streams, those to count what is written to."""
         return [hosts[number] for number in self.metered if hosts[number] >= 0]
@@ -228,26 +289,15 @@ def load_policy(policy: Policy | str | os.PathLike[str] | None) -> Policy | None
 
     The package is imported only where there is one.
     """
-    if not isinstance(policy, (str, os.PathLike)):
-        return _served(policy)
-    import capabilities
+    if isinstance(policy, (str, os.PathLike)):
+        import capabilities
 
-    try:
-        return _served(capabilities.Policy.load(policy))
-    except capabilities.PolicyError as error:
-        raise PolicyError(str(error)) from error
-
-
-def _served(policy: Policy | None) -> Policy | None:
-    """Refuse what nothing holds a guest to yet: nobody shall believe in a limit that is none."""
-    if policy is None:
-        return None
-    asked = {
-        "filesystem.inaccessible": policy.filesystem.inaccessible,
-        "syscalls.on_deny": policy.syscalls.on_deny in ("kill", "log"),
-        "audit.log": policy.audit.log != "none",
-    }
-    unserved = [key for key, value in asked.items() if value]
-    if unserved:
-        raise PolicyError(f"{policy.source}: {', '.join(unserved)}: not enforced by this version")
+        try:
+            policy = capabilities.Policy.load(policy)
+        except capabilities.PolicyError as error:
+            raise PolicyError(str(error)) from error
+    if policy is not None and policy.syscalls.on_deny == "log" and policy.audit.log == "none":
+        raise PolicyError(
+            f"{policy.source}: syscalls.on_deny: 'log' needs an audit that it goes to"
+        )
     return policy

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from wali_core._audit import Audit
     from wali_core._cooperative import CooperativeGuest
     from wali_core._flow import TaskInput, TaskOutput
-    from wali_core._grants import Dirs
+    from wali_core._grants import Dirs, Preopen
     from wali_core._guest import AnyGuest
     from wali_core._link import ProgramLink
     from wali_core._process import Launcher, Running
@@ -236,11 +236,12 @@ class Runtime:
             if hooks:
                 link = ShimLink(link.module, hooks=hooks, cooperative=guest.cooperative)
             guest.place_stdio(streams.host)
-            audit = self._audit(grants)
+            directories = grants.directories(self._policy)
+            audit = self._audit(directories)
             if audit is not None:
-                guest.write_down(audit, tuple(grants.preopens.values()), _FIRST_GRANTED)
+                guest.write_down(audit, directories, _FIRST_GRANTED)
                 audit.start(module.origin)
-            preopens = guest.place_preopens(tuple(grants.preopens.values()), _FIRST_GRANTED)
+            preopens = guest.place_preopens(directories, _FIRST_GRANTED)
             guest.place_sockets(grants.sockets, _FIRST_GRANTED + len(preopens))
             configuration = shim.configuration(argv, environ, preopens, **grants.for_shim())
             guest.start_shim(link, configuration)
@@ -382,7 +383,8 @@ class Runtime:
         from wali_core._confine import confine, refuse_directories, unconfined
 
         _refuse_wasi_only(module, grants)
-        audit = self._audit(grants, self.engine.core.catalogue())
+        catalogue = self.engine.core.catalogue()
+        audit = self._audit(tuple(grants.preopens.values()), catalogue)
         argv, environ = _command_line(module, grants, args, argv0)
         environment = environment_text(environ)
         if self._allow_all or isolation == SHARED:
@@ -422,14 +424,16 @@ class Runtime:
     def _ends_by_denial(self) -> bool:
         return self._policy is not None and self._policy.syscalls.on_deny == "kill"
 
-    def _audit(self, grants: Grants, catalogue: Mapping[str, str] | None = None) -> Audit | None:
+    def _audit(
+        self, directories: Sequence[Preopen], catalogue: Mapping[str, str] | None = None
+    ) -> Audit | None:
         """Where what a guest asks for is written down, if it is.  Raises ``PolicyError``."""
         wanted = self._policy.audit if self._policy is not None else None
         if self._record is None and (wanted is None or wanted.log == "none"):
             return None
         from wali_core._audit import audit
 
-        return audit(self._policy, grants.preopens.values(), catalogue, record=self._record)
+        return audit(self._policy, directories, catalogue, record=self._record)
 
     def grants(
         self,
@@ -452,6 +456,8 @@ class Runtime:
         grants.sockets = tuple(sockets)
         grants.strict_rights = strict_rights
         grants.narrow(wall_time, memory)
+        if self._policy is not None:
+            grants.refuse_denied(self._policy)
         return grants
 
     # --- whole programs ---------------------------------------------------------------------------

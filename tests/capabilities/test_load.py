@@ -232,6 +232,13 @@ def test_wrong_entry(entry: str, message: str) -> None:
         ("version = 1\naudit.log = 'some'", f"audit.log: 'some' is not known here: write {LOG}"),
         ("version = 1\n[audit]", f"audit.path: {NO_PATH}"),
         ("version = 1\naudit.log = 'all'", f"audit.path: {NO_PATH}"),
+        (
+            "version = 1\nsyscalls.on_deny = 'log'",
+            (
+                "syscalls.on_deny: 'log' lets calls through and only says so: it needs an [audit] "
+                "that says where"
+            ),
+        ),
         ("version = 1\naudit.path = 3", f'audit.path: {NO_STRING}, "HOST", {NUMBER}'),
         (
             "version = 1\naudit.path = 'a::/b'",

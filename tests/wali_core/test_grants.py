@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import attrs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -335,3 +336,114 @@ def test_mounts_are_read_with_their_strange_names(monkeypatch: pytest.MonkeyPatc
 def test_beneath_is_by_whole_names(path: str, folder: str, *, beneath: bool) -> None:
     """A path lies beneath a folder by its components, not by its letters."""
     assert module.beneath(path, folder) == beneath
+
+
+# --- what a policy denies, and where it starts ----------------------------------------------------
+
+
+@pytest.fixture
+def denying(tmp_path: Path) -> Policy:
+    """Return a policy that denies a folder, to which a link leads."""
+    (tmp_path / "secret" / "inner").mkdir(parents=True)
+    (tmp_path / "open").mkdir()
+    (tmp_path / "link").symlink_to("secret")
+    return Policy(filesystem=Filesystem(inaccessible=(f"{tmp_path}/secret",)), source="p.toml")
+
+
+@pytest.mark.parametrize("path", ["secret", "secret/inner", "link", "link/inner", "open/..", ""])
+def test_what_is_denied_cannot_be_granted(
+    path: str, denying: Policy, grants: Grants, tmp_path: Path
+) -> None:
+    """Nor what lies in it or around it, by whatever path."""
+    grants.add_dirs({"/x": tmp_path / path})
+
+    with pytest.raises(PolicyError, match=r"'/x': .* cannot be granted: p\.toml makes .*/secret"):
+        grants.refuse_denied(denying)
+
+
+def test_what_is_not_denied_can_be_granted(denying: Policy, grants: Grants, tmp_path: Path) -> None:
+    """A folder beside it is none of it, even if its name begins alike."""
+    (tmp_path / "secrets").mkdir()
+    grants.add_dirs({"/x": tmp_path / "open", "/y": tmp_path / "secrets"})
+
+    grants.refuse_denied(denying)
+
+
+def test_programs_and_sockets_are_denied_as_well(
+    denying: Policy, grants: Grants, tmp_path: Path
+) -> None:
+    """Whatever kind of grant it is."""
+    tool = Grant(f"{tmp_path}/link/tool", "/tool")
+    policy = attrs.evolve(denying, filesystem=attrs.evolve(denying.filesystem, exec=(tool,)))
+
+    with pytest.raises(PolicyError, match="'/tool'"):
+        grants.refuse_denied(policy)
+
+
+def started(grants: Grants, policy: Policy | None) -> tuple[str, bool] | None:
+    """Return what relative paths start from, on the host, and whether it is read-only."""
+    last = grants.directories(policy)[-1:]
+    return next(((p.host, p.read_only) for p in last if p.guest == "."), None)
+
+
+@pytest.mark.parametrize(
+    ("cwd", "place"),
+    [
+        ("/data", ("/srv/in", True)),
+        ("/data/sub/x", ("/srv/in/sub/x", True)),
+        ("/out", ("/srv/out", False)),
+        ("/data/out", ("/srv/out2", False)),
+    ],
+)
+def test_working_directory(cwd: str, place: tuple[str, bool], grants: Grants) -> None:
+    """The guest's path is looked up in what it is granted, the innermost first."""
+    policy = Policy(filesystem=Filesystem(cwd=cwd))
+    grants.add_dirs(
+        {"/data": "/srv/in", "/out": ("/srv/out", "rw"), "/data/out": ("/srv/out2", "rw")}
+    )
+
+    assert started(grants, policy) == place
+
+
+def test_working_directory_that_is_not_granted(grants: Grants) -> None:
+    """Where nothing is there, nothing starts."""
+    grants.add_dirs({"/data": "/srv"})
+
+    with pytest.raises(PolicyError, match=r"filesystem\.cwd: '/datum' lies in no directory"):
+        grants.directories(Policy(filesystem=Filesystem(cwd="/datum")))
+
+
+@pytest.mark.parametrize("root", ["/", "."])
+def test_working_directory_beside_the_root(root: str, grants: Grants) -> None:
+    """To wasi-libc the two are one name."""
+    grants.add_dirs({"/data": "/srv", root: "/tmp"})
+
+    with pytest.raises(PolicyError, match=r"cannot be had beside a grant of '/' or '\.'"):
+        grants.directories(Policy(filesystem=Filesystem(cwd="/data")))
+
+
+def test_root_as_working_directory(grants: Grants) -> None:
+    """The root is one anyway."""
+    grants.add_dirs({"/": "/srv"})
+
+    assert started(grants, Policy(filesystem=Filesystem(cwd="/"))) is None
+
+
+def test_working_directory_is_where_this_process_is(
+    grants: Grants, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If the policy grants it, under its own name: as for any program."""
+    (tmp_path / "sub").mkdir()
+    monkeypatch.chdir(tmp_path / "sub")
+    own = Policy(filesystem=Filesystem(read_only=(Grant(f"{tmp_path}", f"{tmp_path}"),)))
+    renamed = Policy(filesystem=Filesystem(read_only=(Grant(f"{tmp_path}", "/x"),)))
+    for policy, place in ((own, (f"{tmp_path}/sub", True)), (renamed, None), (None, None)):
+        grants = Grants()
+        if policy is not None:
+            grants.add_policy(policy)
+
+        assert started(grants, policy) == place
+    grants = Grants()
+    grants.add_policy(own)
+    grants.add_dirs({".": "/srv"})
+    assert started(grants, own) == ("/srv", True)
