@@ -508,6 +508,13 @@ class AnyGuest:
         for kept in (self._meter, self._audit):
             if kept is not None:
                 kept.close()
+        # What goes around its calls leads back here: garbage, which would keep its modules open.
+        if self._imports is not None:
+            self._imports.forget()
+            self._import_hooks = {}
+        if self._meter is not None and self._link is not None:
+            self._link.functions.forget()  # the link is the guest's own
+        self._meter = self._audit = None
         self._ended = self._ended or "it was closed"
 
     def __del__(self) -> None:

@@ -11,7 +11,7 @@ import os
 import resource
 import struct
 import time
-from _thread import get_ident
+from _thread import allocate_lock, get_ident
 
 from wali_core._errors import GuestLimit
 
@@ -171,7 +171,7 @@ _EXISTS: Final = b"."
 
 
 class Processes:
-    """How many processes a program is: itself, all that it forks, and so on.
+    """How many processes and threads a program is: itself, all that it forks, and so on.
 
     Each holds the lock on one byte of a file that they share, as long as it lives: what has ended,
     however it did, holds nothing.  (fcntl(2): such a lock is a process's, and no child has it.)
@@ -180,7 +180,23 @@ class Processes:
     def __init__(self, most: int) -> None:
         self._most = most
         self._file = os.memfd_create("processes", os.MFD_CLOEXEC)
-        self._own = self._take()
+        self._lock = allocate_lock()
+        self._own: list[int] = []
+        self.add()
+
+    def add(self) -> bool:
+        """Take a place, for a thread.  False where there are enough."""
+        with self._lock:
+            for index in range(self._most):
+                if index not in self._own and self._take(index):
+                    self._own.append(index)
+                    return True
+        return False
+
+    def remove(self) -> None:
+        """Give up a place: a thread has ended."""
+        with self._lock:
+            fcntl.lockf(self._file, fcntl.LOCK_UN, 1, self._own.pop())
 
     def fork(self) -> int:
         """Fork: 0 in the child, its number in the parent; ``-EAGAIN`` where there are enough."""
@@ -190,10 +206,7 @@ class Processes:
         try:
             pid = os.fork()
             if pid == 0:
-                self._own = self._take()
-                if self._own < 0:  # another has just been faster
-                    os._exit(0)
-                os.write(writer, _EXISTS)
+                self._begin(writer)
                 return 0
             os.close(writer)
             writer = -1
@@ -208,27 +221,32 @@ class Processes:
                 os.close(writer)
         return pid
 
+    def _begin(self, writer: int) -> None:
+        """In a child: find a place of its own, or be gone, as if it had never been."""
+        self._lock, self._own = allocate_lock(), []
+        if not self.add():  # another has just been faster
+            os._exit(0)
+        os.write(writer, _EXISTS)
+
     def _has_room(self) -> bool:
-        return any(index != self._own and self._is_free(index) for index in range(self._most))
+        return any(index not in self._own and self._is_free(index) for index in range(self._most))
 
     def _is_free(self, index: int) -> bool:
         asked = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, index, 1, 0)
         answer = fcntl.fcntl(self._file, fcntl.F_GETLK, asked)
         return bool(_FLOCK.unpack(answer)[0] == fcntl.F_UNLCK)
 
-    def _take(self) -> int:
-        for index in range(self._most):
-            try:
-                fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, index)
-            except OSError as error:
-                if error.errno not in (errno.EACCES, errno.EAGAIN):
-                    raise
-            else:
-                return index
-        return -1
+    def _take(self, index: int) -> bool:
+        try:
+            fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, index)
+        except OSError as error:
+            if error.errno not in (errno.EACCES, errno.EAGAIN):
+                raise
+            return False
+        return True
 
     def close(self) -> None:
-        """Close the file, and with it give up the place."""
+        """Close the file, and with it give up every place."""
         if self._file >= 0:
             os.close(self._file)
             self._file = -1

@@ -67,6 +67,11 @@ class HostFunctions:
         self._callbacks.append(callback)
         return ctypes.cast(callback, c_void_p).value or 0
 
+    def forget(self) -> None:
+        """Let them go: nobody can call them any more."""
+        self._callbacks.clear()
+        self.failure = None
+
 
 class Suspended(Exception):
     """A thunk has to be called again, when what is in the guest's slot has come to pass."""

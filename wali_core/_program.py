@@ -193,6 +193,15 @@ class AnyProgram(AnyGuest):
         """What execve needs: see ``Executor``."""
         self._executor = Executor(self._calls, load, roots, self.threads.is_alone).execve
 
+    def begin_thread(self) -> bool:
+        """May it have another thread?  If so, ``end_thread`` is to be called when that ends."""
+        return self._processes is None or self._processes.add()
+
+    def end_thread(self) -> None:
+        """A thread has ended."""
+        if self._processes is not None:
+            self._processes.remove()
+
     def watch_calls(
         self, audit: Audit | None, gate: Mapping[str, int], *, ends: bool
     ) -> dict[str, Hook]:

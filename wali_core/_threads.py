@@ -86,6 +86,8 @@ class Threads:
         """Start a thread with a function of table 0; its number, or -1."""
         if not self._shared and not self._share():
             return _FAILED
+        if not self._program.begin_thread():
+            return _FAILED
         mask = set_mask(ALL)
         begun = allocate_lock()
         begun.acquire()
@@ -136,6 +138,7 @@ class Threads:
 
     def _ended(self, thread: _Thread) -> None:
         thread.close()
+        self._program.end_thread()
         with self.lock:
             self._contexts.append(thread.buffer)  # others may be looking at it: it is never freed
             self._count -= 1

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import threading
 import time
 from typing import TYPE_CHECKING, Any
@@ -254,3 +256,31 @@ def test_too_few_descriptors_for_what_is_granted(
     dirs = {f"/{name}": tmp_path for name in "ab"}
     with under(Limits(open_files=4)) as runtime, pytest.raises(UseError, match="at most 4"):
         runtime.instantiate(program, dirs=dirs)
+
+
+# --- processes and threads ------------------------------------------------------------------------
+
+PROCESSES = """
+import os
+from wali_core._limits import Processes
+made = Processes(3)
+print(made.add(), made.add(), made.add(), made.fork())
+made.remove()
+print(made.add())
+made.remove()
+pid = made.fork()
+if pid == 0:
+    os._exit(0 if made.fork() == -11 and not made.add() else 1)
+print(made.add(), os.waitpid(pid, 0)[1])
+print(made.add())
+made.close()
+"""
+
+
+def test_threads_count_as_processes() -> None:
+    """Each holds a place until it ends; a child has one of its own, and none of its parent's."""
+    done = subprocess.run(
+        [sys.executable, "-c", PROCESSES], capture_output=True, text=True, check=True
+    )
+
+    assert done.stdout.splitlines() == ["True True False -11", "True", "False 0", "True"]
