@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import re
+import runpy
 import shutil
 import subprocess
 import sys
@@ -22,6 +23,8 @@ from capabilities import Policy
 from examples._common import guest
 from tests.architecture.test_tcb import MOST_LINES
 from wali_core.cli import USAGE
+from wali_core.native import compile as compiler
+from wali_core.native import generate
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -44,7 +47,7 @@ read_onyl = ["x"]
 wall_time = "5 parsecs"
 """
 COMMAND = """#!/bin/sh
-exec env PYTHONPATH={root} {python} -m wali_core "$@"
+exec env PYTHONPATH={root} {python} {words} "$@"
 """
 
 FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -101,10 +104,11 @@ def folder(tmp_path: Path) -> Path:
     (tmp_path / "out").mkdir()
     shutil.copy(EXAMPLES / "02_policy/policy.toml", tmp_path)
     (tmp_path / "wrong.toml").write_text(WRONG_POLICY)
-    command = tmp_path / "bin" / "wali"
-    command.parent.mkdir()
-    command.write_text(COMMAND.format(root=ROOT, python=sys.executable))
-    command.chmod(0o755)
+    (tmp_path / "bin").mkdir()
+    for name, words in (("wali", "-m wali_core"), ("python", "")):
+        command = tmp_path / "bin" / name
+        command.write_text(COMMAND.format(root=ROOT, python=sys.executable, words=words))
+        command.chmod(0o755)
     return tmp_path
 
 
@@ -159,6 +163,14 @@ def test_every_option_is_described() -> None:
 
     for option in re.findall(r"^  (--[\w-]+)", USAGE, re.MULTILINE):
         assert re.search(rf"^\| `{option}[ `]", described, re.MULTILINE), option
+
+
+def test_every_call_is_described() -> None:
+    """`docs/wali.md` has the table that its generator makes, and no call is missing."""
+    page = (ROOT / "docs" / "wali.md").read_text()
+    listed = page.partition("<!-- calls -->\n")[2].partition("<!-- end of calls -->")[0]
+
+    assert listed == generate.compatibility(runpy.run_path(str(compiler.TABLE)))
 
 
 def test_every_file_of_the_core_is_placed() -> None:

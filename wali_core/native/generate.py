@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import runpy
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -386,3 +387,38 @@ def generate(table_path: Path, out_dir: Path, arch: str) -> None:
     (out_dir / "layout.gen.h").write_text(layout())
     (out_dir / "numbers.gen.h").write_text(numbers(table, arch))
     (out_dir / "thunks.gen.c").write_text(thunks(table, arch))
+
+
+def compatibility(table: dict[str, Any]) -> str:
+    """The table of calls for the documents, in Markdown."""
+    lines = [
+        "| Call | Number (x86-64, aarch64) | Group | Served | Note |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    for call in sorted(table["CALLS"], key=lambda call: call.name):
+        numbers = f"{call.x86_64}, {'none' if call.aarch64 is None else call.aarch64}"
+        name = f"`{call.name}`" + (" (not in WALI)" if call.ours else "")
+        lines.append(f"| {name} | {numbers} | {call.group} | {served(call)} | {call.note} |")
+    return "".join(f"{line}\n" for line in lines)
+
+
+def served(call: Any) -> str:
+    """By whom, in words."""
+    match = re.fullmatch(r"= (-?\w+)(\(.*)?", call.served)
+    if match is None:
+        return {"host": "Python", "planned": "no: ENOSYS"}.get(call.served, "yes")
+    if match[2]:
+        return f"yes, by `{match[1]}`"
+    return "does nothing" if match[1] == "0" else f"no: {match[1].removeprefix('-')}"
+
+
+def write_page(path: Path) -> None:
+    """Put the table of calls between its marks in a document."""
+    table = runpy.run_path(str(Path(__file__).parents[1] / "_table.py"))
+    before, mark, rest = path.read_text().partition("<!-- calls -->\n")
+    end = rest[rest.index("<!-- end of calls -->") :]
+    path.write_text(before + mark + compatibility(table) + end)
+
+
+if __name__ == "__main__":
+    write_page(Path(sys.argv[1]))
