@@ -38,14 +38,16 @@ def box(tmp_path: Path) -> Path:
 def wali(cache_folder: Path, box: Path) -> Callable[..., Completed]:
     """Return a function that runs the command `wali run` in the empty folder."""
 
-    def run(*words: str | Path, **options: object) -> Completed:
+    def run(*words: str | Path, patience: float = 60, **options: object) -> Completed:
         environment = os.environ | {"PYTHONPATH": str(ROOT), "XDG_CACHE_HOME": str(cache_folder)}
         given: dict[str, Any] = {"cwd": box, "stdin": subprocess.DEVNULL, "capture_output": True}
         given |= options
         if "input" in options:
             del given["stdin"]
         command = [sys.executable, "-m", "wali_core", "run", *map(str, words)]
-        return subprocess.run(command, env=environment, text=True, timeout=60, check=False, **given)
+        return subprocess.run(
+            command, env=environment, text=True, timeout=patience, check=False, **given
+        )
 
     return run
 
