@@ -283,6 +283,7 @@ _WASMTIME: Final[dict[str, tuple[Any, tuple[Any, ...]]]] = {
     "wasm_engine_new_with_config": (P, (P,)),
     "wasm_engine_delete": (None, (P,)),
     "wasmtime_engine_increment_epoch": (None, (P,)),
+    "wasmtime_module_validate": (P, (P, c_char_p, c_size_t)),
     "wasmtime_module_new": (P, (P, c_char_p, c_size_t, POINTER(P))),
     "wasmtime_module_delete": (None, (P,)),
     "wasmtime_module_serialize": (P, (P, POINTER(ByteVec))),

@@ -183,7 +183,10 @@ class Engine:
         if pointer is None:
             if on_compile:
                 on_compile(len(data))
-            pointer = self._compile(prepare(data) if prepare else data, origin)
+            if prepare:
+                self._validate(data, origin)
+                data = prepare(data)
+            pointer = self._compile(data, origin)
             if cache and cache.usable:
                 # A module that cannot be kept still runs.
                 self.serialize(pointer, partial(cache.store, key))
@@ -199,12 +202,14 @@ class Engine:
             raise ModuleError(f"{origin}: this process cannot load what another has compiled")
         return Module(self, pointer, origin)
 
+    def _validate(self, data: bytes, origin: str) -> None:
+        """As it is: what is added to it could make an invalid one valid, with another meaning."""
+        _refuse(W["wasmtime_module_validate"](self.pointer, data, len(data)), origin)
+
     def _compile(self, data: bytes, origin: str) -> int:
         self._start_workers()
         out = c_void_p()
-        error = W["wasmtime_module_new"](self.pointer, data, len(data), byref(out))
-        if error:
-            raise ModuleError(f"{origin}: {bridge.last_line(bridge.error_message(error))}")
+        _refuse(W["wasmtime_module_new"](self.pointer, data, len(data), byref(out)), origin)
         assert out.value is not None
         return out.value
 
@@ -248,6 +253,11 @@ class Engine:
         # Modules and guests hold the engine, so none is left that could use the pointer.
         if self.pointer:
             W["wasm_engine_delete"](self.pointer)
+
+
+def _refuse(error: int | None, origin: str) -> None:
+    if error:
+        raise ModuleError(f"{origin}: {bridge.last_line(bridge.error_message(error))}")
 
 
 def _write(fd: int, data: memoryview) -> None:

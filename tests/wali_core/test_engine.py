@@ -15,6 +15,7 @@ from wali_core import ModuleError
 from wali_core import _bridge as bridge
 from wali_core._cache import Cache
 from wali_core._engine import Engine, sniff
+from wali_core._prepare import prepare
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -139,6 +140,18 @@ def test_invalid_modules_say_what_is_wrong(text: str, message: str, engine: Engi
     data = _assemble_unchecked(text)
 
     assert message in compiled(engine, data)
+
+
+def test_preparing_makes_nothing_valid(engine: Engine) -> None:
+    """A module that calls the function which preparing will add is as invalid as it was."""
+    data = _assemble_unchecked(
+        "(module (table 1 funcref) (func (call 1 (i32.const 0) (i32.const 0))))"
+    )
+    prepared = prepare(data, "file.wasm").data
+    engine.compile(prepared, "file.wasm", None).close()
+
+    with pytest.raises(ModuleError, match=r"^file\.wasm: unknown function"):
+        engine.compile(data, "file.wasm", None, prepare=lambda _: prepared)
 
 
 def _assemble_unchecked(text: str) -> bytes:

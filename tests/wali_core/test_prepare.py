@@ -615,14 +615,17 @@ def test_claimed_sizes_cost_nothing(claim: int) -> None:
 
 
 def check_any(data: bytes) -> None:
-    """Assert that a file is refused, or prepared into one that is as valid as it was."""
+    """Assert that a file is refused, or prepared into one that is valid if it was.
+
+    What is added may be just what an invalid one lacks: the engine is asked before, too.
+    """
     for unshare in (False, True):
         try:
             prepared = prepare(data, unshare=unshare)
         except ModuleError as error:
             assert str(error).startswith("guest.wasm: byte ")  # noqa: PT017
         else:
-            assert valid(prepared.data) == valid(data)
+            assert valid(prepared.data) or not valid(data)
             assert unshare is False or prepared.memory is None or not prepared.memory.shared
     try:
         deferred = prep.defer_start(data, "guest.wasm")
@@ -693,7 +696,7 @@ BODIES = st.lists(SMALL, max_size=12).map(bytes)
 @example([(4, b"\1\x40\0\x70\0\1\xd0\x70\x0b")])
 @example([(1, b"\1\x60\0\0"), (13, b"\1\0\0"), (5, b"\1\0\1")])
 def test_invented_files(sections: list[tuple[int, bytes]]) -> None:
-    """Sections of anything, in their order, are refused, or prepared as validly as they were."""
+    """Sections of anything, in their order, are refused, or prepared validly if they were valid."""
     ordered = sorted(sections, key=lambda one: prep._RANK.get(one[0], 0))
 
     check_any(module(*(section(identifier, body) for identifier, body in ordered)))
@@ -701,7 +704,7 @@ def test_invented_files(sections: list[tuple[int, bytes]]) -> None:
 
 @given(st.binary(max_size=64))
 def test_random_files(tail: bytes) -> None:
-    """Random bytes behind the preamble are refused, or prepared as validly as they were."""
+    """Random bytes behind the preamble are refused, or prepared validly if they were valid."""
     check_any(prep.PREAMBLE + tail)
 
 
