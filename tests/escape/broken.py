@@ -41,17 +41,17 @@ HOLES: Holes = {
         any = (struct descriptor){.host = number};
     if (number == AT_FDCWD)
         any.host = (int32_t)SYS(NR_openat, AT_FDCWD, ".", 0x200000, 0, 0, 0);
-    if (number == AT_FDCWD || (number >= 200 && ((uint32_t)number >= c->capacity ||
-                                                 c->descriptors[number].host < 0)))
+    if (number == AT_FDCWD || (number >= 200 && ((uint32_t)number >= c->table->capacity ||
+                                                 c->table->descriptors[number].host < 0)))
         return &any;""",
         ),
         (
             """    if (capable)
         return -EPERM;
-    uint8_t *lock;""",
+    int32_t size = listed_size(LISTED_FCNTL""",
             """    if (capable)
         return SYS(NR_fcntl, d->host, command, argument, 0, 0, 0);
-    uint8_t *lock;""",
+    int32_t size = listed_size(LISTED_FCNTL""",
         ),
         (
             """    if (capable && request != TCGETS && request != FIONREAD)
