@@ -37,6 +37,9 @@ if TYPE_CHECKING:
 
 _poll: Final = W["wasmtime_call_future_poll"]
 _delete: Final = W["wasmtime_call_future_delete"]
+# Seconds.  Epochs go by while a guest waits, so that its time is over at once then: it did not
+# compute, and has a tick yet.
+_HARDLY: Final = 0.0002
 _FEW: Final = 2  # descriptors, as nearly every call waits for
 _KINDS: Final = {letter: kind for kind, letter in enumerate(bridge.NUMBER_KINDS)}
 
@@ -52,7 +55,7 @@ class CooperativeGuest(AnyGuest):
 
     def __init__(self, engine: Engine, module: Module) -> None:
         self._busy, self._waits, self._again = False, 0, 0
-        self._began = self._inside = 0.0
+        self._began = self._inside = self._ran = 0.0
         super().__init__(engine, module)
         self._context.cooperative = 1
         self._slot = self._context.slot
@@ -215,7 +218,7 @@ class CooperativeGuest(AnyGuest):
                 elif slot.requested:
                     slot.answer = await self._answer(slot)
                     slot.answered = not slot.grow
-                else:
+                elif self._ran >= _HARDLY:
                     await reactor.turns.take()
         except BaseException:
             self._ended = "its call was cut short"
@@ -253,7 +256,8 @@ class CooperativeGuest(AnyGuest):
             self._cpu.end()
             if left <= 0:
                 raise self._cpu.error()
-        self._computing += time.perf_counter() - began
+        self._ran = time.perf_counter() - began
+        self._computing += self._ran
         return done
 
     def _since_began(self) -> float:

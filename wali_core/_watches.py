@@ -77,27 +77,40 @@ class Watches:
     def __init__(self) -> None:
         self._watches: dict[int, _Watch] = {}
         self._epoll: select.epoll | None = None
+        self._nested = trio.Event()
         self._poller: _Poller | None = None
 
     async def any_of(self, wanted: Iterable[tuple[int, int]]) -> None:
         """Wait until one of these descriptors may have one of its events (poll(2)'s)."""
+        epoll = self._epoll or self._open()
+        if not self._nested.is_set():
+            await self._nested.wait()
         waiter, joined = _Waiter(), []
         try:
             for fd, events in wanted:
                 joined.append(fd)
-                self._join(fd, events, waiter)
+                self._join(epoll, fd, events, waiter)
             await trio.lowlevel.wait_task_rescheduled(_give_up)
         finally:
             for fd in joined:
                 self._leave(fd, waiter)
 
-    def _join(self, fd: int, events: int, waiter: _Waiter) -> None:
+    def _open(self) -> select.epoll:
+        """Make the epoll, and have trio wait for it: before anything is in it.
+
+        Else the kernel would not let a full one into trio's, instead of one thing more into it.
+        """
+        self._epoll, self._nested = select.epoll(), trio.Event()
+        trio.lowlevel.spawn_system_task(self._dispatch, self._epoll, self._nested)
+        return self._epoll
+
+    def _join(self, epoll: select.epoll, fd: int, events: int, waiter: _Waiter) -> None:
         watch = self._watches.get(fd)
         if watch is None:
             watch = self._watches[fd] = _Watch(fd)
         watch.waiters[waiter] = watch.waiters.get(waiter, 0) | events
         if (events | _ALWAYS) & ~watch.armed:
-            self._arm(watch)
+            self._arm(epoll, watch)
 
     def _leave(self, fd: int, waiter: _Waiter) -> None:
         watch = self._watches.get(fd)
@@ -115,28 +128,19 @@ class Watches:
 
     # --- arming, and what comes of it -------------------------------------------------------------
 
-    def _arm(self, watch: _Watch) -> None:
+    def _arm(self, epoll: select.epoll, watch: _Watch) -> None:
         watch.armed = events = watch.wanted()
         if not events:
             return
         if not watch.polled:
             try:
-                self._add(watch.fd, events | select.EPOLLONESHOT)
+                _add(epoll, watch.fd, events | select.EPOLLONESHOT)
             except OSError:
                 watch.polled = True
         if watch.polled:
             if self._poller is None:
                 self._poller = _Poller(self._fire)
             self._poller.arm(watch.fd, events)
-
-    def _add(self, fd: int, flags: int) -> None:
-        if self._epoll is None:
-            self._epoll = select.epoll()
-            trio.lowlevel.spawn_system_task(self._dispatch, self._epoll)
-        try:
-            self._epoll.register(fd, flags)
-        except FileExistsError:
-            self._epoll.modify(fd, flags)
 
     def _fire(self, fd: int, events: int) -> None:
         watch = self._watches.get(fd)
@@ -147,9 +151,11 @@ class Watches:
             if not waiter.woken and events & (asked | _ALWAYS | select.POLLNVAL):
                 waiter.woken = True
                 trio.lowlevel.reschedule(waiter.task)
-        self._arm(watch)
+        if self._epoll is not None:
+            self._arm(self._epoll, watch)
 
-    async def _dispatch(self, epoll: select.epoll) -> None:
+    async def _dispatch(self, epoll: select.epoll, nested: trio.Event) -> None:
+        nested.set()  # by the time that this wakes somebody, it is
         while not epoll.closed:
             try:
                 await trio.lowlevel.wait_readable(epoll.fileno())
@@ -167,6 +173,13 @@ class Watches:
         if self._poller is not None:
             self._poller.close()
         self._epoll = self._poller = None
+
+
+def _add(epoll: select.epoll, fd: int, flags: int) -> None:
+    try:
+        epoll.register(fd, flags)
+    except FileExistsError:
+        epoll.modify(fd, flags)
 
 
 def _give_up(_: object) -> trio.lowlevel.Abort:

@@ -1,0 +1,558 @@
+"""Tests of how guests wait and share a thread: many of them, for many things, for one thing."""
+
+from __future__ import annotations
+
+import functools
+import gc
+import os
+import random
+import resource
+import socket
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import trio
+import trio.lowlevel
+import trio.testing
+
+from tests.wali_core.test_tasks import in_trio
+from wali_core import GuestTimeout, GuestTrap, Runtime
+from wali_core._turns import BUDGET, CHECKPOINT, LEAST, MOST, Pace, Turns
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from wali_core._engine import Module
+
+WASI = "wasi_snapshot_preview1"
+
+# Waits until one of its descriptors 0, 3, 4 and so on is readable, as many as are asked for.
+POLLER = f"""(module
+  (import "{WASI}" "poll_oneoff" (func $poll (param i32 i32 i32 i32) (result i32)))
+  (memory (export "memory") 2)
+  (func (export "poll") (param $count i32) (result i32) (local $i i32) (local $at i32)
+    (loop $next
+      (local.set $at (i32.add (i32.const 1024) (i32.mul (local.get $i) (i32.const 48))))
+      (i64.store (local.get $at) (i64.extend_i32_u (local.get $i)))
+      (i32.store8 offset=8 (local.get $at) (i32.const 1))
+      (i32.store offset=16 (local.get $at)
+        (select (i32.add (local.get $i) (i32.const 2)) (i32.const 0) (local.get $i)))
+      (local.set $i (i32.add (local.get $i) (i32.const 1)))
+      (br_if $next (i32.lt_u (local.get $i) (local.get $count))))
+    (if (i32.ne (call $poll (i32.const 1024) (i32.const 65536) (local.get $count) (i32.const 0))
+                (i32.const 0))
+      (then (return (i32.const -1))))
+    (i32.load (i32.const 65536)))
+  (func (export "spin") (loop $again (br $again)))
+  (func (export "_start")
+    (i32.store8 offset=8 (i32.const 1024) (i32.const 1))
+    (drop (call $poll (i32.const 1024) (i32.const 65536) (i32.const 1) (i32.const 0)))))"""
+
+
+@pytest.fixture
+def module(runtime: Runtime, guest_from_wat: Callable[..., Path]) -> Module:
+    """Return the module above."""
+    return runtime.load(guest_from_wat(POLLER))
+
+
+@pytest.fixture
+def pairs() -> Iterator[Callable[[], tuple[socket.socket, socket.socket]]]:
+    """Return a function that makes pairs of sockets, which are closed afterwards."""
+    made: list[socket.socket] = []
+
+    def make() -> tuple[socket.socket, socket.socket]:
+        pair = socket.socketpair()
+        made.extend(pair)
+        return pair
+
+    yield make
+    for one in made:
+        one.close()
+
+
+@pytest.fixture
+def pipes() -> Iterator[Callable[[], tuple[int, int]]]:
+    """Return a function that makes pipes, which are closed afterwards."""
+    made: list[int] = []
+
+    def make() -> tuple[int, int]:
+        ends = os.pipe()
+        made.extend(ends)
+        return ends
+
+    yield make
+    for fd in made:
+        try:
+            os.close(fd)
+        except OSError:
+            pass  # a test has done it
+
+
+# --- several descriptors --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("ready", [0, 1, 2])
+def test_one_of_several_is_enough(
+    ready: int,
+    runtime: Runtime,
+    module: Module,
+    pipes: Callable[[], tuple[int, int]],
+    pairs: Callable[[], tuple[socket.socket, socket.socket]],
+) -> None:
+    """A guest that waits for three descriptors is woken by any of them, again and again."""
+    read, write = pipes()
+    ends = [pairs() for _ in range(2)]
+    theirs = [read, *(one.fileno() for one, _ in ends)]
+    ours = [write, *(other.fileno() for _, other in ends)]
+
+    async def main() -> None:
+        sockets = [one for one, _ in ends]
+        async with runtime.open(module, stdio=(read, -1, -1), sockets=sockets) as guest:
+            for _ in range(3):
+                found: list[int] = []
+
+                async def poll(found: list[int] = found) -> None:
+                    found.append(await guest.call("poll", 3))
+
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(poll)
+                    await trio.testing.wait_all_tasks_blocked(0.005)
+                    assert not found
+                    os.write(ours[ready], b"x")
+                assert found == [ready]
+                os.read(theirs[ready], 1)
+
+    in_trio(main)
+
+
+def test_what_is_always_ready_is_ready_beside_others(
+    runtime: Runtime,
+    module: Module,
+    pairs: Callable[[], tuple[socket.socket, socket.socket]],
+    tmp_path: Path,
+) -> None:
+    """A regular file is ready at once, whatever else is waited for."""
+    (tmp_path / "file").write_bytes(b"x")
+
+    async def main() -> int:
+        with (tmp_path / "file").open("rb") as file:
+            stdio = (file.fileno(), -1, -1)
+            async with runtime.open(module, stdio=stdio, sockets=[pairs()[0]]) as guest:
+                return int(await guest.call("poll", 2))
+
+    assert in_trio(main) == 0
+
+
+def test_the_embedder_waits_for_the_same(
+    runtime: Runtime, module: Module, pipes: Callable[[], tuple[int, int]]
+) -> None:
+    """A guest and a task of the embedder's wait for one descriptor, and both are woken."""
+    read, write = pipes()
+
+    async def main() -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(trio.lowlevel.wait_readable, read)
+            await trio.testing.wait_all_tasks_blocked()
+            nursery.start_soon(functools.partial(runtime.run, module, stdin=read))
+            await trio.testing.wait_all_tasks_blocked(0.005)
+            os.write(write, b"x")
+
+    in_trio(main)
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_lent_descriptor_is_closed(
+    count: int,
+    runtime: Runtime,
+    module: Module,
+    pipes: Callable[[], tuple[int, int]],
+    pairs: Callable[[], tuple[socket.socket, socket.socket]],
+) -> None:
+    """Whoever says that he closes what a guest waits for ends the wait."""
+    lent, (theirs, _) = pipes()[0], pairs()
+
+    async def main() -> None:
+        async with (
+            runtime.open(module, stdio=(lent, -1, -1), sockets=[theirs]) as guest,
+            trio.open_nursery() as nursery,
+        ):
+            nursery.start_soon(guest.call, "poll", count)
+            await trio.testing.wait_all_tasks_blocked(0.005)
+            trio.lowlevel.notify_closing(lent)
+            os.close(lent)
+            if count > 1:  # nothing can tell what is not trio's: it waits for the other
+                await trio.testing.wait_all_tasks_blocked(0.005)
+                nursery.cancel_scope.cancel()
+
+    in_trio(main)
+
+
+def test_what_another_guest_closes_is_waited_for(
+    runtime: Runtime, module: Module, pipes: Callable[[], tuple[int, int]]
+) -> None:
+    """Duplicates of one file are waited for apart: closing one does not end the other's wait."""
+    read, write = pipes()
+    copy = os.dup(read)
+
+    async def main() -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(functools.partial(runtime.run, module, stdin=read))
+            with trio.move_on_after(0.02):
+                await runtime.run(module, stdin=copy)
+            os.close(copy)
+            await trio.testing.wait_all_tasks_blocked(0.005)
+            assert len(nursery.child_tasks) == 1
+            os.write(write, b"x")
+
+    in_trio(main)
+
+
+def test_more_waiters_than_the_kernel_nests(
+    runtime: Runtime, module: Module, pairs: Callable[[], tuple[socket.socket, socket.socket]]
+) -> None:
+    """600 guests wait for duplicates of one socket, and for one of their own: one byte wakes all.
+
+    The kernel lets a file into 500 nested epolls; what is beyond is polled on a thread, which ends.
+    """
+    count = 600
+    raise_limit(4 * count)
+    shared, far = pairs()
+    before = threading.active_count()
+
+    async def main() -> None:
+        async def one() -> None:
+            own, end = os.pipe()
+            try:
+                async with runtime.open(module, stdio=(own, -1, -1), sockets=[shared]) as guest:
+                    assert await guest.call("poll", 2) == 1
+            finally:
+                os.close(own)
+                os.close(end)
+
+        async with trio.open_nursery() as nursery:
+            for _ in range(count):
+                nursery.start_soon(one)
+            await trio.testing.wait_all_tasks_blocked(0.05)
+            assert len(nursery.child_tasks) == count
+            assert "wali poller" in {thread.name for thread in threading.enumerate()}
+            far.send(b"x")
+        names = [thread.name for thread in threading.enumerate()]
+        assert names.count("wali poller") == 0
+
+    in_trio(main)
+    assert threading.active_count() <= before + 2  # trio's, and the one that moves the epoch
+
+
+# --- turns ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("count", [0, 1, 4, 9, 49, 1000])
+def test_a_turn_is_shorter_the_more_there_are(count: int) -> None:
+    """min(10 ms, budget / guests), but no less than a tick; and trio waits 5 ms at most."""
+    pace = Pace()
+    turns = Turns(pace)
+    turns._line.extend([None] * count)  # type: ignore[list-item]
+    turns._set_pace()
+
+    assert turns._length() == max(LEAST, min(MOST, BUDGET / (count + 1)))
+    assert pace.period == min(CHECKPOINT, turns._length())
+
+
+def test_computing_guests_take_turns(runtime: Runtime, module: Module) -> None:
+    """Guests that compute without end get the same; others are served in between."""
+    guests: list[Any] = []
+    gaps: list[float] = []
+
+    async def main() -> None:
+        with trio.move_on_after(1.0):
+            async with trio.open_nursery() as nursery:
+
+                async def spin() -> None:
+                    async with runtime.open(module, stdio=(-1, -1, -1)) as guest:
+                        guests.append(guest)
+                        await guest.call("spin")
+
+                for _ in range(8):
+                    nursery.start_soon(spin)
+                last = time.perf_counter()
+                while True:
+                    await trio.lowlevel.checkpoint()
+                    gaps.append(time.perf_counter() - last)
+                    last += gaps[-1]
+
+    in_trio(main)
+
+    times = [guest.statistics().running for guest in guests]
+    assert len(times) == 8
+    assert sum(times) > 0.3
+    assert max(times) < 3 * min(times)
+    assert sorted(gaps)[len(gaps) // 2] < 4 * CHECKPOINT
+
+
+def test_a_guest_that_waits_is_served_while_others_compute(
+    runtime: Runtime, module: Module, pipes: Callable[[], tuple[int, int]]
+) -> None:
+    """It does not stand in line: it is woken in less than a round of all turns."""
+    read, write = pipes()
+
+    async def main() -> float:
+        async with trio.open_nursery() as nursery:
+
+            async def spin() -> None:
+                async with runtime.open(module, stdio=(-1, -1, -1)) as guest:
+                    await guest.call("spin")
+
+            for _ in range(50):
+                nursery.start_soon(spin)
+            await trio.sleep(0.3)
+            delays = []
+            async with runtime.open(module, stdio=(read, -1, -1)) as guest:
+                for _ in range(5):
+                    async with trio.open_nursery() as inner:
+                        inner.start_soon(guest.call, "poll", 1)
+                        await trio.sleep(0.01)
+                        began = time.perf_counter()
+                        os.write(write, b"x")
+                    delays.append(time.perf_counter() - began)
+                    os.read(read, 1)
+            nursery.cancel_scope.cancel()
+        return sorted(delays)[2]
+
+    assert in_trio(main) < 2 * BUDGET
+
+
+def test_two_loops_in_two_threads(
+    runtime: Runtime, module: Module, pipes: Callable[[], tuple[int, int]]
+) -> None:
+    """A runtime may be shared: guests of two threads compute and wait side by side."""
+    read = pipes()[0]
+    problems: list[BaseException] = []
+
+    def work() -> None:
+        async def main() -> None:
+            for _ in range(3):
+                async with trio.open_nursery() as nursery:
+                    for name, stdin in (("spin", -3), ("poll", read)):
+
+                        async def one(name: str = name, stdin: int = stdin) -> None:
+                            stdio = (stdin, -1, -1) if stdin >= 0 else (-1, -1, -1)
+                            async with runtime.open(module, stdio=stdio) as guest:
+                                args = (1,) if name == "poll" else ()
+                                with pytest.raises(GuestTimeout):
+                                    await guest.call(name, *args, timeout=0.05)
+
+                        nursery.start_soon(one)
+
+        try:
+            in_trio(main)
+        except BaseException as error:  # noqa: BLE001 - shown below
+            problems.append(error)
+
+    threads = [threading.Thread(target=work) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not problems
+
+
+# --- many -----------------------------------------------------------------------------------------
+
+# Holds the other ends of pipes, and writes to those that it is told.
+WRITER = """
+import os, socket, sys
+control, ends = socket.socket(fileno=int(sys.argv[1])), []
+while True:
+    words, received, _, _ = socket.recv_fds(control, 64, 200)
+    if not words:
+        break
+    ends += received
+    if words != b"take":
+        os.write(ends[int(words)], b"x")
+    control.send(b"done")
+"""
+
+
+class Writer:
+    """A process that has the writing ends of ``count`` pipes, of which ``reads`` are the others."""
+
+    def __init__(self, count: int) -> None:
+        self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", f"import resource\n{LIMIT}\n{WRITER}", str(theirs.fileno())],
+            pass_fds=[theirs.fileno()],
+        )
+        theirs.close()
+        self.reads: list[int] = []
+        while len(self.reads) < count:
+            ends = [os.pipe() for _ in range(min(200, count - len(self.reads)))]
+            self.reads += [read for read, _ in ends]
+            socket.send_fds(self._control, [b"take"], [write for _, write in ends])
+            for _, write in ends:
+                os.close(write)
+            self._control.recv(10)
+
+    def write(self, index: int) -> None:
+        """Have a byte written to that pipe."""
+        self._control.send(b"%d" % index)
+        self._control.recv(10)
+
+    def close(self) -> None:
+        """End the process, and close the pipes."""
+        self._control.close()
+        self._process.wait()
+        for fd in self.reads:
+            os.close(fd)
+
+
+LIMIT = """
+most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+"""
+
+
+def raise_limit(needed: int) -> None:
+    """Allow this process as many descriptors as it may have."""
+    exec(LIMIT, {"resource": resource})  # noqa: S102 - as the other process does
+    if resource.getrlimit(resource.RLIMIT_NOFILE)[1] < needed:
+        pytest.skip(f"a process may not have {needed} descriptors here")
+
+
+def held() -> tuple[int, int, int]:
+    """Return how many descriptors, threads and mappings this process has."""
+    gc.collect()
+    mappings = Path("/proc/self/maps").read_text().count("\n")
+    return len(os.listdir("/proc/self/fd")), threading.active_count(), mappings
+
+
+@pytest.mark.slow
+def test_ten_thousand_guests(cache_folder: Path, guest_from_wat: Callable[..., Path]) -> None:
+    """10,000 guests are blocked in poll: any one wakes alone; cancelled, they leave nothing."""
+    count = 10_000
+    raise_limit(count + 500)
+    writer = Writer(count)
+    path = guest_from_wat(POLLER)
+    woken = random.Random(5).sample(range(count), 50)  # noqa: S311 - a plan
+
+    async def main() -> None:
+        with Runtime(cache=cache_folder) as runtime:
+            await runtime.run(runtime.load(path), stdin=-3)  # what is made once is made now
+        before = held()
+        with Runtime(cache=cache_folder, pool=count + 10) as runtime:
+            module = runtime.load(path)
+            ended: list[int] = []
+
+            async def one(index: int) -> None:
+                await runtime.run(module, stdin=writer.reads[index])
+                ended.append(index)
+
+            async with trio.open_nursery() as nursery:
+                for index in range(count):
+                    nursery.start_soon(one, index)
+                await trio.testing.wait_all_tasks_blocked(0.1)
+                assert len(nursery.child_tasks) == count
+                now = held()
+                assert now[0] <= before[0]  # none of them has a descriptor, or a thread
+                assert now[1] <= before[1]
+                for number, index in enumerate(woken):
+                    writer.write(index)
+                    while len(ended) == number:
+                        await trio.lowlevel.checkpoint()
+                    await trio.testing.wait_all_tasks_blocked(0.001)
+                    assert ended[number:] == [index]
+                nursery.cancel_scope.cancel()
+            assert runtime.statistics().guests == 0
+            assert runtime.statistics().started == count
+        after = held()
+        assert after[0] <= before[0]
+        assert after[1] <= before[1]
+        assert after[2] <= before[2] + 50
+
+    try:
+        trio.run(main)
+    finally:
+        writer.close()
+
+
+# --- a soak ---------------------------------------------------------------------------------------
+
+SOAK_SECONDS = float(os.environ.get("WALI_SOAK_SECONDS", "600"))
+
+
+async def something(runtime: Runtime, modules: tuple[Module, Module], plan: random.Random) -> None:
+    """Do one of the things that can happen to guests."""
+    poller, words = modules
+    read, write = os.pipe()
+    try:
+        match plan.randrange(7):
+            case 0:
+                await runtime.run(words, args=["both", "70000"], capture_output=True)
+            case 1:
+                with pytest.raises(GuestTrap):
+                    await runtime.run(words, args=["trap"], capture_output=True)
+            case 2:
+                with pytest.raises(GuestTimeout):
+                    await runtime.run(poller, stdin=read, timeout=plan.uniform(0, 0.03))
+            case 3:
+                with trio.move_on_after(plan.uniform(0, 0.03)):
+                    await runtime.run(words, args=["spin"], stdout=-3)
+            case 4:
+                with trio.move_on_after(plan.uniform(0, 0.03)):
+                    async with runtime.open(poller, stdio=(read, -1, -1)) as guest:
+                        await guest.call("poll", 2)
+            case 5:
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(functools.partial(runtime.run, poller, stdin=read))
+                    await trio.sleep(plan.uniform(0, 0.02))
+                    os.write(write, b"x")
+            case _:
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(
+                        functools.partial(runtime.run, words, args=["echo"], stdin=read,
+                                          stdout=bytearray().extend)
+                    )  # fmt: skip
+                    os.write(write, b"x" * 100)
+                    os.close(write)
+                    write = -1
+    finally:
+        os.close(read)
+        if write >= 0:
+            os.close(write)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(SOAK_SECONDS + 120)
+def test_soak(cache_folder: Path, guest_from_wat: Callable[..., Path], program: Path) -> None:
+    """Ten minutes of guests that are started, woken, cancelled, trapped and timed out: no leak.
+
+    ``WALI_SOAK_SECONDS`` makes it shorter or longer.
+    """
+    plan = random.Random(20_26)  # noqa: S311 - a plan
+    path = guest_from_wat(POLLER)
+    count = 0
+
+    async def main() -> None:
+        nonlocal count
+        with Runtime(cache=cache_folder) as runtime:
+            modules = runtime.load(path), runtime.load(program)
+            before = None
+            ends = trio.current_time() + SOAK_SECONDS
+            while trio.current_time() < ends:
+                async with trio.open_nursery() as nursery:
+                    for _ in range(plan.randrange(1, 60)):
+                        nursery.start_soon(something, runtime, modules, plan)
+                        count += 1
+                assert runtime.statistics().guests == 0
+                if before is None or count < 2000:
+                    before = held()
+            after = held()
+            assert after[:2] == before[:2] if before else True
+            assert before is None or after[2] <= before[2] + 30
+
+    trio.run(main)
+    assert count > 100
