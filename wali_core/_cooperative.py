@@ -22,7 +22,7 @@ from wali_core._bridge import W
 from wali_core._errors import GuestTimeout, GuestTrap, ModuleError, UseError
 from wali_core._guest import AnyGuest, raw_values, result_of
 from wali_core._link import Suspended, Trapped
-from wali_core._reactor import reactor_for
+from wali_core._reactor import ALONE, reactor_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -213,7 +213,8 @@ class CooperativeGuest(AnyGuest):
             while not self._let_run(future):
                 waited = True
                 if slot.suspended:
-                    reactor.turns.release()
+                    if reactor.turns.taken:
+                        reactor.turns.release()
                     slot.resumed = await self._wait(slot)
                 elif slot.requested:
                     slot.answer = await self._answer(slot)
@@ -234,15 +235,29 @@ class CooperativeGuest(AnyGuest):
     async def _wait(self, slot: bridge.Slot) -> int:
         """Wait for what the slot says, if that has found room there."""
         self._again += 1
-        if slot.count > slot.room:
-            self._make_room(slot.count)
+        count = slot.count
+        if count > slot.room:
+            self._make_room(count)
             return bridge.RESUME_NOT
         self._waits += 1
+        if count == 1 and slot.until == bridge.NO_DEADLINE:
+            # What the reactor would do, without the coroutines between: most waits are this one.
+            wait = ALONE.get(self._first.events)
+            if wait is not None:
+                try:
+                    await wait(self._first.fd)
+                except (trio.BusyResourceError, OSError):
+                    pass  # the reactor has other means
+                except trio.ClosedResourceError:
+                    return bridge.RESUME_READY
+                else:
+                    return bridge.RESUME_READY
         assert self._reactor is not None
         return await self._reactor.wait(slot)
 
     def _make_room(self, count: int) -> None:
         self._fds = (bridge.PollFd * count)()
+        self._first: bridge.PollFd = self._fds[0]
         self._slot.fds, self._slot.room = self._fds, count
 
     def _let_run(self, future: int) -> bool:

@@ -30,8 +30,13 @@ if TYPE_CHECKING:
 
     from wali_core._engine import Engine
 
-_READ: Final = select.POLLIN | select.POLLRDNORM
-_WRITE: Final = select.POLLOUT | select.POLLWRNORM
+_READ, _WRITE = (select.POLLIN, select.POLLRDNORM), (select.POLLOUT, select.POLLWRNORM)
+ALONE: Final = {
+    **dict.fromkeys((*_READ, sum(_READ)), trio.lowlevel.wait_readable),
+    **dict.fromkeys((*_WRITE, sum(_WRITE)), trio.lowlevel.wait_writable),
+}
+"""Which of trio's own waits serves which events of poll(2)."""
+
 _poll: Final = W["wasmtime_call_future_poll"]
 
 
@@ -93,11 +98,8 @@ class Reactor:
 
 async def _alone(fd: int, events: int) -> bool:
     """Wait by trio's own means, where they will do."""
-    if events & ~_READ == 0 != events:
-        wait = trio.lowlevel.wait_readable
-    elif events & ~_WRITE == 0 != events:
-        wait = trio.lowlevel.wait_writable
-    else:
+    wait = ALONE.get(events)
+    if wait is None:
         return False
     try:
         await wait(fd)

@@ -59,6 +59,11 @@ class Turns:
 
         await trio.lowlevel.wait_task_rescheduled(leave)
 
+    @property
+    def taken(self) -> bool:
+        """Is it anybody's turn?"""
+        return self._holder is not None
+
     def release(self) -> None:
         """This task does not compute any more: it waits, or has ended."""
         if self._holder is not None and self._holder is trio.lowlevel.current_task():

@@ -32,7 +32,9 @@ CALL(__cl_copy_argv) int copy_argument(char *to, int index);
 enum { O_WRONLY = 1, O_CREAT = 0x40, O_APPEND = 0x400 };
 enum { AF_INET = 2, SOCK_STREAM = 1, SOCK_NONBLOCK = 0x800, SOL_SOCKET = 1, SO_REUSEADDR = 2 };
 enum { EPOLLIN = 1, EPOLLOUT = 4, EPOLL_CTL_ADD = 1, EPOLL_CTL_MOD = 3, EAGAIN = 11 };
-enum { CONNECTIONS = 64 };
+#ifndef CONNECTIONS
+#define CONNECTIONS 64
+#endif
 
 struct event {
     unsigned events;
