@@ -50,6 +50,8 @@ CONSTANTS: Final[dict[str, int | tuple[int, int]]] = {
     "MSG_NOSIGNAL": 0x4000,
     # OOB PEEK DONTROUTE CTRUNC TRUNC DONTWAIT EOR WAITALL CONFIRM NOSIGNAL MORE CMSG_CLOEXEC
     "MESSAGE_FLAGS": 0x4000C9EF,
+    # PEEK TRUNC DONTWAIT WAITALL NOSIGNAL
+    "FEW_MESSAGE_FLAGS": 0x4162,
 
     # Time, signals, memory: clock_gettime(2), sigaction(2), futex(2), mmap(2)
     "CLOCK_REALTIME": 0, "CLOCK_MONOTONIC": 1, "TIMER_ABSTIME": 1, "NSEC": 1_000_000_000,

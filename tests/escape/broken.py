@@ -79,10 +79,10 @@ READS_TWICE: Holes = {
 """,
         ),
         (
-            "    r = SYS(NR_openat, host_dir, path,",
+            "    r = WAIT(c, NR_openat, host_dir, path,",
             WHILE
             + """    copy_string(c, s, a[1].u32, path, sizeof path);
-    r = SYS(NR_openat, host_dir, path,""",
+    r = WAIT(c, NR_openat, host_dir, path,""",
         ),
     ],
 }

@@ -145,15 +145,15 @@ static int64_t transfer_at(struct context *c, struct space *s, int64_t call, int
         r = SYS(single, host, iov->base, iov->length, a[3].i64, 0, 0);
     else if (r == 0)
         r = SYS(call, host, iov, count, a[3].i64, 0, flags);
-    return counted(c, r, call != NR_preadv);
+    return r;
 }
 
 BODY(body_preadv) {
-    return transfer_at(c, s, NR_preadv, NR_pread64, a, 0);
+    return counted(c, transfer_at(c, s, NR_preadv, NR_pread64, a, 0), 0);
 }
 
 BODY(body_pwritev) {
-    return transfer_at(c, s, NR_pwritev, NR_pwrite64, a, 0);
+    return counted(c, transfer_at(c, s, NR_pwritev, NR_pwrite64, a, 0), 1);
 }
 
 /* With RWF_APPEND, on a descriptor that can wait, it is a plain write: nothing has an end there. */
@@ -164,7 +164,7 @@ BODY(body_pwritev2) {
     struct descriptor *d = descriptor_at(c, a[0].i32);
     if (d && a[3].i64 == -1 && descriptor_waits(d))
         return transfer_vector(c, s, a, 1);
-    return transfer_at(c, s, NR_pwritev2, 0, a, flags);
+    return counted(c, transfer_at(c, s, NR_pwritev2, 0, a, flags), 1);
 }
 
 /* --- sockets ---------------------------------------------------------------------------------- */
@@ -186,7 +186,7 @@ struct message {
 };
 
 /* What sendto and recvfrom have in common.  No addresses: those are for unconnected sockets, which
- * only a program in a process of its own has. */
+ * only a program in a process of its own has; and few flags, that waiting can be made of. */
 static int64_t message_of(struct context *c, struct space *s, const wasmtime_val_raw_t *a,
                           struct message *m) {
     m->d = descriptor_at(c, a[0].i32);
@@ -197,7 +197,7 @@ static int64_t message_of(struct context *c, struct space *s, const wasmtime_val
         return -EFAULT;
     m->size = a[2].u32;
     m->flags = a[3].i32;
-    return m->flags & ~MESSAGE_FLAGS || a[4].u32 ? -EINVAL : 0;
+    return m->flags & ~FEW_MESSAGE_FLAGS || a[4].u32 ? -EINVAL : 0;
 }
 
 static int64_t receive(struct context *c, struct space *s, const wasmtime_val_raw_t *a) {
