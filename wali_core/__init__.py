@@ -24,6 +24,7 @@
 # _stdio.py _pump.py      and what its standard streams are
 # _runtime.py _run.py  what the public functions are made of
 # _ending.py _result.py _statistics.py _errors.py  how it ended
+# aio.py               trio in programs that are asyncio's
 # lowlevel.py _foreign.py  a shim in a Store of somebody else's
 # cli.py               the command ``wali``: _options.py its options, _invoke.py --invoke
 

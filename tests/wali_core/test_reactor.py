@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import functools
 import gc
 import os
@@ -458,6 +459,7 @@ def test_soak(cache_folder: Path, guest_from_wat: Callable[..., Path], program: 
 
     ``WALI_SOAK_SECONDS`` makes it shorter or longer.
     """
+    faulthandler.cancel_dump_traceback_later()  # it takes as long as it says
     plan = random.Random(20_26)  # noqa: S311 - a plan
     path = guest_from_wat(POLLER)
     count = 0

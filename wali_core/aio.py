@@ -1,0 +1,61 @@
+"""For programs on asyncio: trio runs inside of asyncio's loop, in the same thread.
+
+Guests that are tasks are trio's, which can live in a program that is asyncio's (its guest mode):
+``await wali_core.aio.run(main)`` runs an asynchronous function of trio's there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import trio
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    import outcome
+
+T = TypeVar("T")
+
+
+async def run(function: Callable[..., Awaitable[T]], *args: Any) -> T:
+    """``trio.run(function, *args)`` beside the other tasks of asyncio's loop.
+
+    Cancelling the task that awaits this cancels what runs.  One at a time in a thread: to run
+    several guests, start them in a nursery of trio's.
+    """
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[T] = loop.create_future()
+    scope = trio.CancelScope()
+    tokens: list[trio.lowlevel.TrioToken] = []
+
+    async def bounded() -> T:
+        tokens.append(trio.lowlevel.current_trio_token())
+        with scope:
+            return await function(*args)
+        raise asyncio.CancelledError
+
+    def finish(result: outcome.Outcome[T]) -> None:
+        try:
+            done.set_result(result.unwrap())
+        except BaseException as error:  # noqa: BLE001 - raised where this is awaited
+            done.set_exception(error)
+
+    trio.lowlevel.start_guest_run(
+        bounded,
+        run_sync_soon_threadsafe=loop.call_soon_threadsafe,
+        done_callback=finish,
+        host_uses_signal_set_wakeup_fd=True,
+    )
+    try:
+        return await asyncio.shield(done)
+    except asyncio.CancelledError:
+        if not done.done():
+            if tokens:
+                tokens[0].run_sync_soon(scope.cancel)
+            else:
+                scope.cancel()
+            await asyncio.wait([done])
+            done.exception()  # it has been seen
+        raise
