@@ -546,7 +546,8 @@ class Program(AnyProgram, Guest):
         message = f"wali: the guest was stopped after its {self._seconds:g} s\n".encode()
 
         def end() -> None:
-            os.write(2, message)
+            if not self._forked:  # once is enough
+                os.write(2, message)
             os._exit(TIMED_OUT)
 
         return end

@@ -3,6 +3,9 @@
 A process that becomes a *subreaper* (prctl(2)) is the new parent of every descendant whose own
 parent is gone, be it in another session or group.  So it can find them all, and nothing that it has
 found can leave.
+
+``supervise`` looks after a program that somebody in another process has ordered, ``stay_behind``
+after one that has taken the place of this very process.
 """
 
 from __future__ import annotations
@@ -12,6 +15,7 @@ import ctypes
 import os
 import resource
 import select
+import time
 from _socket import MSG_NOSIGNAL
 
 TYPE_CHECKING = False
@@ -58,11 +62,8 @@ def leave_signals_to_others() -> None:
 def reset_signals() -> None:
     """Give every signal its default action, as a program starts with, and block none."""
     _signal.set_wakeup_fd(-1)
-    for number in set(range(1, _signal.NSIG)) - _FAULTS - _NOT_TO_BE_SET:
-        try:
-            _signal.signal(number, _signal.SIG_DFL)
-        except OSError:
-            pass  # one of the C library's own
+    for number in _signal.valid_signals() - _FAULTS - _NOT_TO_BE_SET:
+        _signal.signal(number, _signal.SIG_DFL)
     _signal.pthread_sigmask(_signal.SIG_SETMASK, ())
 
 
@@ -192,3 +193,70 @@ def report_of(words: bytes) -> tuple[int, resource.struct_rusage]:
     status, *usage = words.split()
     seconds, counts = usage[:2], usage[2:]
     return int(status), resource.struct_rusage((*map(float, seconds), *map(int, counts)))
+
+
+# --- for a command --------------------------------------------------------------------------------
+
+TIMED_OUT: Final = 124
+"""The status of a process that was out of time, as timeout(1) gives it."""
+
+_GRACE: Final = 0.2  # seconds: what watches its time itself does so, and says more
+_FROM_THE_KERNEL: Final = 0x80  # SI_KERNEL (sigaction(2)): a terminal's, which the program got too
+
+
+def stay_behind(deadline: float, late: bytes) -> None:
+    """Fork: the child returns, to be the program, and this process stays until it has ended.
+
+    For a program that may become a native one, in which nothing of ours looks at the time.  At the
+    deadline (monotonic) it is ended with all that it has started, and ``late`` is said.  Otherwise
+    this process ends as the program does, and nothing is left either.  Until then it does what the
+    program's would: signals go on to it, and when it is stopped, so is this one.
+    """
+    _signal.signal(_signal.SIGCHLD, _signal.SIG_DFL)
+    mask = _signal.pthread_sigmask(_signal.SIG_BLOCK, _signal.valid_signals())
+    adopt_orphans()
+    own = os.getpid()
+    program = os.fork()
+    if program == 0:
+        die_with_parent(own)
+        _signal.pthread_sigmask(_signal.SIG_SETMASK, mask)
+        return
+    status = _pass_on(program, deadline + _GRACE)
+    if status is None:
+        os.write(2, late)
+    end_descendants()
+    _end_as(TIMED_OUT << 8 if status is None else status)
+
+
+def _pass_on(program: int, until: float) -> int | None:
+    """Hand signals on until it ends.  Its wait status, or None when it is time."""
+    every = _signal.valid_signals()
+    while True:
+        signal = _signal.sigtimedwait(every, max(0.0, until - time.monotonic()))
+        if signal is None:
+            return None
+        if signal.si_signo != _signal.SIGCHLD:
+            if signal.si_code != _FROM_THE_KERNEL:
+                os.kill(program, signal.si_signo)
+            continue
+        pid = -1
+        while pid:
+            pid, status = os.waitpid(-1, os.WNOHANG | os.WUNTRACED)
+            if pid != program:
+                continue
+            if not os.WIFSTOPPED(status):
+                return status
+            os.kill(os.getpid(), _signal.SIGSTOP)
+            os.kill(program, _signal.SIGCONT)
+
+
+def _end_as(status: int) -> NoReturn:
+    """End with a wait status, so that a shell sees what has happened."""
+    if os.WIFSIGNALED(status):
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # one dump is enough
+        number = os.WTERMSIG(status)
+        if number not in _NOT_TO_BE_SET:
+            _signal.signal(number, _signal.SIG_DFL)
+        os.kill(os.getpid(), number)
+        _signal.pthread_sigmask(_signal.SIG_SETMASK, ())
+    os._exit(os.waitstatus_to_exitcode(status) & 0xFF)

@@ -229,6 +229,8 @@ def _run(words: Sequence[str]) -> int:
     sockets = _sockets(options)
     policy = load_policy(options["policy"])
     allow_all = "allow-all" in options
+    if allow_all or (policy is not None and policy.filesystem.exec):
+        _look_after_native(path, started, timeout, policy)
     if not allow_all:
         claim_view(policy)
 
@@ -267,6 +269,30 @@ def _run(words: Sequence[str]) -> int:
             "hint: a write was refused by a read-only directory; --dir HOST::GUEST:rw grants it", 0
         )
     return ending.status & 0xFF
+
+
+def _look_after_native(
+    path: str, started: float, timeout: float | None, policy: Policy | None
+) -> None:
+    """Where a program has a deadline and may execute a native one, watch from outside."""
+    limits = [timeout, None if policy is None else policy.limits.wall_time]
+    seconds = min((limit for limit in limits if limit is not None), default=None)
+    if seconds is None or not _imports_execve(path):
+        return
+    from wali_core._errors import GuestTimeout
+    from wali_core._supervisor import stay_behind
+
+    stay_behind(started + seconds, f"wali: {GuestTimeout(seconds)}\n".encode())
+
+
+def _imports_execve(path: str) -> bool:
+    """May a file be a WALI program that does?  What cannot be read is found to be so later."""
+    try:
+        with open(path, "rb") as file:
+            # A device may have no end: only a module is read whole.
+            return file.read(4) == b"\0asm" and b"SYS_execve" in file.read()
+    except OSError:
+        return False
 
 
 def _reaches_proc(dirs: Iterable[tuple[str, str]], policy: Policy | None) -> bool:

@@ -235,7 +235,7 @@ def test_timeout_of_the_command(way: str, wali: Wali) -> None:
     assert "stopped after its 0.3 s" in done.stderr
 
 
-@pytest.mark.parametrize("way", ["sleeping", "spinning", "fleeing"])
+@pytest.mark.parametrize("way", ["sleeping", "spinning", "fleeing", "executing"])
 def test_timeout_of_the_command_ends_children(way: str, wali: Wali, tmp_path: Path) -> None:
     """What it forked is gone as well."""
     words = ("--allow-all", "--timeout", "2s", building.program("processes"), way)
@@ -246,12 +246,48 @@ def test_timeout_of_the_command_ends_children(way: str, wali: Wali, tmp_path: Pa
     assert (done.returncode, [is_gone(pid) for pid in pids]) == (124, [True, True])
 
 
+def test_time_of_native_programs(wali: Wali, tmp_path: Path) -> None:
+    """Where there is a time-out, native programs that it has executed do not outlive a program."""
+    words = ("--allow-all", "--timeout", "60s", building.program("processes"))
+    with (tmp_path / "out").open("wb") as out:
+        done = wali(*words, "executing in the child", capture_output=False, stdout=out)
+
+    pids = [int(pid) for pid in (tmp_path / "out").read_text().split()]
+    assert (done.returncode, [is_gone(pid) for pid in pids]) == (0, [True, True])
+
+
+@pytest.mark.parametrize("way", ["sleeping", "executing"])
+@pytest.mark.parametrize("options", [(), ("--timeout", "60s")])
+def test_signals_reach_the_program(
+    way: str, options: tuple[str, ...], cache_folder: Path, box: Path
+) -> None:
+    """What is sent to the command's process is the program's, and so is the end."""
+    command = [sys.executable, "-m", "wali_core", "run", "--allow-all", *options]
+    with subprocess.Popen(
+        [*command, str(building.program("processes")), way],
+        env=os.environ | {"PYTHONPATH": str(ROOT), "XDG_CACHE_HOME": str(cache_folder)},
+        cwd=box,
+        stdout=subprocess.PIPE,
+    ) as command_process:
+        assert command_process.stdout is not None
+        pids = [int(word) for word in command_process.stdout.readline().split()]
+        command_process.send_signal(signal.SIGSTOP)
+        command_process.send_signal(signal.SIGCONT)
+        command_process.send_signal(signal.SIGTERM)
+        command_process.stdout.close()
+        assert command_process.wait(PATIENCE) == -signal.SIGTERM
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pids[1], signal.SIGKILL)
+
+    assert [is_gone(pid) for pid in pids] == [True, True]
+
+
 def test_timeout_of_the_command_ends_confined_children(wali: Wali, tmp_path: Path) -> None:
     """What a policy lets fork has its deadline in each child."""
     (tmp_path / "p.toml").write_text(
         'version = 1\n[syscalls]\nallow = ["@process", "@basic-io", "@default"]\n'
     )
-    words = ("--policy", tmp_path / "p.toml", "--timeout", "3s")
+    words = ("--policy", tmp_path / "p.toml", "--timeout", "6s")
     with (tmp_path / "out").open("wb") as out:
         done = wali(
             *(*words, building.program("processes"), "spinning"),

@@ -158,8 +158,14 @@ static void stay(const char *how) {
         run_away();
     else if ((child = SYS_fork()))
         say("%d %d\n", SYS_getpid(), child);
-    if (child && (equal(how, "leaving") || equal(how, "fleeing and leaving")))
+    if (child && (equal(how, "leaving") || equal(how, "executing in the child") ||
+                  equal(how, "fleeing and leaving")))
         return;
+    if (equal(how, "executing") || equal(how, "executing in the child"))
+        if (!child || equal(how, "executing")) {
+            char *words[] = {"sleep", "3600", NULL};
+            SYS_execve("/bin/sleep", words, words + 2);
+        }
     if (equal(how, "spinning"))
         for (volatile int n = 0;; n++)
             ;
