@@ -194,21 +194,17 @@ def started(error: GuestError) -> list[int]:
 @pytest.mark.parametrize("way", ["sleeping", "spinning", "reading", "fleeing"])
 def test_timeout_ends_all_that_it_started(way: str, free: Runtime) -> None:
     """A program and the child that it forked are gone, whatever they were doing, and wherever."""
+    program = free.load(building.program("processes"))
+    free.run_sync(program, args=["fleeing and leaving"], capture_output=True)  # all is loaded then
     reader, writer = os.pipe()
     try:
         with pytest.raises(GuestTimeout) as error:
-            free.run_sync(
-                building.program("processes"),
-                args=[way],
-                stdin=reader,
-                capture_output=True,
-                timeout=1,
-            )
+            free.run_sync(program, args=[way], stdin=reader, capture_output=True, timeout=2)
     finally:
         os.close(reader)
         os.close(writer)
 
-    assert error.value.seconds == 1
+    assert error.value.seconds == 2
     pids = started(error.value)
     assert len(pids) == 2
     assert [is_gone(pid) for pid in pids] == [True, True]
@@ -313,12 +309,12 @@ def test_leaves_no_child_behind(way: str, free: Runtime) -> None:
 
 def test_running_away_does_not_help(free: Runtime) -> None:
     """Where each process ends as soon as it has forked the next, none is left all the same."""
+    program = free.load(building.program("processes"))
+    free.run_sync(program, args=["leaving"], capture_output=True)
     reader, writer = os.pipe()
     try:
         with pytest.raises(GuestTimeout):
-            free.run_sync(
-                building.program("processes"), args=["running away"], stdout=writer, timeout=2
-            )
+            free.run_sync(program, args=["running away"], stdout=writer, timeout=2)
         os.close(writer)
         writer = -1
         first = os.read(reader, 100)
