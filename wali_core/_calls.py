@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from wali_core._bridge import Context, Core
 
     Served = dict[str, Callable[..., int]]
+    Place = Callable[[bytes], str]
 
 AT_FDCWD: Final = -100
 _PATH_MAX: Final = 4096
@@ -120,8 +121,8 @@ def answering(call: Callable[..., int]) -> Callable[..., int]:
 class Startup:
     """The arguments and the environment, as ``__cl_*`` and ``__get_init_envfile`` hand them over.
 
-    ``place`` is where the program finds the file of its environment.  Without one it is a file
-    without a name, which only this process can open.
+    ``place`` puts the environment where the program can open it, and gives that path.  Without, it
+    is a file without a name, which only this process can open.
     """
 
     def __init__(
@@ -129,17 +130,19 @@ class Startup:
         calls: GuestCalls,
         argv: Sequence[bytes] = (),
         environment: bytes | None = None,
-        place: str | None = None,
+        place: Place | None = None,
     ) -> None:
         self._calls = calls
         self._argv = argv
         self._begun = self._ended = 0
         self._file = -1
-        self._place = place
-        if environment is not None and place is None:
+        self._path: str | None = None
+        if environment is not None and place is not None:
+            self._path = place(environment)
+        elif environment is not None:
             self._file = os.memfd_create("environment", os.MFD_CLOEXEC)
             os.write(self._file, environment)
-            self._place = f"/proc/self/fd/{self._file}"
+            self._path = f"/proc/self/fd/{self._file}"
 
     def served(self) -> Served:
         """The calls, by name."""
@@ -172,9 +175,9 @@ class Startup:
 
     def _environment_path(self, buffer: int, room: int) -> int:
         """Its path; as in the reference, a buffer that is too small gets an empty one."""
-        if self._place is None:
+        if self._path is None:
             return 0
-        path = os.fsencode(self._place) + b"\0"
+        path = os.fsencode(self._path) + b"\0"
         self._calls.write(buffer, path if len(path) <= room & 0xFFFFFFFF else b"\0")
         return 1
 

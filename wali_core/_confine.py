@@ -15,6 +15,7 @@ from stat import S_ISDIR
 from wali_core._errors import PolicyError
 from wali_core._filter import Sockets, rules
 from wali_core._grants import beneath, reaches_proc
+from wali_core._stdio import identity
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,10 +27,14 @@ if TYPE_CHECKING:
     from capabilities.lockdown.view import Bind, View
     from wali_core._bridge import Core
     from wali_core._grants import Grants, Preopen
+    from wali_core._link import Hook
 
 NETWORK_CONNECT, NETWORK_LISTEN, NETWORK_ANY = 1, 2, 4
 
+_SETS_USERS: Final = frozenset(("setuid", "setreuid", "setresuid"))
+_SETS_GROUPS: Final = frozenset(("setgid", "setregid", "setresgid", "setgroups"))
 _LANDLOCK_RENAMES: Final = 2
+_AT_EMPTY_PATH: Final = 0x1000
 _READS_ENVIRONMENT: Final = frozenset(("access", "open", "openat", "faccessat", "fstat"))
 
 
@@ -38,8 +43,7 @@ class Confinement:
 
     ``gate`` maps ``"SYS_name"`` to the errno of a call that is held back; ``network`` says what
     sockets there may be; ``programs`` names the folders and files from which Wasm can be executed,
-    None for all; ``environment`` is where the program finds the file of its environment,
-    where that has a place already.
+    None for all; ``place`` puts an environment where the program can open it, in a view.
     """
 
     def __init__(
@@ -47,13 +51,13 @@ class Confinement:
         gate: dict[str, int],
         network: int,
         lockdown: Lockdown | None,
-        environment: str | None = None,
         programs: Sequence[str] | None = (),
+        place: Callable[[bytes], str] | None = None,
     ) -> None:
         self.gate = gate
         self.programs = programs
         self.network = network
-        self.environment = environment
+        self.place = place
         self._lockdown = lockdown
 
     def commit(self) -> None:
@@ -114,11 +118,7 @@ def confine(
 
     base = capabilities.Policy.none() if policy is None else policy
     places, cwd = _places(base, grants.preopens.values())
-    catalogue = {
-        name.removeprefix("SYS_"): row.group.decode()
-        for (module, name), row in core.calls.items()
-        if module == "wali" and name.startswith("SYS_")
-    }
+    catalogue = core.catalogue()
     try:
         granted = _with_places(base, places)
         calls = granted.reachable_calls(catalogue)
@@ -127,16 +127,16 @@ def confine(
         if with_proc and granted.view != "off":
             _refuse_threads(with_proc[0])
         rlimits.lower(core=0)
-        inside = _enter(granted, places, cwd, environment, on_fallback)
+        again = "execve" in calls
+        inside = _enter(granted, places, cwd, environment, on_fallback, again=again)
         # Landlock has no hook for metadata: without a view, a program that may call chmod may call
         # it on every file of its user's; with procfs in it, on those that links there lead to.
         if inside is None or with_proc:
             calls -= METADATA_WRITERS
-        path = None
+        # Of files there is no other that it could open by these.
         if environment is not None and (inside or granted.lockdown == "required"):
-            calls |= _READS_ENVIRONMENT  # of files, there is no other that it could open
-            path = inside.environment if inside else None
-        lockdown = _prepared(granted, calls, inside, path)
+            calls |= _READS_ENVIRONMENT
+        lockdown = _prepared(granted, calls, inside)
         network = _network(granted, inside, lockdown)
     except (capabilities.PolicyError, LockdownError) as error:
         raise PolicyError(str(error)) from error
@@ -144,7 +144,8 @@ def confine(
     gate = {f"SYS_{name}": refusal for name in catalogue if name not in calls}
     # By their names in the view, which is where they are looked for.
     programs = tuple(grant.guest for grant in granted.filesystem.exec)
-    return Confinement(gate, network, lockdown, path, programs)
+    place = inside.place_environment if inside and inside.environments else None
+    return Confinement(gate, network, lockdown, programs, place)
 
 
 def _places(policy: Policy, preopens: Iterable[Preopen]) -> tuple[list[Bind], str | None]:
@@ -220,8 +221,13 @@ def _enter(
     cwd: str | None,
     environment: bytes | None,
     on_fallback: Callable[[str], None] | None,
+    *,
+    again: bool,
 ) -> View | None:
-    """Move into a view, if the policy asks for one and it can be had."""
+    """Move into a view, if the policy asks for one and it can be had.
+
+    Programs may come to run in it ``again`` and again, each with an environment.
+    """
     from capabilities.lockdown import LockdownError, view
 
     reason = 'the policy says view = "off"'
@@ -229,7 +235,7 @@ def _enter(
         view.claim()
         try:
             where = cwd or _translated(places)
-            return view.enter(places, cwd=where, environment=environment)
+            return view.enter(places, cwd=where, environment=environment, rewritable=again)
         except view.Unavailable as error:
             reason = str(error)
             if policy.view == "required":
@@ -255,6 +261,39 @@ def refuse_directories(streams: Iterable[int]) -> None:
             raise PolicyError(f"{name} is a directory, which a confined program cannot be given")
 
 
+def keep_streams(streams: Iterable[int], host_of: Callable[[int], int]) -> dict[str, Hook]:
+    """Hooks for the calls that change what is said of an open file: not of what is at a stream.
+
+    A program got it to read or write, and the kernel asks for no more than whose it is: not how it
+    was opened, nor where it lies.  ``host_of`` gives the host's descriptor for a number.
+    """
+    kept = {identity(fd) for fd in streams if fd >= 0}
+
+    def hook(path: int | None = None, flags: int | None = None) -> Hook:
+        """For a call with a path and flags among its arguments, without which it is of a file."""
+
+        def guard(arguments: Sequence[int], proceed: Callable[[], int]) -> int:
+            by_path = path is not None and arguments[path]
+            empty = flags is not None and arguments[flags] & _AT_EMPTY_PATH
+            if (by_path and not empty) or arguments[0] < 0:
+                return proceed()
+            try:
+                found = identity(host_of(arguments[0]))
+            except OSError:
+                return proceed()  # the call says what is wrong
+            return -errno.EPERM if found in kept else proceed()
+
+        return guard
+
+    return {
+        "SYS_fchmod": hook(),
+        "SYS_fchown": hook(),
+        "SYS_fchownat": hook(1, 4),
+        "SYS_utimensat": hook(1, 3),
+        "SYS_futimesat": hook(1),
+    }
+
+
 def _refuse_threads(host: str) -> None:
     """Other threads of this process keep the host's tree, to which procfs would lead."""
     if len(os.listdir("/proc/self/task")) > 1:
@@ -273,18 +312,19 @@ def _refuse_renaming(places: Iterable[Bind], reason: str) -> None:
             )
 
 
-def _prepared(
-    policy: Policy, calls: Collection[str], inside: View | None, environment: str | None
-) -> Lockdown:
+def _prepared(policy: Policy, calls: Collection[str], inside: View | None) -> Lockdown:
     """What the kernel is to hold the program to."""
     from capabilities.lockdown import Lockdown, privileges, view
+
+    environments = [inside.environments] if inside and inside.environments else []
+    devices = [device.guest for device in policy.filesystem.named_devices]
 
     keep = {privileges.CHOWN, privileges.DAC_OVERRIDE, privileges.FOWNER, privileges.FSETID}
     if policy.network.listen:
         keep.add(privileges.NET_BIND_SERVICE)
-    if "setuid" in calls:
+    if not _SETS_USERS.isdisjoint(calls):
         keep.add(privileges.SETUID)
-    if "setgid" in calls:
+    if not _SETS_GROUPS.isdisjoint(calls):
         keep.add(privileges.SETGID)
     sockets = Sockets(
         tcp=bool(policy.network.connect or policy.network.listen),
@@ -293,8 +333,9 @@ def _prepared(
     )
     return Lockdown.prepare(
         policy,
-        read_only=() if environment is None else (os.path.dirname(environment),),
-        read_write=[device.guest for device in policy.filesystem.named_devices],
+        read_only=environments,
+        # Whoever is in the view can make no file there: its root is read-only.
+        read_write=devices + (environments if inside and inside.rewritable else []),
         exec_paths=[grant.guest if inside else grant.host for grant in policy.filesystem.exec],
         calls=calls,
         inside=inside,

@@ -76,7 +76,7 @@ KERNEL_CALLS: Final = (
     # --- descriptors, for the guest --------------------------------------------------------------
     ("pread64",          17,   67, "pread64 preadv", ""),
     ("pwrite64",         18,   68, "pwrite64 pwritev", ""),
-    ("preadv",          295,   69, "preadv", ""),
+    ("preadv",          295,   69, "preadv pwritev pwritev2", ""),
     ("pwritev",         296,   70, "pwritev", ""),
     ("fadvise64",       221,  223, "fadvise", ""),
     ("fallocate",       285,   47, "fallocate", ""),
@@ -95,14 +95,15 @@ KERNEL_CALLS: Final = (
     ("epoll_pwait",     281,   22, "epoll_pwait epoll_wait", ""),
 
     # --- paths -----------------------------------------------------------------------------------
-    ("openat",          257,   56, "open openat", ""),
+    ("openat",          257,   56, "open openat execve", ""),
     ("openat2",         437,  437, "openat2", ""),
-    ("newfstatat",      262,   79, "newfstatat fstat stat lstat", ""),
+    ("newfstatat",      262,   79, "newfstatat fstat stat lstat execve", ""),
     ("statx",           332,  291, "statx", ""),
     ("statfs",          137,   43, "statfs", ""),
     ("faccessat",       269,   48, "access faccessat", ""),
     ("faccessat2",      439,  439, "faccessat2", ""),
     ("readlinkat",      267,   78, "readlink readlinkat", ""),
+    ("readlink",         89, None, "execve", "where a Wasm file that is executed lies"),
     ("getcwd",           79,   17, "getcwd", ""),
     ("chroot",          161,   51, "chroot", ""),
     ("chdir",            80,   49, "chdir", ""),

@@ -283,7 +283,7 @@ class AnyGuest:
             return {}
         from wali_core._limits import OutputMeter
 
-        self._meter = OutputMeter(limit, hosts, self._read_memory, self._host_of)
+        self._meter = OutputMeter(limit, hosts, self._read_memory, self.host_of)
         return self._meter.hooks()
 
     def write_down(self, audit: Audit, preopens: Sequence[Preopen], first: int) -> None:
@@ -301,7 +301,7 @@ class AnyGuest:
 
         self._audit, self._imports = audit, HostFunctions()
         named = list(enumerate(preopens, first))
-        self._import_hooks = WasiCalls(audit, named, self._read_memory, self._host_of).hooks()
+        self._import_hooks = WasiCalls(audit, named, self._read_memory, self.host_of).hooks()
 
     def _read_memory(self, address: int, size: int) -> bytes:
         try:
@@ -309,7 +309,8 @@ class AnyGuest:
         except IndexError:
             raise OSError(errno.EFAULT, "") from None
 
-    def _host_of(self, number: int) -> int:
+    def host_of(self, number: int) -> int:
+        """The host's descriptor for a number of the guest's.  ``OSError`` where none is open."""
         host: int = self._engine.core.descriptor_host(self._address, number)
         if host < 0:
             raise OSError(errno.EBADF, "")

@@ -14,6 +14,7 @@ import time
 from _thread import allocate_lock, get_ident
 
 from wali_core._errors import GuestLimit
+from wali_core._stdio import identity
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -105,7 +106,7 @@ class OutputMeter:
         self._read, self._host_of = read, host_of
         self._counters: dict[tuple[int, int], int] = {}
         for host in hosts:
-            file = _identity(host)
+            file = identity(host)
             if file not in self._counters:
                 self._counters[file] = os.memfd_create("output", os.MFD_CLOEXEC)
 
@@ -119,7 +120,7 @@ class OutputMeter:
     def _around(self, size_of: Callable[[Sequence[int]], int]) -> Hook:
         def write(arguments: Sequence[int], proceed: Callable[[], int]) -> int:
             try:
-                counter = self._counters.get(_identity(self._host_of(arguments[0])))
+                counter = self._counters.get(identity(self._host_of(arguments[0])))
                 size = 0 if counter is None else size_of(arguments)
             except OSError:
                 return proceed()  # which has an answer to what is wrong
@@ -158,12 +159,6 @@ class OutputMeter:
 
 def _plain(arguments: Sequence[int]) -> int:
     return arguments[2] & 0xFFFFFFFF
-
-
-def _identity(fd: int) -> tuple[int, int]:
-    """Which file it is, whoever has opened it, and however often."""
-    status = os.fstat(fd)
-    return status.st_dev, status.st_ino
 
 
 _FLOCK: Final = struct.Struct("hhqqi4x")

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from typing import Any, Final
 
     from wali_core._audit import Audit
+    from wali_core._calls import Place
     from wali_core._engine import Engine, Module
     from wali_core._link import Hook
 
@@ -108,6 +109,7 @@ class AnyProgram(AnyGuest):
         self._space: AddressSpace | None = None
         self._calls = GuestCalls(engine.core, self._context)
         self._startup = Startup(self._calls)
+        self._place_environment: Place | None = None
         self._processes: Processes | None = None
         self._program_link: ProgramLink | None = None
         self._failures: dict[int, BaseException] = {}
@@ -173,13 +175,14 @@ class AnyProgram(AnyGuest):
     # --- making -----------------------------------------------------------------------------------
 
     def set_arguments(
-        self, argv: Sequence[bytes], environment: bytes | None, place: str | None, network: int
+        self, argv: Sequence[bytes], environment: bytes | None, place: Place | None, network: int
     ) -> None:
         """What ``__cl_*`` and ``__get_init_envfile`` will answer, and what sockets it may make."""
         if self._own_process:
             self._mask = set_mask(ALL)  # until it runs
         self._context.cwd = AT_FDCWD if self._own_process else -1
         self._context.network = network
+        self._place_environment = place
         self._startup = Startup(self._calls, argv, environment, place)
 
     def limit_processes(self, most: int | None) -> None:
@@ -513,7 +516,8 @@ class Program(AnyProgram, Guest):
         self._module, self._engine = program.module, program.module.engine
         self._served = self._serve()
         self.open_store()
-        self._startup = Startup(self._calls, program.argv, program.environment())
+        environment = program.environment()
+        self._startup = Startup(self._calls, program.argv, environment, self._place_environment)
         self.start_program(self.resolve(*self._resolved), again=True)
         set_mask(mask)
 

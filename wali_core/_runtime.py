@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from wali_core._flow import TaskInput, TaskOutput
     from wali_core._grants import Dirs, Preopen
     from wali_core._guest import AnyGuest
-    from wali_core._link import ProgramLink
+    from wali_core._link import Hook, ProgramLink
     from wali_core._process import Launcher, Running
     from wali_core._program import AnyProgram, Program
     from wali_core._result import CompletedGuest
@@ -380,17 +380,19 @@ class Runtime:
     ) -> ProgramLink:
         """Give a new program all that it has, and confine what is to be.  Nothing of it has run."""
         from wali_core._calls import environment_text
-        from wali_core._confine import confine, refuse_directories, unconfined
+        from wali_core._confine import confine, keep_streams, refuse_directories, unconfined
 
         _refuse_wasi_only(module, grants)
         catalogue = self.engine.core.catalogue()
         audit = self._audit(tuple(grants.preopens.values()), catalogue)
         argv, environ = _command_line(module, grants, args, argv0)
         environment = environment_text(environ)
+        kept: dict[str, Hook] = {}
         if self._allow_all or isolation == SHARED:
             confinement = unconfined()
         else:
             refuse_directories(streams.host)
+            kept = keep_streams(streams.host, program.host_of)
             confinement = confine(
                 self._policy,
                 grants,
@@ -404,6 +406,7 @@ class Runtime:
         hooks = composed(
             program.watch_calls(audit, confinement.gate, ends=self._ends_by_denial),
             program.meter_output(grants.output, grants.to_meter(streams.host)),
+            kept,
         )
         if audit is not None:
             audit.start(module.origin)
@@ -411,7 +414,7 @@ class Runtime:
         program.place_stdio(streams.host)
         if isolation == PROCESS:
             program.let_execute(self._loader(), confinement.programs)
-        program.set_arguments(argv, environment, confinement.environment, confinement.network)
+        program.set_arguments(argv, environment, confinement.place, confinement.network)
         link = program.resolve(confinement.gate, grants.memory, hooks)
         if self._on_missing and link.missing:
             self._on_missing(link.missing)

@@ -226,6 +226,12 @@ def _fileno(stream: Any) -> int | None:
 _plugged: set[int] = set()
 
 
+def identity(fd: int) -> tuple[int, int]:
+    """Which file it is, whoever has opened it, and however often."""
+    status = os.fstat(fd)
+    return status.st_dev, status.st_ino
+
+
 def own_streams() -> list[int]:
     """The process's own streams, -1 for one that is closed.
 

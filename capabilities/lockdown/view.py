@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import ctypes
 import os
-from errno import ENOSPC, ENOSYS
+from errno import ENOSPC, ENOSYS, EROFS
 from stat import S_ISDIR, S_ISLNK
 
 from capabilities._errors import LockdownError
@@ -119,31 +119,43 @@ class View:
     Attributes:
         shown: the folder that holds what is granted, unless that is the whole tree of the host's:
             there is nothing in it that is not.
-        environment: the path of the environment's file; None where none was asked for, or where
-            the whole tree has no place for it.
+        environments: the folder of what `place_environment` makes; None where none was asked for,
+            or where the whole tree has no place for it.
     """
 
-    __slots__ = ("_writable", "environment", "shown")
+    __slots__ = ("_first", "_writable", "environments", "shown")
 
-    def __init__(self, shown: tuple[str, ...], environment: str | None, writable: int) -> None:
-        self.shown, self.environment, self._writable = shown, environment, writable
+    def __init__(self, shown: tuple[str, ...], first: bytes | None, writable: int) -> None:
+        self.shown, self._first, self._writable = shown, first, writable
+        wanted = first is not None or writable >= 0
+        self.environments = f"/{_ENVIRONMENTS}" if wanted else None
 
-    def write_environment(self, data: bytes) -> str:
+    @property
+    def rewritable(self) -> bool:
+        """Whether `place_environment` can make more than the first."""
+        return self._writable >= 0
+
+    def place_environment(self, data: bytes) -> str:
         """Make the file of an environment in the view, where nobody else can make one.
 
-        It is one for each process, and takes the place of an earlier one of the same process. Only
-        a view that was made to be `rewritable` can have more than its first.
+        It is one for each process, and takes the place of an earlier one of the same process. That
+        of `enter` is there already.
 
         Returns:
             Its path.
 
         Raises:
-            OSError: it cannot be made.
+            OSError: it cannot be made; EROFS where the view is not `rewritable`.
         """
+        if data == self._first:
+            self._first = None
+            return environment_path()
+        if self._writable < 0:
+            raise OSError(EROFS, os.strerror(EROFS))
         return _write_environment(self._writable, data)
 
     def close(self) -> None:
-        """Let go of what `write_environment` needs. The thread stays where it is."""
+        """Let go of what `place_environment` needs. The thread stays where it is."""
         if self._writable >= 0:
             os.close(self._writable)
             self._writable = -1
@@ -165,7 +177,7 @@ def enter(
         binds: all that there will be. One may lie in another, where that has a place for it.
         cwd: the working directory, as the view has it.
         environment: what the file of an environment shall hold, where there shall be one.
-        rewritable: whether `View.write_environment` shall work.
+        rewritable: whether `View.place_environment` shall make more of them, for other programs.
 
     Raises:
         Unavailable: no namespace can be had. The thread sees what it saw before.
@@ -199,7 +211,7 @@ def enter(
         raise LockdownError([f"{cwd} cannot be the working directory: {error.strerror}"]) from error
     if whole is not None:
         return View((), None, -1)
-    return View(("/",), None if environment is None else environment_path(), writable)
+    return View(("/",), environment, writable)
 
 
 def environment_path() -> str:

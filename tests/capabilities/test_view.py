@@ -597,16 +597,29 @@ def test_environment_can_be_replaced(seen: Seen) -> None:
     """By whoever has made the view, for each process; and by nobody else."""
     got = seen(
         [],
-        *("made.write_environment(b'B=2')", "read(view.environment_path())"),
-        *("os.listdir('/.environment') == [str(os.getpid())]", "write('/.environment/x')"),
-        "os.fork() or (made.write_environment(b'C=3') and os._exit(0)) if 0 else 0",
-        "made.close()",
+        *("made.place_environment(b'A=1\\n') == view.environment_path()", "made.rewritable"),
+        *("read(made.place_environment(b'B=2'))", "write('/.environment/x')"),
+        "os.listdir('/.environment') == [str(os.getpid())]",
+        "os.waitpid(os.fork() or os._exit(made.place_environment(b'C=3') is None), 0)[1]",
+        "len(os.listdir('/.environment'))",
+        *("made.close()", "made.place_environment(b'D=4')"),
         environment="A=1\n",
         rewritable=True,
     )
 
-    assert got[0].startswith("'/.environment/")
-    assert got[1:] == ["'B=2'", "True", "EROFS", "0", "None"]
+    assert got == ["True", "True", "'B=2'", "EROFS", "True", "0", "2", "None", "EROFS"]
+
+
+def test_environment_is_made_once(seen: Seen) -> None:
+    """Without a need for more there is the first one, and no way to make another."""
+    got = seen(
+        [],
+        *("read(made.place_environment(b'A=1\\n'))", "made.place_environment(b'A=1\\n')"),
+        *("made.environments", "made.rewritable"),
+        environment="A=1\n",
+    )
+
+    assert got == ["'A=1\\n'", "EROFS", "'/.environment'", "False"]
 
 
 def test_view_without_a_place_for_it(seen: Seen) -> None:

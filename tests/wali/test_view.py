@@ -286,13 +286,37 @@ def test_forked_processes_inherit_it(explore: Explore, home: Path) -> None:
     options = policy(
         home,
         '[filesystem]\nread_only = ["./in::/data"]\n'
-        '[syscalls]\nallow = ["@default", "@basic-io", "@file-system", "@process", "@ipc"]\n',
+        '[syscalls]\nallow = ["@default", "@basic-io", "@file-system", "fork", "wait4", "@ipc"]\n',
     )
 
     assert explore("list in a child", "/", "list in a child", home, options=options) == [
         "data",
         "ENOENT",
     ]
+
+
+@pytest.mark.parametrize("kind", ["Wasm", "native"])
+def test_executed_programs_have_it(kind: str, explore: Explore, home: Path) -> None:
+    """Wasm files, with an environment of their own, and native programs; and no others."""
+    if kind == "native" and not building.HAS_NATIVE:
+        pytest.skip("no native guests for this processor")
+    (home / "bin").mkdir()
+    (home / "other").mkdir()
+    source = building.program("explore") if kind == "Wasm" else building.native("explore")
+    for folder in ("bin", "other"):
+        shutil.copy(source, home / folder / "program")
+    options = policy(
+        home,
+        '[filesystem]\nread_only = ["./other::/other"]\nexec = ["./bin::/bin"]\ncwd = "/bin"\n',
+    )
+
+    refused, *executed = explore(
+        *("execute", "/other/program", "execute", "/bin/program"),
+        options=(*options, "--env", "A=1"),
+    )
+
+    assert refused == "EACCES"
+    assert executed == ["B=2" if kind == "Wasm" else "", ".environment bin other", "/bin"]
 
 
 # --- mistakes -------------------------------------------------------------------------------------
