@@ -32,10 +32,10 @@ def _folder() -> tempfile.TemporaryDirectory[str]:
 
 
 @functools.cache
-def program(name: str, *defines: str, start: bool = True) -> Path:
-    """Return a guest as a WALI program, built now if it is asked for the first time."""
+def program(name: str | Path, *defines: str, start: bool = True) -> Path:
+    """Return a guest, or another source, as a WALI program; built when it is first asked for."""
     made = _path(name, defines).with_suffix(".o")
-    source = GUESTS / f"{name}.c"
+    source = _source(name)
     _zig("clang", *_COMPILE, *_defined(defines), "-c", str(source), "-o", str(made))
     exports = ["--export=_start"] if start else []
     out = made.with_suffix(".wasm")
@@ -45,15 +45,19 @@ def program(name: str, *defines: str, start: bool = True) -> Path:
 
 
 @functools.cache
-def native(name: str, *defines: str) -> Path:
-    """Return a guest as a program of this machine's."""
+def native(name: str | Path, *defines: str) -> Path:
+    """Return a guest, or another source, as a program of this machine's."""
     out = _path(name, defines)
-    _zig("cc", *_NATIVE, *_defined(defines), str(GUESTS / f"{name}.c"), "-o", str(out))
+    _zig("cc", *_NATIVE, *_defined(defines), str(_source(name)), "-o", str(out))
     return out
 
 
-def _path(name: str, defines: Iterable[str]) -> Path:
-    return Path(_folder().name) / "-".join([name, *defines])
+def _source(name: str | Path) -> Path:
+    return name if isinstance(name, Path) else GUESTS / f"{name}.c"
+
+
+def _path(name: str | Path, defines: Iterable[str]) -> Path:
+    return Path(_folder().name) / "-".join([Path(name).stem, *defines])
 
 
 def _defined(names: Iterable[str]) -> list[str]:
