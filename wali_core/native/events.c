@@ -131,7 +131,7 @@ BODY(body_epoll_ctl) {
 static int64_t epoll_events(struct context *c, struct space *s, const wasmtime_val_raw_t *a) {
     struct kernel_event events[EVENTS_AT_ONCE];
     int32_t epoll = host_of(c, a[0].i32), most = a[2].i32, ms = a[3].i32;
-    int64_t until = ms < 0 ? INT64_MAX : monotonic_now() + (int64_t)ms * 1000000;
+    int64_t until = ms > 0 ? monotonic_now() + (int64_t)ms * 1000000 : ms ? INT64_MAX : 0;
     if (epoll < 0)
         return -EBADF;
     if (most <= 0 || (uint32_t)most > INT32_MAX / sizeof(struct guest_event))

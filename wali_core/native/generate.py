@@ -270,8 +270,10 @@ def thunks(table: dict[str, Any], arch: str) -> str:
     out.append("\nEXPORT const struct call wali_calls[] = {\n" + "".join(rows) + "};\n")
     out.append(f"EXPORT const uint64_t wali_call_count = {len(rows)};\n")
     out.append("EXPORT wasmtime_unchecked_callback_t *const wali_unserved = native_planned;\n")
-    listed = [*table["SOCKET_OPTIONS"], *(("LISTED_IOCTL", *row) for row in table["IOCTLS"])]
+    # What is called most comes first: the list is searched from the front.
+    listed = [("LISTED_IOCTL", *row) for row in table["IOCTLS"]]
     listed += [("LISTED_FCNTL", *row) for row in table["FCNTLS"]]
+    listed += table["SOCKET_OPTIONS"]
     names = "".join(f'"{name}", ' for name in host_calls(table))
     out.append(f"EXPORT const char *const wali_host_calls[] = {{{names}NULL}};\n")
     options = "".join(f"    {{{', '.join(map(str, o))}}},\n" for o in listed)

@@ -29,7 +29,7 @@ int64_t wait_for(struct context *c, struct pollfd *fds, uint32_t count, int64_t 
     if (c->cooperative)
         return slot_wait(c, fds, count, until);
     if (c->direct) { /* whoever wants to end it ends the process */
-        int64_t left = until - monotonic_now();
+        int64_t left = until > 0 && until != INT64_MAX ? until - monotonic_now() : 0;
         struct timespec t = {left > 0 ? left / NSEC : 0, left > 0 ? left % NSEC : 0};
         return WAIT(c, NR_ppoll, fds, count, until == INT64_MAX ? NULL : &t, MASK_OF(c), 8, 0);
     }
@@ -87,7 +87,7 @@ int64_t until_from(struct context *c, struct space *s, uint32_t address, int32_t
     if (copy_from(c, s, address, &t, sizeof t))
         return -EFAULT;
     t.tv_nsec *= unit;
-    *until = until_after(&t);
+    *until = t.tv_sec || t.tv_nsec ? until_after(&t) : 0;
     return valid(&t) ? 0 : -EINVAL;
 }
 
@@ -150,7 +150,7 @@ static int64_t poll_until(struct context *c, struct space *s, uint32_t address, 
 
 BODY(body_poll) {
     int32_t ms = a[2].i32;
-    int64_t until = ms < 0 ? INT64_MAX : monotonic_now() + (int64_t)ms * 1000000;
+    int64_t until = ms > 0 ? monotonic_now() + (int64_t)ms * 1000000 : ms ? INT64_MAX : 0;
     return poll_until(c, s, a[0].u32, a[1].u64, until);
 }
 
