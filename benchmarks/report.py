@@ -10,7 +10,7 @@ import os
 import platform
 import tempfile
 
-from benchmarks import bench_linker, bench_start, bench_wasi
+from benchmarks import bench_calls, bench_linker, bench_start, bench_wasi
 
 
 def main() -> None:
@@ -25,6 +25,8 @@ def main() -> None:
             bench_wasi.main(folder)
     print("\nWASI calls in a Linker of one's own")
     bench_linker.main()
+    print("\nCalls of WALI programs")
+    bench_calls.main()
     print("\nStart-up")
     bench_start.main()
 
