@@ -183,6 +183,7 @@ class Engine:
         if pointer is None:
             if on_compile:
                 on_compile(len(data))
+            self._start_workers()
             if prepare:
                 self._validate(data, origin)
                 data = prepare(data)
@@ -207,7 +208,6 @@ class Engine:
         _refuse(W["wasmtime_module_validate"](self.pointer, data, len(data)), origin)
 
     def _compile(self, data: bytes, origin: str) -> int:
-        self._start_workers()
         out = c_void_p()
         _refuse(W["wasmtime_module_new"](self.pointer, data, len(data), byref(out)), origin)
         assert out.value is not None

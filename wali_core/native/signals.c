@@ -73,11 +73,14 @@ static void on_signal(int signal, UNUSED void *info, void *ucontext) {
     int64_t i = 0, tid = SYS(NR_gettid, 0, 0, 0, 0, 0, 0), one = 1;
     while (i < MAX_THREADS && wali_running[i].tid != tid)
         i++;
-    if (i == MAX_THREADS) /* none of the host's threads comes here: they block all */
-        return;
-    struct context *c = wali_running[i].c;
     const char **pc = (const char **)((char *)ucontext + UCONTEXT_PC);
     uint64_t *mask = (uint64_t *)((char *)ucontext + UCONTEXT_MASK);
+    if (i == MAX_THREADS) { /* a thread of the host's, which should have blocked it, and does now */
+        *mask = ~SYNCHRONOUS;
+        SYS(NR_kill, SYS(NR_getpid, 0, 0, 0, 0, 0, 0), signal, 0, 0, 0, 0);
+        return;
+    }
+    struct context *c = wali_running[i].c;
     c->signal = (uint32_t)signal;
     c->mask_before = *mask;
     *mask = ~SYNCHRONOUS;

@@ -152,6 +152,20 @@ static void armed(void) {
     SYS_write(go[1], "x", 1);
 }
 
+/* Until another process sleeps in a call.  (proc(5): its state comes after the name.) */
+static void until_asleep(int pid) {
+    char path[64] = "/proc/", text[256];
+    memcpy(path + 6 + decimal(path + 6, pid), "/stat", 6);
+    for (char state = 0; state != 'S'; pause_for(1)) {
+        int fd = (int)SYS_open(path, O_RDONLY, 0);
+        long size = SYS_read(fd, text, sizeof text);
+        SYS_close(fd);
+        for (long i = 0; i + 2 < size; i++)
+            if (text[i] == ')')
+                state = text[i + 2];
+    }
+}
+
 /* A child that hits its parent twice, and then writes: each a little after it is told, `times`
  * altogether, and without being told where the parent's call goes on. */
 static int bother(int signal, int fd, int times) {
@@ -161,7 +175,8 @@ static int bother(int signal, int fd, int times) {
         for (int i = 0; i < 3; i++) {
             if (i < times)
                 SYS_read(go[0], &byte, 1);
-            pause_for(40);
+            pause_for(20); /* until it has woken up from what was before */
+            until_asleep(parent);
             if (i < 2)
                 SYS_kill(parent, signal);
         }
