@@ -86,9 +86,11 @@ int64_t until_from(struct context *c, struct space *s, uint32_t address, int32_t
         return 0;
     if (copy_from(c, s, address, &t, sizeof t))
         return -EFAULT;
+    if (!valid(&t) || t.tv_nsec >= NSEC / unit)
+        return -EINVAL;
     t.tv_nsec *= unit;
     *until = t.tv_sec || t.tv_nsec ? until_after(&t) : 0;
-    return valid(&t) ? 0 : -EINVAL;
+    return 0;
 }
 
 static int64_t sleep_until(struct context *c, int64_t until) {

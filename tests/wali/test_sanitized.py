@@ -1,0 +1,222 @@
+"""The core's C, built under sanitizers, and every call of it made at random: on the real kernel.
+
+`sanitized/fuzz.c` is the engine and the guest.  It looks at every copy of the core's and at every
+buffer that the kernel is handed, and after each call at the canaries around the guest's memory and
+at the host's descriptors.  The default run is short and always the same;
+
+    WALI_FUZZ=10000000 python -m pytest tests/wali/test_sanitized.py
+
+makes so many calls, other ones each time.  A failure names its seed.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import os
+import random
+import re
+import runpy
+import shutil
+import subprocess
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from wali_core.native import compile as compiler
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+VARIABLE = "WALI_FUZZ"
+SEEDS, CALLS, BATCH = 4, 20_000, 200_000
+NOT_POSSIBLE = 77
+
+HERE = Path(__file__).parent / "sanitized"
+FLAGS = [
+    *("-std=gnu11", "-g", "-O1", "-fno-omit-frame-pointer", "-Wno-attributes"),
+    *("-fsanitize=address,undefined", "-fno-sanitize-recover=all"),
+]
+COMPILERS = {"gcc": ["gcc"], "clang": ["clang", "-Wno-unknown-attributes"]}
+OPTIONS = {"ASAN_OPTIONS": "detect_leaks=0:symbolize=0", "UBSAN_OPTIONS": "symbolize=0"}
+
+
+def watched(text: str, name: str) -> str:
+    """A source of the core's with its copies and system calls sent through the checks."""
+    if name.endswith(".c"):
+        return text.replace("wali_copy(", "checked_copy(")
+    if name == "linux.h":
+        text = text.replace(
+            "static inline int64_t syscall6(", "static inline int64_t real_syscall("
+        )
+        return text.replace("    syscall6(", "    checked_syscall(")
+    return text.replace("    wali_interruptible((", "    checked_interruptible((")
+
+
+def kinds() -> str:
+    """The arguments of every row of the core's list, as C."""
+    table = runpy.run_path(str(compiler.TABLE))
+    rows = [call.arguments for call in table["CALLS"]] + [row[2] for row in table["AUXILIARY"]]
+    lines = [
+        "    (const char *const[]){" + "".join(f'"{kind}", ' for kind in row.split()) + "NULL},\n"
+        for row in rows
+    ]
+    return "static const char *const *const argument_kinds[] = {\n" + "".join(lines) + "};\n"
+
+
+class Build:
+    """The core, watched, and one of its files exchanged where a test asks for it."""
+
+    def __init__(self, name: str, folder: Path) -> None:
+        self.name, self.folder = name, folder
+        generator = compiler._load(compiler.NATIVE / "generate.py")
+        generator.generate(compiler.TABLE, folder, compiler.host_arch())
+        (folder / "kinds.gen.h").write_text(kinds())
+        for source in [*compiler.NATIVE.glob("*.[ch]")]:
+            (folder / source.name).write_text(watched(source.read_text(), source.name))
+        shutil.copy(HERE / "fuzz.c", folder)
+        self.objects = {path.name: self.compile(path) for path in sorted(folder.glob("*.c"))}
+
+    def compile(self, source: Path) -> Path:
+        """Compile one file."""
+        out = self.folder / f"{source.name}.{len(list(self.folder.glob('*.o')))}.o"
+        own = ["-Dmemcpy=core_memcpy", "-Dmemset=core_memset"] if source.name == "memory.c" else []
+        include = ["-include", str(HERE / "checks.h"), f"-I{self.folder}"]
+        self._run([*own, *include, "-c", str(source), "-o", str(out)])
+        return out
+
+    def link(self, **exchanged: Path) -> Path:
+        """Make the program, with some objects exchanged: by the stem of their source."""
+        out = self.folder / f"fuzz{len(list(self.folder.glob('fuzz*')))}"
+        exchange = {f"{stem}.c": path for stem, path in exchanged.items()}
+        self._run([*map(str, (self.objects | exchange).values()), "-o", str(out)])
+        return out
+
+    def _run(self, words: list[str]) -> None:
+        command = [*COMPILERS[self.name], *FLAGS, *words]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+
+
+def why_not(name: str, folder: Path) -> str | None:
+    """Why a compiler cannot be used here, or None."""
+    if not shutil.which(name):
+        return f"{name} is not installed"
+    source, program = folder / "probe.c", folder / "probe"
+    source.write_text("int main(void) { return 0; }\n")
+    command = [*COMPILERS[name], *FLAGS, str(source), "-o", str(program)]
+    built = subprocess.run(command, capture_output=True, text=True, check=False)
+    if built.returncode:
+        return f"{name} has no AddressSanitizer: {built.stderr.strip().splitlines()[-1]}"
+    done = subprocess.run([program], capture_output=True, check=False)
+    return f"what {name} makes does not run here: {done.stderr!r}" if done.returncode else None
+
+
+@pytest.fixture(scope="module", params=COMPILERS)
+def build(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Build:
+    """Return the core, compiled; once for each compiler that there is."""
+    folder = tmp_path_factory.mktemp(request.param)
+    (folder / "probe").mkdir()
+    if reason := why_not(request.param, folder / "probe"):
+        pytest.skip(f"the core is not tested under this one's sanitizers: {reason}")
+    return Build(request.param, folder)
+
+
+@pytest.fixture(scope="module")
+def fuzz(build: Build) -> Path:
+    """Return the program that makes the calls."""
+    return build.link()
+
+
+def make_calls(program: Path, seed: int, calls: int) -> tuple[int, str]:
+    """The status, and what was written.  Skips where no process can be confined."""
+    done = subprocess.run(
+        [program, str(seed), str(calls)],
+        env=os.environ | OPTIONS,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        check=False,
+    )
+    if done.returncode == NOT_POSSIBLE:
+        pytest.skip("no process can be made that can harm nobody: there are no namespaces here")
+    return done.returncode, done.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(SEEDS))
+def test_nothing_goes_wrong(fuzz: Path, seed: int) -> None:
+    """Random arguments, random pointers: no complaint, and no memory touched but the guest's."""
+    status, said = make_calls(fuzz, seed, CALLS)
+
+    assert status == 0, said
+    assert said.startswith(f"{CALLS} calls, ")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(0)
+@pytest.mark.skipif(VARIABLE not in os.environ, reason=f"set {VARIABLE} to a number of calls")
+def test_nothing_goes_wrong_for_long(fuzz: Path, report_figure: Callable[[str], None]) -> None:
+    """The same for as many calls as the environment says."""
+    faulthandler.cancel_dump_traceback_later()  # pytest's: it takes as long as it takes
+    calls = int(os.environ[VARIABLE])
+    for _ in range(0, calls, BATCH):
+        seed = random.randrange(2**61)  # noqa: S311 - which calls are made is no secret
+        status, said = make_calls(fuzz, seed, BATCH)
+        assert status == 0, f"seed {seed}: {said}"
+    report_figure(f"fuzzing the core with {fuzz.parent.name}: {calls} calls")
+
+
+# What is taken out of the core, and what is said then.
+BREAKAGES = {
+    "a buffer may lie anywhere": (
+        "core.h",
+        "if (LIKELY((uint64_t)address + size <= s->size))",
+        "if (size < 4096)",
+        "handed over|written|AddressSanitizer|signal",
+    ),
+    "an option may be of any size": (
+        "sockets.c",
+        "length = length > OPTION_MAX ? OPTION_MAX : length;",
+        "",
+        "too short|AddressSanitizer",
+    ),
+    "a vector is of any length": (
+        "io.c",
+        "struct iovec iov[count + 1];",
+        "struct iovec iov[2];",
+        "too short|AddressSanitizer|runtime error",
+    ),
+    "a pair that has no room is left open": (
+        "descriptors.c",
+        "        SYS(NR_close, host, 0, 0, 0, 0, 0);\n    else\n        descriptor_put(t, number",
+        "        ;\n    else\n        descriptor_put(t, number",
+        "was left open",
+    ),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("what", BREAKAGES)
+def test_what_is_wrong_is_seen(
+    what: str, build: Build, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """A core that was broken on purpose does not get far."""
+    name, text, replacement, expected = BREAKAGES[what]
+    source = (build.folder / name).read_text()
+    assert text in source
+    broken = Build.__new__(Build)
+    broken.name, broken.folder = build.name, tmp_path_factory.mktemp("broken")
+    for path in build.folder.glob("*.[ch]"):
+        shutil.copy(path, broken.folder)
+    (broken.folder / name).write_text(source.replace(text, replacement))
+    files = sorted(broken.folder.glob("*.c"))
+    again = files if name.endswith(".h") else [broken.folder / name]
+    broken.objects = build.objects | {path.name: broken.compile(path) for path in again}
+    program = broken.link()
+
+    complaints = [make_calls(program, seed, CALLS) for seed in range(SEEDS)]
+
+    assert any(status and re.search(expected, said) for status, said in complaints), complaints
