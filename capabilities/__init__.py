@@ -18,6 +18,7 @@ The one exception is the package `lockdown`, which asks the kernel to confine a 
 #   _show      values to canonical TOML
 #   _calls     which system calls those values grant, and why
 #   _requests  Request: what a guest asks for
+#   _explain   what a policy grants, for people
 #   _decide    Decision: what a policy says to it, and by which rule
 #   _audit     Event: what is written down of a guest
 #   _learn     the least policy under which a run would have passed
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
     from ._model import Random as Random
     from ._model import Syscalls as Syscalls
     from ._policy import Policy as Policy
+    from ._profiles import profile_named as profile_named
     from ._requests import Access as Access
     from ._requests import Request as Request
     from ._requests import access_of as access_of
@@ -81,6 +83,7 @@ __all__ = [
     "learn",
     "parse_duration",
     "parse_size",
+    "profile_named",
     "read_events",
 ]
 
@@ -107,6 +110,7 @@ _HOMES = {
     "learn": "_learn",
     "parse_duration": "_units",
     "parse_size": "_units",
+    "profile_named": "_profiles",
     "read_events": "_audit",
 }
 

@@ -32,9 +32,12 @@ class Event:
         rule: the key of the policy that decided, such as `filesystem.read_only[0]`; `caller` for
             what whoever started the guest granted besides; for a start, the policy's digest.
         result: what the call answered: `0`, or the name of an error.
-        host: the host's path of a file, with links still in it; only where policies are learned.
+        host: the host's path of a file, with links still in it; for a start, of the working
+            directory. This and what follows is there only where policies are learned.
         real: the same without links.
         directory: whether that is a directory.
+        relative: whether the call named it from the working directory.
+        via: the path as the call said it, absolute, if that goes through other directories (`..`).
     """
 
     time: float
@@ -48,6 +51,8 @@ class Event:
     host: str | None = None
     real: str | None = None
     directory: bool = False
+    relative: bool = False
+    via: str | None = None
 
     def line(self) -> str:
         """Return the event as a line of JSON, with its line feed."""
@@ -56,7 +61,7 @@ class Event:
         return json.dumps({"v": VERSION, **said}) + "\n"
 
 
-_OPTIONAL = frozenset(("host", "real", "directory"))
+_OPTIONAL = frozenset(("host", "real", "directory", "relative", "via"))
 _FIELDS = frozenset(field.name for field in attrs.fields(Event))
 
 

@@ -73,16 +73,21 @@ class _Findings:
     def __init__(self) -> None:
         self.trees: set[Grant] = set()
         self.looked_at: set[Grant] = set()
+        self.ways: set[tuple[str, Grant]] = set()  # paths of WASI's, and the trees they need
         self.programs: set[Grant] = set()
         self.unix: set[Grant] = set()
         self.connect: set[int] = set()
         self.listen: set[int] = set()
         self.calls: set[str] = set()
         self.remarks: list[str] = []
+        self._started_in: str | None = None
+        self._says_where = False
 
     def add(self, event: Event) -> None:
         if event.decision == "started":
+            self._started_in = event.host
             return
+        self._says_where |= event.syscall == "getcwd" or event.relative
         self.calls.add(event.syscall)
         if event.result not in _SUCCEEDED or not event.resource:
             return
@@ -92,14 +97,18 @@ class _Findings:
             self._add_file(event)
 
     def _add_file(self, event: Event) -> None:
-        place = _place(event)
+        place, wasi = _place(event), is_wasi(event.syscall)
         if event.access == "execute":
             self.programs.add(place)
             self.remarks.append(f"what {event.resource} needs as a native program is not in here")
-        elif event.access == "look" and event.directory and not is_wasi(event.syscall):
+        elif event.access == "look" and event.directory and not wasi:
             self.looked_at.add(place)
         else:
             self.trees.add(place)
+        if wasi:
+            self.ways.add((event.via or event.resource, place))
+        elif event.via is not None:
+            self.looked_at.update(Grant(path, path) for path in _on_the_way(event.via))
 
     def _add_socket(self, event: Event) -> None:
         try:
@@ -116,12 +125,46 @@ class _Findings:
             self.listen.add(request.port)
 
     def filesystem(self) -> Filesystem:
+        cwd = self._started_in if self._says_where else None
+        if cwd is not None:
+            self.looked_at.add(Grant(cwd, cwd))
         granted = [grant.guest for grant in (*self.trees, *self.programs, *self.unix)]
-        leading = {outer for path in granted for outer in ancestors(path)}
+        leading = {"/", *(outer for path in granted for outer in ancestors(path))}
         looked_at = (grant for grant in self.looked_at if grant.guest not in leading)
+        trees = _widened(self.trees, self.ways)
         return Filesystem.of(
-            _without_narrowing({*self.trees, *looked_at}), exec=sorted(self.programs)
+            _without_narrowing({*trees, *looked_at}), exec=sorted(self.programs), cwd=cwd
         )
+
+
+def _widened(trees: set[Grant], ways: set[tuple[str, Grant]]) -> set[Grant]:
+    """Do without trees in which paths begin that lead out of them.
+
+    A WASI program's libc goes to the innermost tree whose name a path begins with, and from there
+    it has to get to its end.
+    """
+    found = True
+    while found:
+        found = False
+        for path, place in ways:
+            around = [tree for tree in trees if tree.guest in ancestors(path)]
+            inside = [tree for tree in around if relative_to(place.guest, tree.guest) is None]
+            for tree in inside:
+                trees = trees - {tree}
+                trees |= {attrs.evolve(place, read_write=place.read_write or tree.read_write)}
+                found = True
+    return trees
+
+
+def _on_the_way(path: str) -> Iterator[str]:
+    """List the directories that a path goes through and leaves again."""
+    at: list[str] = []
+    for part in path.split("/"):
+        if part == "..":
+            yield "/" + "/".join(at)
+            at = at[:-1]
+        elif part not in ("", "."):
+            at.append(part)
 
 
 def _place(event: Event) -> Grant:
@@ -133,16 +176,13 @@ def _place(event: Event) -> Grant:
     if (wasi and not event.directory) or event.access == "make":
         host, guest = _parent(host), _parent(guest)
     real = event.real if event.real is None or event.directory else _parent(event.real)
-    if wasi and real is not None and relative_to(real, host) is None:
-        host, guest = _wider(host, guest, real)  # a link led there, and may not lead out
-    return Grant(host, guest, read_write=changes)
-
-
-def _wider(host: str, guest: str, real: str) -> tuple[str, str]:
-    """Go up from a tree until another path lies in it too."""
-    while relative_to(real, host) is None and "/" not in (host, guest):
+    begins = next(_on_the_way(event.via), guest) if wasi and event.via is not None else guest
+    # A link may not lead out of a tree, and where a path begins has to be in it, too.
+    while wasi and "/" not in (host, guest):
+        if (real is None or relative_to(real, host) is not None) and guest in ancestors(begins):
+            break
         host, guest = _parent(host), _parent(guest)
-    return host, guest
+    return Grant(host, guest, read_write=changes)
 
 
 def _parent(path: str) -> str:

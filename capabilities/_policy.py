@@ -9,8 +9,7 @@ import attrs
 
 from . import _calls
 from ._combine import meet
-from ._errors import PolicyError
-from ._model import Parts, Problem
+from ._model import Parts
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -154,24 +153,15 @@ class Policy(Parts):
         asked = Request.parse(request) if isinstance(request, str) else request
         return decide(self, asked, catalogue)
 
-    def require_host_paths(self) -> None:
-        """Check that the policy suits a WALI guest, which finds files where the host has them.
+    def explain(self, catalogue: Mapping[str, str]) -> list[str]:
+        """Say what is granted, in lines for people, each with the key that says so.
 
         Raises:
-            PolicyError: a grant shows a tree to the guest at another path than the host's.
+            PolicyError: an entry of `[syscalls]` is neither a call nor a group of the catalogue.
         """
-        renamed = [
-            Problem(
-                self.source,
-                f"filesystem.{'read_write' if grant.read_write else 'read_only'}",
-                f"{grant.host!r} is renamed to {grant.guest!r}, but a WALI guest sees the host's "
-                f"own paths: write {grant.host!r} alone",
-            )
-            for grant in self.filesystem.grants
-            if grant.host != grant.guest
-        ]
-        if renamed:
-            raise PolicyError(renamed)
+        from . import _explain
+
+        return _explain.explain(self, catalogue)
 
     def show(self) -> str:
         """Return the policy as canonical TOML, in version 1 of the schema.

@@ -61,7 +61,7 @@ class Audit:
         self.everything, self.learning = everything, learning
         self.on_deny = policy.syscalls.on_deny
         self._denials = 0
-        self._written: dict[tuple[str, ...], None] = {}
+        self._written: dict[tuple[str | bool | None, ...], None] = {}
         try:
             self.calls = {} if catalogue is None else policy.decide_calls(catalogue)
         except PolicyError as error:
@@ -86,14 +86,29 @@ class Audit:
         from hashlib import sha256
 
         digest = f"sha256:{sha256(self._policy.show().encode()).hexdigest()}"
-        self._write(Event(time.time(), os.getpid(), "", program, "", "started", digest))
+        event = Event(time.time(), os.getpid(), "", program, "", "started", digest)
+        self._write(
+            _looked_at(event, os.getcwd(), None, relative=False) if self.learning else event
+        )
 
     def on_path(
-        self, call: str, path: str, access: Access, result: str, host: str | None = None
+        self,
+        call: str,
+        path: str,
+        access: Access,
+        result: str,
+        *,
+        host: str | None = None,
+        via: str | None = None,
+        relative: bool = False,
     ) -> None:
-        """Write down what came of a call on a path, ``result`` being ``"0"`` or an errno's name."""
+        """Write down what came of a call on a path, ``result`` being ``"0"`` or an errno's name.
+
+        ``host`` is the host's path, if it is another; ``via`` the path as it was said, if it goes
+        through other directories; ``relative`` says that it was so from the working directory.
+        """
         decision = self._policy.decide(Request(call, (path,), access))
-        self._note(call, path, access, decision, result, host)
+        self._note(call, path, access, decision, result, host or path, via, relative=relative)
 
     def on_socket(self, call: str, resource: str, result: str) -> None:
         """The same of a call that names a socket's address."""
@@ -126,9 +141,12 @@ class Audit:
         decision: Decision,
         result: str,
         host: str | None = None,
+        via: str | None = None,
+        *,
+        relative: bool = False,
     ) -> None:
         verdict = self._verdict(call, decision, result)
-        key = (call, resource, access, verdict, result)
+        key = (call, resource, access, verdict, result, via, relative)
         if key in self._written or not (self.everything or verdict != "granted"):
             return
         if len(self._written) >= _REMEMBERED:
@@ -136,7 +154,9 @@ class Audit:
         self._written[key] = None
         rule = self._rule(decision)
         event = Event(time.time(), os.getpid(), call, resource, access, verdict, rule, result)
-        self._write(self._looked_at(event, host) if self.learning and resource else event)
+        if self.learning and host is not None:
+            event = _looked_at(event, host, via, relative=relative)
+        self._write(event)
         self._count(verdict)
 
     def _verdict(self, call: str, decision: Decision, result: str) -> Verdict:
@@ -153,16 +173,6 @@ class Audit:
             if decision.rule.startswith(start) and int(decision.rule[len(start) : -1]) >= own:
                 return _CALLER
         return decision.rule
-
-    def _looked_at(self, event: Event, host: str | None) -> Event:
-        place = event.resource if host is None else host
-        if not place.startswith("/"):
-            return event
-        from attrs import evolve
-
-        return evolve(
-            event, host=place, real=os.path.realpath(place), directory=os.path.isdir(place)
-        )
 
     def _count(self, verdict: Verdict) -> None:
         self._denials += verdict == "denied"
@@ -182,6 +192,20 @@ class Audit:
 
     def __del__(self) -> None:
         self.close()
+
+
+def _looked_at(event: Event, place: str, via: str | None, *, relative: bool) -> Event:
+    """An event with what a policy is learned from."""
+    from attrs import evolve
+
+    return evolve(
+        event,
+        host=place,
+        real=os.path.realpath(place),
+        directory=os.path.isdir(place),
+        relative=relative,
+        via=via,
+    )
 
 
 class Names:
@@ -212,12 +236,20 @@ class Names:
 
 def beneath(folder: str | None, path: bytes) -> str | None:
     """An absolute path, from a folder if it is relative; None where that has no name."""
+    said = _said(folder, path)
+    return None if said is None else f"/{normpath(said).lstrip('/')}"
+
+
+def detour(folder: str | None, path: bytes) -> str | None:
+    """The same as it was said, if it goes through other directories than it leads to."""
+    return _said(folder, path) if b".." in path.split(b"/") else None
+
+
+def _said(folder: str | None, path: bytes) -> str | None:
     text = os.fsdecode(path)
-    if not text.startswith("/"):
-        if folder is None:
-            return None
-        text = join(folder, text)
-    return f"/{normpath(text).lstrip('/')}"
+    if text.startswith("/"):
+        return text
+    return None if folder is None else join(folder, text)
 
 
 def granted(policy: Policy | None, preopens: Iterable[Preopen]) -> tuple[Policy, tuple[int, int]]:

@@ -13,7 +13,7 @@ from _socket import inet_ntop
 from functools import partial
 
 from capabilities import access_of
-from wali_core._audit import Audit, Names, beneath
+from wali_core._audit import Audit, Names, beneath, detour
 from wali_core._table import CALLS
 
 TYPE_CHECKING = False
@@ -126,33 +126,49 @@ class _Written:
         arguments: Arguments,
         proceed: Proceed,
     ) -> int:
-        paths = [path for path in (self._path(arguments, *place) for place in places) if path]
+        named = [self._path(arguments, *place) for place in places]
+        paths = [path for path in named if path is not None]
         if call in _OPENS and paths:
-            access = self._access(call, arguments[places[0][1] + 1], paths[0])
+            access = self._access(call, arguments[places[0][1] + 1], paths[0][0])
         result = proceed()
         self._after_files(call, paths, access, result)
         return result
 
-    def _after_files(self, call: str, paths: Sequence[str], access: Access, result: int) -> None:
-        if self._audit.on_call(call, paths[0] if paths else "", access, name_of(result)):
+    def _after_files(
+        self,
+        call: str,
+        paths: Sequence[tuple[str, str | None, bool]],
+        access: Access,
+        result: int,
+    ) -> None:
+        first = paths[0][0] if paths else None
+        if self._audit.on_call(call, first or "", access, name_of(result)):
             return
-        for path in paths:
-            self._audit.on_path(call, path, access, name_of(result))
+        for path, via, relative in paths:
+            self._audit.on_path(call, path, access, name_of(result), via=via, relative=relative)
         if call in _OPENS:
-            self._names.opened(result, paths[0] if paths else None)
+            self._names.opened(result, first)
         elif call == "chdir" and result == 0:
-            self._enter(paths[0] if paths else None)
+            self._enter(first)
 
-    def _path(self, arguments: Arguments, directory: int | None, at: int) -> str | None:
-        """The path that an argument says; None where it says none, or it cannot be known."""
-        folder = self._cwd
+    def _path(
+        self, arguments: Arguments, directory: int | None, at: int
+    ) -> tuple[str, str | None, bool] | None:
+        """The path that an argument says, its detour, and whether from the working directory.
+
+        None where it says none, or where it cannot be known.
+        """
+        folder, from_cwd = self._cwd, True
         if directory is not None and arguments[directory] != _AT_FDCWD:
-            folder = self._names[arguments[directory]]
+            folder, from_cwd = self._names[arguments[directory]], False
         try:
             said = self._calls.string(arguments[at]) if arguments[at] else b""
         except OSError:
             return None
-        return beneath(folder, said) if said else folder
+        path = beneath(folder, said) if said else folder
+        if path is None:
+            return None
+        return path, detour(folder, said), from_cwd and not said.startswith(b"/")
 
     def _access(self, call: str, flags: int, path: str) -> Access:
         if call == "openat2":  # there it is the address of a struct open_how

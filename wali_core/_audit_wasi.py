@@ -11,7 +11,7 @@ from functools import partial
 from posixpath import normpath
 
 from capabilities import access_of
-from wali_core._audit import Audit, Names, beneath, guest_path
+from wali_core._audit import Audit, Names, beneath, detour, guest_path
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -106,16 +106,16 @@ class WasiCalls:
         if call == "path_open" and named:
             access = self._access(arguments, named[0][2])
         result = proceed()
-        for path, host, _ in named:
-            self._audit.on_path(call, path, access, _name_of(result), host)
+        for path, host, _, via in named:
+            self._audit.on_path(call, path, access, _name_of(result), host=host, via=via)
         if call == "path_open" and result == 0 and named:
             self._opened(self._number(arguments[_OUT]), *named[0][:2])
         return result
 
     def _named(
         self, arguments: Arguments, directory: int, at: int, size: int
-    ) -> tuple[str, str, bytes] | None:
-        """What a call names: for the guest, on the host, and as it says it."""
+    ) -> tuple[str, str, bytes, str | None] | None:
+        """What a call names: for the guest, on the host, as it says it, and by which detour."""
         length = arguments[size] & 0xFFFFFFFF
         folder, host = self._names[arguments[directory]], self._hosts[arguments[directory]]
         if folder is None or host is None or length > _PATH_MAX:
@@ -125,7 +125,9 @@ class WasiCalls:
         except OSError:
             return None
         path, on_host = beneath(folder, said), beneath(host, said.lstrip(b"/"))
-        return None if path is None or on_host is None else (path, on_host, said)
+        if path is None or on_host is None:
+            return None
+        return path, on_host, said, detour(folder, said)
 
     def _access(self, arguments: Arguments, said: bytes) -> Access:
         flags, rights = arguments[_OFLAGS], arguments[_RIGHTS]
@@ -153,7 +155,7 @@ class WasiCalls:
         path, host = self._names[arguments[0]], self._hosts[arguments[0]]
         result = proceed()
         if path is not None:
-            self._audit.on_path(call, path, "write", _name_of(result), host)
+            self._audit.on_path(call, path, "write", _name_of(result), host=host)
         return result
 
     def _on_close(self, arguments: Arguments, proceed: Proceed) -> int:

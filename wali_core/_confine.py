@@ -60,6 +60,10 @@ class Confinement:
         self.place = place
         self._lockdown = lockdown
 
+    def explain(self) -> list[str]:
+        """Who closes which door, line by line, and what is left open."""
+        return ["open: nothing is confined"] if self._lockdown is None else self._lockdown.explain()
+
     def commit(self) -> None:
         """Confine the calling thread, for good.  Raises ``PolicyError`` if the kernel refuses."""
         if self._lockdown is None:

@@ -285,7 +285,7 @@ def encoded(words: Iterable[str | bytes], what: str) -> list[bytes]:
 
 
 def load_policy(policy: Policy | str | os.PathLike[str] | None) -> Policy | None:
-    """A policy as it is, or the file's.  Raises ``PolicyError``.
+    """A policy as it is, or the file's, or the profile's of that name.  Raises ``PolicyError``.
 
     The package is imported only where there is one.
     """
@@ -293,7 +293,8 @@ def load_policy(policy: Policy | str | os.PathLike[str] | None) -> Policy | None
         import capabilities
 
         try:
-            policy = capabilities.Policy.load(policy)
+            named = capabilities.profile_named(policy) if isinstance(policy, str) else None
+            policy = capabilities.Policy.load(named or policy)
         except capabilities.PolicyError as error:
             raise PolicyError(str(error)) from error
     if policy is not None and policy.syscalls.on_deny == "log" and policy.audit.log == "none":

@@ -7,6 +7,22 @@ import sys
 import time
 
 from wali_core._options import SWITCH, VALUE, VALUES, OptionError, parse
+from wali_core._terminal import (
+    DENIED,
+    REFUSED,
+    SIGINT,
+    TIMED_OUT,
+    TRAPPED,
+    USAGE_ERROR,
+    USED_UP,
+    Refusal,
+    default_interrupt,
+    end_by,
+    on_terminal,
+    print_text,
+    require_file,
+    say,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -23,6 +39,13 @@ if TYPE_CHECKING:
 USAGE: Final = """\
 usage: wali run [OPTIONS] FILE [ARGS...]     run a program
        wali inspect FILE                     say which interface a module imports, and what from it
+       wali policy check POLICY...           say whether policies are right
+       wali policy show POLICY               print one in full, with what it extends
+       wali policy explain POLICY [REQUEST]  say what it grants, and who holds a program to that
+                                             here; or decide on a request: 'openat /etc/passwd'
+       wali policy learn [--out NEW] [OPTIONS] FILE [ARGS...]
+                                             run a program with everything granted, and write the
+                                             least policy under which that run would have passed
        wali --version
 
 Options of run, before FILE (everything after it is the program's):
@@ -31,7 +54,8 @@ Options of run, before FILE (everything after it is the program's):
   --env NAME[=VALUE]            set a variable, or pass on this process's
   --tcplisten HOST:PORT         give the program a socket that listens there
   --listenfd                    give it the sockets that systemd has passed (LISTEN_FDS)
-  --policy FILE                 grant what a policy file (TOML) says
+  --policy POLICY               grant what a policy says: a file (TOML), or pure-compute, cli-tool,
+                                server
   --allow-all                   grant every file, the working directory and the environment
   --timeout TIME                end the program after 2s, 500ms, 1.5m; with status 124
   --memory SIZE                 the most memory that it may have: 64M, 1G
@@ -45,15 +69,6 @@ Options of run, before FILE (everything after it is the program's):
 The status is the program's own; 124: time-out; 126: refused, or not runnable; 127: not found;
 128+N: ended by signal N (134: it trapped).
 """
-
-TIMED_OUT: Final = 124
-REFUSED: Final = 126
-NOT_FOUND: Final = 127
-TRAPPED: Final = 128 + 6  # SIGABRT, as natively
-_USED_UP: Final = {"cpu_time": 128 + 24, "output": 128 + 25}  # SIGXCPU, SIGXFSZ
-_DENIED: Final = 128 + 31  # SIGSYS
-USAGE_ERROR: Final = 2
-WRITE_ERROR: Final = 1
 
 _RUN_OPTIONS: Final = {
     "dir": VALUES,
@@ -76,14 +91,6 @@ _RUN_OPTIONS: Final = {
 _SLOW_TO_COMPILE: Final = 300_000
 
 
-class _Refusal(Exception):
-    """One line for the user, and a status."""
-
-    def __init__(self, message: str, status: int) -> None:
-        super().__init__(message)
-        self.status = status
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; its exit status.
 
@@ -97,7 +104,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _command(words: Sequence[str]) -> int:
-    commands: dict[str, Callable[[Sequence[str]], int]] = {"run": _run, "inspect": _inspect}
+    commands: dict[str, Callable[[Sequence[str]], int]] = {
+        "run": _run,
+        "inspect": _inspect,
+        "policy": _policy,
+    }
     if words and words[0] in commands:
         return _reporting(lambda: commands[words[0]](words[1:]))
     if list(words) == ["--version"]:
@@ -105,7 +116,7 @@ def _command(words: Sequence[str]) -> int:
     if list(words) in (["--help"], ["-h"], ["help"]):
         return _reporting(_help)
     hint = f"unknown command {words[0]!r}: " if words else ""
-    return _say(f"{hint}try 'wali --help'", USAGE_ERROR)
+    return say(f"{hint}try 'wali --help'", USAGE_ERROR)
 
 
 def _reporting(command: Callable[[], int]) -> int:
@@ -120,119 +131,68 @@ def _reporting(command: Callable[[], int]) -> int:
 
     try:
         return command()
-    except _Refusal as refusal:
-        return _say(str(refusal), refusal.status)
+    except Refusal as refusal:
+        return say(str(refusal), refusal.status)
     except OptionError as error:
-        return _say(f"{error} (try 'wali --help')", USAGE_ERROR)
+        return say(f"{error} (try 'wali --help')", USAGE_ERROR)
     except GuestTimeout as error:
-        return _say(str(error), TIMED_OUT)
+        return say(str(error), TIMED_OUT)
     except GuestLimit as error:
-        return _say(str(error), _USED_UP.get(error.limit, TRAPPED))
+        return say(str(error), USED_UP.get(error.limit, TRAPPED))
     except GuestDenied as error:
-        return _say(str(error), _DENIED)
+        return say(str(error), DENIED)
     except GuestTrap as error:
         where = "".join(f"\n    in {name}" for name in error.frames[:_FRAMES_SHOWN])
-        return _say(f"the program trapped: {error}{where}", TRAPPED)
+        return say(f"the program trapped: {error}{where}", TRAPPED)
     except GuestError as error:
-        return _say(str(error), TRAPPED)
+        return say(str(error), TRAPPED)
     except WaliError as error:
-        return _say(str(error), REFUSED)
+        return say(str(error), REFUSED)
     except OSError as error:
-        return _say(f"{error.filename or 'the system'}: {error.strerror or error}", REFUSED)
+        return say(f"{error.filename or 'the system'}: {error.strerror or error}", REFUSED)
     except KeyboardInterrupt:
-        return _end_by(_SIGINT)
+        return end_by(SIGINT)
 
 
 _FRAMES_SHOWN: Final = 12
-
-
-def _say(message: str, status: int) -> int:
-    """Tell the user, if there is a way; the status says it in any case."""
-    message = "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in message)
-    if sys.stderr is not None:
-        try:
-            sys.stderr.write(f"wali: {message}\n")
-            sys.stderr.flush()
-        except OSError:
-            pass
-    return status
-
-
-def _on_terminal() -> bool:
-    """Is somebody there who reads what we say?"""
-    return sys.stderr is not None and sys.stderr.isatty()
-
-
-def _print(text: str) -> None:
-    """Print to standard output, at once.  Names and paths go out as the bytes that they are."""
-    if sys.stdout is None:
-        raise _Refusal("standard output is closed", WRITE_ERROR)
-    try:
-        sys.stdout.buffer.write(os.fsencode(text))
-        sys.stdout.flush()
-    except OSError as error:
-        # What is left in the buffer shall not be tried again at the end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        if isinstance(error, BrokenPipeError):
-            _end_by(_SIGPIPE)
-        raise _Refusal(f"standard output: {error.strerror}", WRITE_ERROR) from None
-
-
-_SIGINT, _SIGPIPE = 2, 13
-
-
-def _end_by(number: int) -> int:
-    """End as a native program does, so that a shell sees what happened."""
-    _default_action(number)
-    os.kill(os.getpid(), number)
-    return 128 + number
-
-
-def _default_action(number: int) -> None:
-    # Not the module signal: it makes enums of every number, which takes as long as loading a guest.
-    import _signal  # type: ignore[import-not-found]
-
-    _signal.signal(number, _signal.SIG_DFL)
-
-
-def _default_interrupt() -> None:
-    """Let Ctrl-C end the process at once, in a compilation or a guest: neither runs Python.
-
-    Where whoever started us had it ignored, as shells do in the background, it stays so.
-    """
-    import _signal
-
-    if _signal.getsignal(_SIGINT) is _signal.default_int_handler:
-        _default_action(_SIGINT)
 
 
 # --- wali run -------------------------------------------------------------------------------------
 
 
 def _run(words: Sequence[str]) -> int:
+    return _run_with(parse(words, _RUN_OPTIONS))
+
+
+def _run_with(options: Options, record: int | None = None) -> int:
+    """Run a program; or, with a descriptor, learn from it: all is granted, and written down there.
+
+    All but the environment: which variables a program looks at cannot be seen.
+    """
     from wali_core._confine import claim_view
     from wali_core._grants import load_policy
 
     started = time.monotonic()
-    _default_interrupt()
-    options = parse(words, _RUN_OPTIONS)
+    default_interrupt()
     if "help" in options:
         return _help()
     if not options.rest:
         raise OptionError("run needs the FILE of a program")
     path, *args = options.rest
-    _require_file(path)
+    require_file(path)
     timeout = _amount("timeout", options["timeout"])
     memory = _amount("memory", options["memory"])
     dirs = dict(_directory(text) for text in options.all("dir"))
     env = dict(pair for text in options.all("env") for pair in _variable(text))
     sockets = _sockets(options)
     policy = load_policy(options["policy"])
-    allow_all = "allow-all" in options
+    allow_all = "allow-all" in options or record is not None
     if allow_all or (policy is not None and policy.filesystem.exec):
         _look_after_native(path, started, timeout, policy)
     if not allow_all:
         claim_view(policy)
+    elif record is None and on_terminal():
+        say("--allow-all: the program can read and change all that you can", 0)
 
     # Not before: wasmtime's library may start threads.
     from wali_core._runtime import Runtime
@@ -243,11 +203,12 @@ def _run(words: Sequence[str]) -> int:
         policy=policy,
         allow_all=allow_all,
         cache="no-cache" not in options,
-        on_compile=_tell_compiling if _on_terminal() else None,
+        on_compile=_tell_compiling if on_terminal() else None,
         on_missing=_tell_missing if "warn-missing" in options else None,
-        on_fallback=_tell_fallback if _on_terminal() else None,
+        on_fallback=_tell_fallback if on_terminal() else None,
         parallel=allow_all or not _reaches_proc(dirs.values(), policy),
         stack=_stack(),
+        record=record,
     )
     module = _loaded(runtime, path)
     grants = runtime.grants(
@@ -258,16 +219,16 @@ def _run(words: Sequence[str]) -> int:
         memory=None if memory is None else int(memory),
         strict_rights="strict-rights" in options,
     )
+    if record is not None:
+        grants.env = env
     grants.count_from(started)
     streams = Streams(None, None, None, capture=False, limit=0)
     use, args = _invocation(options["invoke"], args)
     ending = runtime.execute(
         module, grants, args, options["argv0"], streams, use=use, own_process=True
     )
-    if ending.write_refused and _on_terminal():
-        _say(
-            "hint: a write was refused by a read-only directory; --dir HOST::GUEST:rw grants it", 0
-        )
+    if ending.write_refused and on_terminal():
+        say("hint: a write was refused by a read-only directory; --dir HOST::GUEST:rw grants it", 0)
     return ending.status & 0xFF
 
 
@@ -317,26 +278,17 @@ def _invocation(
         try:
             text = invoke(guest, name, words)
         except ArgumentError as error:
-            raise _Refusal(f"--invoke: {error}", USAGE_ERROR) from None
-        _print(text)
+            raise Refusal(f"--invoke: {error}", USAGE_ERROR) from None
+        print_text(text)
 
     return use, []
-
-
-def _require_file(path: str) -> None:
-    if not os.path.exists(path):
-        raise _Refusal(f"{path}: no such file", NOT_FOUND)
-    if os.path.isdir(path):
-        raise _Refusal(f"{path}: a directory, not a WebAssembly module", REFUSED)
-    if not os.access(path, os.R_OK):
-        raise _Refusal(f"{path}: not readable", REFUSED)
 
 
 def _loaded(runtime: Runtime, path: str) -> Module:
     try:
         return runtime.load(path)
     except OSError as error:
-        raise _Refusal(f"{path}: {error.strerror}", REFUSED) from None
+        raise Refusal(f"{path}: {error.strerror}", REFUSED) from None
 
 
 def _directory(text: str) -> tuple[str, tuple[str, str]]:
@@ -378,7 +330,7 @@ def _sockets(options: Options) -> list[Socket]:
         found.append(made)
         if port == 0:  # the kernel's choice, which somebody must hear of
             host, port = made.getsockname()[:2]
-            _say(f"listening on {f'[{host}]' if ':' in host else host}:{port}", 0)
+            say(f"listening on {f'[{host}]' if ':' in host else host}:{port}", 0)
     return found
 
 
@@ -396,11 +348,11 @@ def _amount(option: str, text: str | None) -> float | None:
 
 def _tell_compiling(origin: str, size: int) -> None:
     if size > _SLOW_TO_COMPILE:
-        _say(f"compiling {origin} ({size / 1e6:.1f} MB), once", 0)
+        say(f"compiling {origin} ({size / 1e6:.1f} MB), once", 0)
 
 
 def _tell_fallback(reason: str) -> None:
-    _say(
+    say(
         f"no view of its own for the program ({reason}): names and metadata of other files stay "
         "readable; calls that write metadata and unix sockets are refused",
         0,
@@ -408,7 +360,7 @@ def _tell_fallback(reason: str) -> None:
 
 
 def _tell_missing(names: list[str]) -> None:
-    _say(f"these calls answer ENOSYS: {', '.join(names)}", 0)
+    say(f"these calls answer ENOSYS: {', '.join(names)}", 0)
 
 
 def _stack() -> int:
@@ -417,7 +369,7 @@ def _stack() -> int:
 
     size = getrlimit(RLIMIT_STACK)[0]
     if 0 <= size < _LEAST_STACK:
-        raise _Refusal(
+        raise Refusal(
             f"the limit of this process's stack, {size} bytes, is too small to run a program: "
             f"ulimit -s {_LEAST_STACK // 1024} is the least",
             REFUSED,
@@ -429,14 +381,31 @@ _LARGE_STACK: Final = 2 << 20
 _LEAST_STACK: Final = 512 << 10
 
 
+# --- wali policy ----------------------------------------------------------------------------------
+
+
+def _policy(words: Sequence[str]) -> int:
+    from wali_core import _policies
+
+    commands = {"check": _policies.check, "show": _policies.show, "explain": _policies.explain}
+    if words and words[0] in commands:
+        return commands[words[0]](words[1:])
+    if words and words[0] == "learn":
+        options = parse(words[1:], _RUN_OPTIONS | {"out": VALUE})
+        return _policies.learn(
+            options, lambda record: _reporting(lambda: _run_with(options, record))
+        )
+    raise OptionError("policy needs one of check, show, explain and learn")
+
+
 # --- the rest -------------------------------------------------------------------------------------
 
 
 def _inspect(words: Sequence[str]) -> int:
     if len(words) != 1:
         raise OptionError("inspect needs one FILE")
-    _require_file(words[0])
-    _default_interrupt()
+    require_file(words[0])
+    default_interrupt()
     from wali_core import _abi
     from wali_core._runtime import Runtime
 
@@ -446,12 +415,12 @@ def _inspect(words: Sequence[str]) -> int:
         f"  {item.module}.{item.name} ({item.parameters}) -> ({item.results})\n"
         for item in module.imports
     ]
-    _print("".join(lines))
+    print_text("".join(lines))
     return 0
 
 
 def _help() -> int:
-    _print(USAGE)
+    print_text(USAGE)
     return 0
 
 
@@ -464,5 +433,5 @@ def _version() -> int:
         except PackageNotFoundError:
             return "(not installed)"
 
-    _print(f"wali {of('wasi-on-wali')} (wasmtime {of('wasmtime')})\n")
+    print_text(f"wali {of('wasi-on-wali')} (wasmtime {of('wasmtime')})\n")
     return 0

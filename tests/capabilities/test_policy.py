@@ -7,7 +7,6 @@ import tomllib
 from typing import TYPE_CHECKING
 
 import attrs
-import pytest
 from hypothesis import assume, given
 
 from capabilities import (
@@ -20,7 +19,6 @@ from capabilities import (
     Network,
     Policy,
     PolicyError,
-    Problem,
     Random,
     Syscalls,
 )
@@ -283,21 +281,3 @@ def test_policies_are_told_apart_by_what_they_say() -> None:
     assert hash(one) == hash(other)
     assert one.intersect(other).source == "a.toml and b.toml"
     assert one.intersect(one).source == "a.toml"
-
-
-def test_wali_guests_see_host_paths() -> None:
-    """A policy that renames trees is refused for a WALI guest, each tree by itself."""
-    renaming = attrs.evolve(POLICY, source="p.toml")
-    message = (
-        "{0!r} is renamed to {1!r}, but a WALI guest sees the host's own paths: write {0!r} alone"
-    )
-
-    with pytest.raises(PolicyError) as caught:
-        renaming.require_host_paths()
-
-    assert caught.value.problems == (
-        Problem("p.toml", "filesystem.read_only", message.format("/srv/models", "/models")),
-        Problem("p.toml", "filesystem.read_write", message.format("/srv/out", "/out")),
-    )
-    Policy.none().require_host_paths()
-    Policy(filesystem=Filesystem(read_only=(Grant("/a", "/a"),))).require_host_paths()

@@ -130,7 +130,7 @@ def run(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *words: str | Path
 ) -> tuple[int, str, str]:
     """Return status and output of `wali run` in this process, whose Ctrl-C stays as it is."""
-    monkeypatch.setattr("wali_core.cli._default_interrupt", lambda: None)
+    monkeypatch.setattr("wali_core.cli.default_interrupt", lambda: None)
     status = main(["run", "--no-cache", *map(str, words)])
     return (status, *capsys.readouterr())
 

@@ -1,0 +1,239 @@
+"""The command ``wali policy``: what policies say, and what a program would need of one."""
+
+from __future__ import annotations
+
+import os
+
+from wali_core._errors import PolicyError
+from wali_core._grants import load_policy
+from wali_core._options import OptionError
+from wali_core._terminal import REFUSED, Refusal, print_text, say
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from typing import Final
+
+    from capabilities import Environment, Event, Policy
+    from wali_core._options import Options
+
+WRONG: Final = 1
+"""The status where a policy has mistakes, or a request is refused."""
+
+
+def catalogue() -> dict[str, str]:
+    """Every system call that there is, with its group."""
+    from wali_core._bridge import core
+
+    return core.catalogue()
+
+
+def check(words: Sequence[str]) -> int:
+    """Say of each policy whether it is right: also of its calls, and whether its files exist."""
+    if not words:
+        raise OptionError("policy check needs POLICY, one or more")
+    calls = catalogue()
+    return max(_check(word, calls) for word in words)
+
+
+def _check(word: str, calls: dict[str, str]) -> int:
+    import capabilities
+
+    try:
+        policy = _loaded(word)
+        policy.granted_calls(calls)
+    except (PolicyError, capabilities.PolicyError) as error:
+        return say(str(error), WRONG)
+    for grant in (*policy.filesystem.readable, *policy.network.unix):
+        if not os.path.exists(grant.host):
+            say(f"{word}: {grant.host} does not exist here: no program starts without it", 0)
+    print_text(f"{word}: right\n")
+    return 0
+
+
+def show(words: Sequence[str]) -> int:
+    """Print a policy in full: with absolute paths, and what it extends taken over."""
+    print_text(_loaded(_one(words, "show")).show())
+    return 0
+
+
+def explain(words: Sequence[str]) -> int:
+    """Say what a policy grants and who holds a WALI program to that here; or answer a request."""
+    if len(words) not in (1, 2):
+        raise OptionError("policy explain needs POLICY, and perhaps a REQUEST in quotes")
+    policy = _loaded(words[0])
+    try:
+        if len(words) == 1:
+            print_text("\n".join(_explained(policy)) + "\n")
+            return 0
+        decision = policy.decide(words[1], catalogue())
+    except ValueError as error:  # a request that is none; or calls that nobody knows
+        raise Refusal(str(error), REFUSED) from None
+    print_text(f"{decision}\n")
+    return 0 if decision else WRONG
+
+
+def _explained(policy: Policy) -> Iterator[str]:
+    yield from policy.explain(catalogue())
+    yield from _native_needs(policy)
+    yield ""
+    yield "A WASI program is held to the files by the core, whatever its shim asks for."
+    yield "A WALI program is held here by:"
+    yield from (f"  {line}" for line in _enforced(policy))
+
+
+def _enforced(policy: Policy) -> list[str]:
+    """Who closes which door on this machine.  This process is confined a little, on the way."""
+    from wali_core._bridge import core
+    from wali_core._confine import claim_view, confine
+    from wali_core._grants import Grants
+
+    grants = Grants()
+    grants.add_policy(policy)
+    grants.refuse_denied(policy)
+    claim_view(policy)
+    fallbacks: list[str] = []
+    confinement = confine(policy, grants, core, on_fallback=fallbacks.append)
+    return [f"open: no view of its own: {reason}" for reason in fallbacks] + confinement.explain()
+
+
+def _native_needs(policy: Policy) -> Iterator[str]:
+    """What programs of Linux's own need besides themselves."""
+    granted = [grant.host for grant in policy.filesystem.exec]
+    for host in granted:
+        interpreter = _interpreter(host)
+        if interpreter and not any(_lies_in(interpreter, other) for other in granted):
+            yield f"! {host} is run by {interpreter}, which filesystem.exec does not grant"
+    if granted:
+        yield "! native programs read libraries, locales and more: grant those as files to read"
+
+
+def _lies_in(path: str, tree: str) -> bool:
+    return os.path.realpath(path).startswith(os.path.realpath(tree).rstrip("/") + "/") or (
+        os.path.realpath(path) == os.path.realpath(tree)
+    )
+
+
+_MOST_HEAD: Final = 4096
+
+
+def _interpreter(path: str) -> str | None:
+    """What runs a program: the interpreter of a script, or the loader of an ELF file (elf(5))."""
+    try:
+        with open(path, "rb") as file:
+            head = file.read(_MOST_HEAD)
+    except OSError:
+        return None
+    if head.startswith(b"#!"):
+        words = head[2:].splitlines()[0].split()
+        return os.fsdecode(words[0]) if words else None
+    if not head.startswith(b"\x7fELF\x02"):
+        return None
+    start, size, count = (_number(head, 32, 8), _number(head, 54, 2), _number(head, 56, 2))
+    for at in range(start, start + size * count, size or 1):
+        if _number(head, at, 4) == _PT_INTERP:
+            offset, length = _number(head, at + 8, 8), _number(head, at + 32, 8)
+            return os.fsdecode(head[offset : offset + length].rstrip(b"\0")) or None
+    return None
+
+
+_PT_INTERP: Final = 3
+
+
+def _number(data: bytes, at: int, size: int) -> int:
+    return int.from_bytes(data[at : at + size], "little")
+
+
+def _one(words: Sequence[str], command: str) -> str:
+    if len(words) != 1:
+        raise OptionError(f"policy {command} needs one POLICY")
+    return words[0]
+
+
+def _loaded(word: str) -> Policy:
+    policy = load_policy(word)
+    assert policy is not None
+    return policy
+
+
+# --- learning -------------------------------------------------------------------------------------
+
+
+def learn(options: Options, run: Callable[[int], int]) -> int:
+    """Run a program with everything granted, and write the least policy that would have done.
+
+    ``run`` runs it in this process, with everything that it asks for written to a descriptor, and
+    gives its status.  That process is another: a program may end it, or become another in it.
+    """
+    if not options.rest:
+        raise OptionError("policy learn needs the FILE of a program")
+    for name in ("policy", "allow-all"):
+        if name in options:
+            raise OptionError(f"policy learn grants everything: --{name} has no place there")
+    out = options["out"] or f"{_stem(options.rest[0])}.policy.toml"
+    if os.path.lexists(out):
+        raise Refusal(f"{out} exists already: name another with --out, or remove it", REFUSED)
+    record = os.memfd_create("record", os.MFD_CLOEXEC)
+    status = _waited(run, record)
+    text, remarks = _learned(record, options, status)
+    try:
+        with open(out, "x") as file:
+            file.write(text)
+    except OSError as error:
+        raise Refusal(f"{out}: {error.strerror}", REFUSED) from None
+    for remark in remarks:
+        say(remark, 0)
+    say(f"the policy that this run needed is {out}", 0)
+    return status
+
+
+def _stem(path: str) -> str:
+    return os.path.splitext(os.path.basename(path))[0]
+
+
+def _waited(run: Callable[[int], int], record: int) -> int:
+    """The status of a run in a process of its own.  What interrupts that is for that alone."""
+    import _signal  # type: ignore[import-not-found]
+
+    pid = os.fork()
+    if pid == 0:
+        os._exit(run(record))
+    before = _signal.signal(_signal.SIGINT, _signal.SIG_IGN)
+    try:
+        code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    finally:
+        _signal.signal(_signal.SIGINT, before)
+    return code if code >= 0 else 128 - code
+
+
+def _learned(record: int, options: Options, status: int) -> tuple[str, tuple[str, ...]]:
+    import shlex
+
+    import capabilities
+
+    os.lseek(record, 0, os.SEEK_SET)
+    with open(record, encoding="utf-8") as file:
+        events = list(capabilities.read_events(file))
+    calls = None if any(_is_wasi(event) for event in events) else catalogue()
+    learned = capabilities.learn(events, environment=_environment(options), catalogue=calls)
+    lines = [
+        f"# Learned from: {shlex.join(options.rest)}".replace("\n", " "),
+        f"# That ended with status {status}. What it did not do then is not granted here.",
+        *(f"# {remark}" for remark in learned.remarks),
+    ]
+    return "\n".join([*lines, learned.policy.show()]), learned.remarks
+
+
+def _is_wasi(event: Event) -> bool:
+    return event.syscall.startswith(("path_", "fd_"))
+
+
+def _environment(options: Options) -> Environment:
+    """The variables that the program had, as they were given."""
+    from capabilities import Environment
+
+    pairs = [text.partition("=") for text in options.all("env")]
+    return Environment(
+        inherit=[name for name, equals, _ in pairs if not equals and name in os.environ],
+        set={name: value for name, equals, value in pairs if equals},
+    )
