@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 from tests.wali_core.test_guest import IDENTITIES, _shared_guest
 from wali_core import GuestTrap, Runtime
 from wali_core._invoke import ArgumentError, invoke
-from wali_core.cli import main
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -126,13 +125,11 @@ def test_the_command_prints_results(guest_from_wat: Callable[..., Path]) -> None
     assert (done.returncode, done.stdout, done.stderr) == (0, "-0.0\n1.5\n2\n-1\n", "")
 
 
-def run(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *words: str | Path
-) -> tuple[int, str, str]:
-    """Return status and output of `wali run` in this process, whose Ctrl-C stays as it is."""
-    monkeypatch.setattr("wali_core.cli.default_interrupt", lambda: None)
-    status = main(["run", "--no-cache", *map(str, words)])
-    return (status, *capsys.readouterr())
+def run(*words: str | Path) -> tuple[int, str, str]:
+    """Return status and output of `wali run`, in a process of its own: it locks that down."""
+    command = [sys.executable, "-m", "wali_core", "run", "--no-cache", *map(str, words)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    return done.returncode, done.stdout, done.stderr
 
 
 @pytest.mark.parametrize(
@@ -153,13 +150,11 @@ def test_statuses(
     out: str,
     err: str,
     guest_from_wat: Callable[..., Path],
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """An exit is the status, and whatever goes wrong is a message and the usual status."""
     module = guest_from_wat(EXITING)
 
-    done = run(capsys, monkeypatch, "--invoke", words[0], module, *words[1:])
+    done = run("--invoke", words[0], module, *words[1:])
 
     assert done[:2] == (status, out)
     assert err in done[2]
@@ -168,24 +163,20 @@ def test_statuses(
 
 def test_time_runs_out(
     guest_from_wat: Callable[..., Path],
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A time-out bounds the function as it does a program."""
     options = ("--timeout", "50ms", "--invoke", "spin")
 
-    done = run(capsys, monkeypatch, *options, guest_from_wat(EXITING))
+    done = run(*options, guest_from_wat(EXITING))
 
     assert done == (124, "", "wali: the guest was stopped after its 0.05 s\n")
 
 
 def test_the_words_are_not_the_programs(
     guest_from_wat: Callable[..., Path],
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The module's own arguments are its name alone."""
-    assert run(capsys, monkeypatch, "--invoke", "arguments", guest_from_wat(EXITING)) == (
+    assert run("--invoke", "arguments", guest_from_wat(EXITING)) == (
         0,
         "1\n",
         "",
@@ -194,8 +185,6 @@ def test_the_words_are_not_the_programs(
 
 def test_a_command_has_functions_too(
     guest_from_wat: Callable[..., Path],
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A function of a command can be called instead of _start, as the application ABI has it."""
     module = guest_from_wat(
@@ -203,20 +192,18 @@ def test_a_command_has_functions_too(
         ' (func (export "other") (result i32) (i32.const 5)))'
     )
 
-    assert run(capsys, monkeypatch, "--invoke", "other", module) == (0, "5\n", "")
+    assert run("--invoke", "other", module) == (0, "5\n", "")
 
 
 def test_functions_of_wali_programs_cannot_be_called(
     guest_from_wat: Callable[..., Path],
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A WALI program is a process, not a library."""
     module = guest_from_wat(
         '(module (import "wali" "SYS_getpid" (func (result i64))) (func (export "f")))'
     )
 
-    status, out, err = run(capsys, monkeypatch, "--invoke", "f", module)
+    status, out, err = run("--invoke", "f", module)
 
     assert (status, out) == (126, "")
     assert "a WALI program, of which only _start can be called" in err
