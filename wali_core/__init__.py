@@ -26,7 +26,8 @@
 # _ending.py _result.py _statistics.py _errors.py  how it ended
 # aio.py               trio in programs that are asyncio's
 # lowlevel.py _foreign.py  a shim in a Store of somebody else's
-# cli.py               the command ``wali``: _options.py its options, _invoke.py --invoke
+# cli.py               the command ``wali``: _options.py its options, _terminal.py what it says,
+#                      _invoke.py --invoke, _policies.py ``wali policy``
 
 Nothing is imported before it is used: ``wali run`` must start faster than ``import wasmtime``.
 """

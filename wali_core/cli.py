@@ -392,6 +392,8 @@ def _policy(words: Sequence[str]) -> int:
         return commands[words[0]](words[1:])
     if words and words[0] == "learn":
         options = parse(words[1:], _RUN_OPTIONS | {"out": VALUE})
+        if "help" in options:
+            return _help()
         return _policies.learn(
             options, lambda record: _reporting(lambda: _run_with(options, record))
         )
