@@ -424,7 +424,7 @@ FILES: dict[str, tuple[bytes, str]] = {
     "cut": (b"\0asm\1\0\0", "a truncated module"),
     "cut later": (
         bytes(wasmtime.wat2wasm("(module (func))"))[:-1],
-        "4 bytes should follow, but 3 do",
+        "unexpected end-of-file",
     ),
     "invalid": (
         bytes(wasmtime.wat2wasm("(module (func (result i32) (i32.const 1)))")).replace(
