@@ -24,10 +24,13 @@ if TYPE_CHECKING:
 
     from tests.escape.evil import Evil
 
-TRIES = 20_000
-"""Calls in a round that get past the core's checks, unless one gives a descriptor before."""
+VARIABLE = "WALI_RACES"
+ATTEMPTS = int(os.environ.get(VARIABLE, "0"))
+"""How often each race is run at least: 0 is for as long as a short test may take."""
 
 ROUNDS = 3
+TRIES = max(20_000, ATTEMPTS // ROUNDS + 1)
+"""Calls in a round that get past the core's checks, unless one gives a descriptor before."""
 
 
 @contextmanager

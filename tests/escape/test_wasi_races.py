@@ -1,7 +1,14 @@
-"""Another process changes names while a guest of the real shim resolves them."""
+"""Another process changes names while a guest of the real shim resolves them.
+
+The default run is short. For one that attacks at least 100,000 times by each race, in both ways to
+resolve paths:
+
+    WALI_RACES=100000 python -m pytest tests/escape/test_races.py tests/escape/test_wasi_races.py
+"""
 
 from __future__ import annotations
 
+import faulthandler
 import os
 import time
 from typing import TYPE_CHECKING
@@ -9,6 +16,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.escape.evil import TOKEN
+from tests.escape.races import ATTEMPTS
 from tests.escape.swapper import exchanging
 from tests.wasi_shim.calls import CREAT, DIRECTORY, READ, TRUNC, WRITE, Errno, WasiError
 
@@ -19,8 +27,12 @@ if TYPE_CHECKING:
     from tests.escape.wasi_guest import WasiHost
     from tests.wasi_shim.calls import Wasi
 
+    Tell = Callable[[str, dict[Errno, int]], None]
+
 SECONDS, AT_MOST = 0.2, 20.0
 """How long each race lasts, and how long on a machine that has little time for it."""
+
+pytestmark = [pytest.mark.slow, *([pytest.mark.timeout(0)] if ATTEMPTS else [])]
 
 # What a path may answer whose parts come and go.
 CHANGING = {
@@ -44,14 +56,25 @@ def wasi(
         yield guest
 
 
+@pytest.fixture(autouse=True)
+def _as_long_as_it_takes() -> None:
+    if ATTEMPTS:
+        faulthandler.cancel_dump_traceback_later()  # pytest's
+
+
+def is_over(past: float, answers: dict[Errno, int], *, until_both: bool) -> bool:
+    """Has a race lasted for long enough, in seconds and in attempts?"""
+    if sum(answers.values()) < ATTEMPTS:
+        return False
+    both = Errno.SUCCESS in answers and len(answers) > 1
+    return past > AT_MOST or (past > SECONDS and (both or not until_both))
+
+
 def repeat(call: Callable[[], object], *, until_both: bool = False) -> dict[Errno, int]:
     """How often a call answers what, over a while, and until both sides have won."""
     answers: dict[Errno, int] = {}
     start = time.monotonic()
-    while (past := time.monotonic() - start) < AT_MOST:
-        both = Errno.SUCCESS in answers and len(answers) > 1
-        if past > SECONDS and (both or not until_both):
-            break
+    while not is_over(time.monotonic() - start, answers, until_both=until_both):
         try:
             call()
             errno = Errno.SUCCESS
@@ -68,6 +91,19 @@ def read(wasi: Wasi, path: str, *, follow: bool = True) -> None:
         assert TOKEN not in wasi.read(fd, 64)
     finally:
         wasi.close(fd)
+
+
+@pytest.fixture
+def tell(request: pytest.FixtureRequest, report_figure: Callable[[str], None]) -> Tell:
+    """Return a function that reports what a race was answered, in a long run."""
+    way = request.node.callspec.params["wasi"]
+
+    def report(race: str, answers: dict[Errno, int]) -> None:
+        if ATTEMPTS:
+            counts = ", ".join(f"{count} {errno.name}" for errno, count in answers.items())
+            report_figure(f"race {race} ({way}): {sum(answers.values())} attempts: {counts}")
+
+    return report
 
 
 @pytest.fixture
@@ -114,10 +150,11 @@ CHANGES: dict[str, Callable[[Wasi], object]] = {
 
 @pytest.mark.usefixtures("swapped")
 @pytest.mark.parametrize("call", READS)
-def test_reading_never_leaves(wasi: Wasi, world: World, call: str) -> None:
+def test_reading_never_leaves(wasi: Wasi, world: World, call: str, tell: Tell) -> None:
     """The last component, or a directory on the way, turns into a link out and back."""
     answers = repeat(lambda: READS[call](wasi), until_both=True)
 
+    tell(call, answers)
     assert set(answers) <= CHANGING
     assert Errno.SUCCESS in answers, "it was never seen to be the file"
     assert len(answers) > 1, "it was never seen to be the link"
@@ -125,48 +162,47 @@ def test_reading_never_leaves(wasi: Wasi, world: World, call: str) -> None:
 
 
 @pytest.mark.usefixtures("swapped")
-def test_metadata_never_comes_from_outside(wasi: Wasi, world: World) -> None:
+@pytest.mark.parametrize("follow", [True, False])
+@pytest.mark.parametrize("path", ["name", "place", "place/secret", "place/pointer"])
+def test_metadata_never_comes_from_outside(
+    wasi: Wasi, world: World, path: str, *, follow: bool, tell: Tell
+) -> None:
     """What is looked at is a file of the box, or a link in it."""
     outside = {os.lstat(path).st_ino for path in world.outside.rglob("*")}
     outside.add(world.outside.stat().st_ino)
 
-    def look(path: str, *, follow: bool) -> None:
+    def look() -> None:
         assert wasi.stat(path, follow=follow).ino not in outside
 
-    for path in ("name", "place", "place/secret", "place/pointer"):
-        for follow in (True, False):
-            assert set(repeat_shortly(look, path, follow=follow)) <= CHANGING
+    answers = repeat(look)
 
-
-def repeat_shortly(call: Callable[..., object], path: str, *, follow: bool) -> set[Errno]:
-    """What a call answers, of a few hundred times."""
-    found = set()
-    for _ in range(300):
-        try:
-            call(path, follow=follow)
-            found.add(Errno.SUCCESS)
-        except WasiError as error:
-            found.add(error.errno)
-    return found
+    tell(f"stat {path}, {follow=}", answers)
+    assert set(answers) <= CHANGING
 
 
 @pytest.mark.usefixtures("swapped")
-def test_changes_never_leave(wasi: Wasi, world: World) -> None:
+def test_changes_never_leave(wasi: Wasi, world: World, tell: Tell) -> None:
     """Every call that makes, moves, removes or changes something: nothing outside changes."""
+    answers: dict[str, dict[Errno, int]] = {name: {} for name in CHANGES}
 
     def all_of_them() -> None:
         for name, change in CHANGES.items():
             try:
                 change(wasi)
+                errno = Errno.SUCCESS
             except WasiError as error:
-                assert error.errno in CHANGING, name  # noqa: PT017 - any of several is right
+                errno = error.errno
+            answers[name][errno] = answers[name].get(errno, 0) + 1
 
     repeat(all_of_them)
-    repeat(all_of_them)
+
+    for name, given in answers.items():
+        tell(name, given)
+        assert set(given) <= CHANGING, name
     assert not world.changed
 
 
-def test_directory_that_is_moved_out(wasi: Wasi, world: World) -> None:
+def test_directory_that_is_moved_out(wasi: Wasi, world: World, tell: Tell) -> None:
     """`..` is asked for in a directory that is in the box and outside of it by turns."""
     (world.root / "other").mkdir()
     (world.root / "other" / "inner").mkdir()
@@ -175,7 +211,8 @@ def test_directory_that_is_moved_out(wasi: Wasi, world: World) -> None:
     with exchanging(world.box / "place", world.root / "other"):
         for path in ("place/inner/../../secret", "place/inner/../../file", "place/../secret"):
             answers = repeat(lambda path=path: read(wasi, path))  # type: ignore[misc]
-            assert set(answers) <= CHANGING | {Errno.AGAIN}
+            tell(f"moved out, {path}", answers)
+            assert set(answers) <= CHANGING
 
 
 def test_moved_out_descriptor_leads_nowhere(wasi: Wasi, world: World) -> None:
@@ -188,10 +225,11 @@ def test_moved_out_descriptor_leads_nowhere(wasi: Wasi, world: World) -> None:
         assert refused.value.errno is Errno.PERM
 
 
-def test_renames_elsewhere_do_not_disturb(wasi: Wasi, world: World) -> None:
+def test_renames_elsewhere_do_not_disturb(wasi: Wasi, world: World, tell: Tell) -> None:
     """While anything is renamed anywhere, the kernel gives up on `..`: the guest never notices."""
     (world.root / "one").mkdir()
     (world.root / "two").mkdir()
     with exchanging(world.root / "one", world.root / "two"):
         answers = repeat(lambda: read(wasi, "dir/../dir/../dir/../dir/../file"))
+    tell("renames elsewhere", answers)
     assert set(answers) == {Errno.SUCCESS}
