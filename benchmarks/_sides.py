@@ -1,12 +1,15 @@
-"""The sides that are compared: the same loops in C, on this library and on wasmtime's own WASI."""
+"""The sides that are compared: the same loops in C, here, on Node's WASI and on wasmtime's own."""
 
 from __future__ import annotations
 
 import ctypes
 import importlib.util
 import os
+import shutil
+import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -19,6 +22,7 @@ if TYPE_CHECKING:
 
 HERE = Path(__file__).parent
 FILE_SIZE = 1 << 20
+ENTRIES = 10_000
 
 
 def build_tools() -> ModuleType:
@@ -36,11 +40,23 @@ def build_tools() -> ModuleType:
 class Side(Protocol):
     """Something that can run a loop by its name."""
 
+    def time(self, loop: str, count: int) -> int:
+        """Run the loop ``count`` times: how many nanoseconds that took."""
+
+
+class _Here:
+    """A side in this process."""
+
     def run(self, loop: str, count: int) -> None:
-        """Run the loop ``count`` times."""
+        raise NotImplementedError
+
+    def time(self, loop: str, count: int) -> int:
+        start = time.perf_counter_ns()
+        self.run(loop, count)
+        return time.perf_counter_ns() - start
 
 
-class Native:
+class Native(_Here):
     """The loops in C, on the same file."""
 
     def __init__(self, library: Path, folder: Path) -> None:
@@ -50,14 +66,16 @@ class Native:
         self._dir = os.open(folder, os.O_DIRECTORY)
         self._file = os.open(folder / "file", os.O_RDWR | os.O_CREAT, 0o600)
         os.write(self._file, bytes(FILE_SIZE))
+        self._many = os.open(folder / "many", os.O_DIRECTORY)
         self._null = os.open(os.devnull, os.O_WRONLY)
 
     def run(self, loop: str, count: int) -> None:
-        file = self._null if loop == "write_null" else self._file
+        others = {"write_null": self._null, "readdir": self._many}
+        file = others.get(loop, self._file)
         getattr(self._library, loop)(*map(ctypes.c_int64, (file, self._dir, count)))
 
 
-class Ours:
+class Ours(_Here):
     """The guest on this library."""
 
     def __init__(self, guest: Path, folder: Path) -> None:
@@ -69,7 +87,7 @@ class Ours:
         self._guest.call(loop, count)
 
 
-class WasmtimePy:
+class WasmtimePy(_Here):
     """The guest on wasmtime-py's own WASI."""
 
     def __init__(self, guest: Path, folder: Path) -> None:
@@ -94,6 +112,61 @@ class WasmtimePy:
         self._call(loop, count)
 
 
+_SERVER = """
+const fs = require('node:fs');
+const {WASI} = require('node:wasi');
+const wasi = new WASI({version: 'preview1', preopens: {'/': process.argv[2]}});
+const module = new WebAssembly.Module(fs.readFileSync(process.argv[1]));
+const instance = new WebAssembly.Instance(module, wasi.getImportObject());
+wasi.initialize(instance);
+instance.exports.setup();
+const line = Buffer.alloc(100);
+for (let size; (size = fs.readSync(0, line)) > 0;) {
+  const [loop, count] = line.toString('utf8', 0, size).split(' ');
+  const start = process.hrtime.bigint();
+  instance.exports[loop](Number(count));
+  fs.writeSync(1, String(process.hrtime.bigint() - start));
+}
+"""
+
+
+class Node:
+    """The guest on Node's WASI, in a process of its own that is told what to run."""
+
+    def __init__(self, guest: Path, folder: Path) -> None:
+        theirs, self._order = os.pipe()
+        self._answer, answer = os.pipe()
+        self._process = subprocess.Popen(
+            ["node", "--no-warnings", "-e", _SERVER, str(guest), str(folder)],
+            stdin=theirs,
+            stdout=answer,
+        )
+        os.close(theirs)
+        os.close(answer)
+
+    def time(self, loop: str, count: int) -> int:
+        os.write(self._order, f"{loop} {count}".encode())
+        answer = os.read(self._answer, 100)
+        if not answer:
+            raise RuntimeError(f"Node could not run {loop}")
+        return int(answer)
+
+    def close(self) -> None:
+        """End the process."""
+        os.close(self._order)
+        os.close(self._answer)
+        self._process.wait()
+
+    @staticmethod
+    def version() -> str | None:
+        """Which Node there is, or None: it may lack its WASI."""
+        if not shutil.which("node"):
+            return None
+        command = ["node", "--no-warnings", "-p", "require('node:wasi'); process.version"]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        return done.stdout.strip() or None
+
+
 _PROGRAM = """
 (module
   (import "wali" "SYS_getppid" (func $getppid (result i64)))
@@ -112,7 +185,7 @@ _PROGRAM = """
 """
 
 
-class Program:
+class Program(_Here):
     """Loops of a WALI program over bare thunks; its standard output is /dev/null."""
 
     def __init__(self) -> None:
@@ -137,13 +210,23 @@ class Sides:
         guest = tools.compile_guest(
             HERE / "guest.c", folder / "guest.wasm", target="wasm32-freestanding"
         )
-        for name in ("native", "ours", "wasmtime"):
-            (folder / name).mkdir()
+        for name in ("native", "ours", "node", "wasmtime"):
+            populate(folder / name)
         self.native = Native(library, folder / "native")
         self.ours = Ours(guest, folder / "ours")
         self.wasmtime = WasmtimePy(guest, folder / "wasmtime")
+        self.node = Node(guest, folder / "node") if Node.version() else None
         self.program = Program()
 
     def close(self) -> None:
         """Remove the files."""
+        if self.node:
+            self.node.close()
         self._temporary.cleanup()
+
+
+def populate(folder: Path) -> None:
+    """Make the folder that one side works in."""
+    (folder / "many").mkdir(parents=True)
+    for number in range(ENTRIES):
+        (folder / "many" / f"file{number:05}").touch()

@@ -44,7 +44,7 @@ def main(parent: str | None = None) -> None:
             _sides.HERE / "guest.c", folder / "guest.wasm", target="wasm32-freestanding"
         )
         for side in ("theirs", "ours", "bound"):
-            (folder / side).mkdir()
+            _sides.populate(folder / side)
         sides: dict[str, _sides.Side] = {
             "theirs": _sides.WasmtimePy(guest, folder / "theirs"),
             "ours": Linked(guest, folder / "ours", direct=False),

@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
-import errno
 import os
-import struct
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import pytest
@@ -292,7 +288,7 @@ def test_a_moved_directory_does_not_lead_out(wasi: Wasi, box: Path) -> None:
         wasi.path_open("../secret", fd=moved)
 
 
-def test_descriptors_of_a_walk_are_closed(wasi: Wasi) -> None:
+def test_descriptors_on_the_way_are_closed(wasi: Wasi) -> None:
     """However a resolution ends, only what was asked for stays open."""
     first = wasi.path_open("file")
     wasi.close(first)
@@ -313,46 +309,6 @@ def test_deep_paths(wasi: Wasi, box: Path) -> None:
 
     assert wasi.read(wasi.path_open(f"{deep}/file"), 100) == b"deep"
     assert wasi.stat(deep + "/.." * 100).ino == wasi.stat(".").ino
-
-
-@pytest.mark.parametrize("error", [errno.ENOSYS, errno.EPERM])
-def test_without_openat2(start: Start, box: Path, error: int) -> None:
-    """An old kernel, or a seccomp filter that lies, is noticed, and paths resolve as ever."""
-
-    def resolve() -> str:
-        refuse_openat2(error)
-        wasi = start({"/": (str(box), "rw")})
-        try:
-            assert wasi.read(wasi.path_open("to_dir/sub/to_root/file"), 100) == b"inside"
-            with pytest.raises(WasiError, match="PERM"):
-                wasi.path_open("out/secret")
-            wasi.on_path("path_create_directory", "dir/new")
-        finally:
-            wasi.guest.close()  # it belongs to this thread
-        return "done"
-
-    # A filter is for good, so it is put on a thread of its own.
-    with ThreadPoolExecutor(1) as pool:
-        assert pool.submit(resolve).result() == "done"
-    assert (box / "dir" / "new").is_dir()
-
-
-def refuse_openat2(error: int) -> None:
-    """Have the kernel answer this thread's openat2 with an errno, by seccomp(2)."""
-    openat2 = 437  # on every architecture
-    instructions = struct.pack(
-        "<HBBIHBBIHBBIHBBI",
-        *(0x20, 0, 0, 0),  # load the number of the call
-        *(0x15, 0, 1, openat2),  # the next one for openat2, else the last
-        *(0x06, 0, 0, 0x00050000 | error),  # SECCOMP_RET_ERRNO
-        *(0x06, 0, 0, 0x7FFF0000),  # SECCOMP_RET_ALLOW
-    )
-    code = ctypes.create_string_buffer(instructions)
-    program = struct.pack("@HP", 4, ctypes.addressof(code))
-    prctl = ctypes.CDLL(None, use_errno=True).prctl
-    prctl.argtypes = [ctypes.c_int, ctypes.c_ulong, ctypes.c_char_p, ctypes.c_ulong, ctypes.c_ulong]
-    assert prctl(38, 1, None, 0, 0) == 0  # PR_SET_NO_NEW_PRIVS
-    assert prctl(22, 2, program, 0, 0) == 0  # PR_SET_SECCOMP, SECCOMP_MODE_FILTER
 
 
 def test_two_ways_agree(start: Start, box: Path) -> None:

@@ -52,6 +52,7 @@ CORE_FLAGS = (
 SHIM_FLAGS = (
     *COMMON_FLAGS,
     *FREESTANDING_FLAGS,
+    "-flto",  # calls are small, and spread over files by what they are about
     "-target",
     "wasm32-freestanding",
     "-mcpu=generic+bulk_memory+sign_ext+mutable_globals+nontrapping_fptoint",

@@ -12,6 +12,7 @@
 
 enum {
     DEPTH_MAX = 256,          /* directories held open at once */
+    CHANGES_MAX = 4,          /* of one name, while it is looked at */
     TEXT_SIZE = 2 * PATH_MAX, /* what is left to walk, links' texts included */
 };
 
@@ -100,32 +101,48 @@ static int64_t expand(struct walk *walk, const struct component *component) {
     return prepend(walk, target, length) ? 0 : -ENAMETOOLONG;
 }
 
+static bool is_of_type(int64_t result, const struct kernel_stat *stat, uint32_t type) {
+    return result >= 0 && (stat->st_mode & S_IFMT) == type;
+}
+
 /* O_PATH opens a link itself rather than refuse it. */
 static int64_t open_unless_link(const struct walk *walk, const char *name, int32_t flags,
                                 uint32_t mode) {
-    if ((flags & (O_PATH | O_DIRECTORY)) == O_PATH) {
-        struct kernel_stat stat;
-        int64_t result = sys_newfstatat(current(walk), name, &stat, AT_SYMLINK_NOFOLLOW);
-        if (result < 0)
-            return result;
-        if ((stat.st_mode & S_IFMT) == S_IFLNK)
-            return -ELOOP;
-    }
-    return sys_openat(current(walk), name, flags | O_NOFOLLOW, mode);
+    int64_t fd = sys_openat(current(walk), name, flags | O_NOFOLLOW, mode);
+    if (fd < 0 || (flags & (O_PATH | O_DIRECTORY)) != O_PATH)
+        return fd;
+    struct kernel_stat stat;
+    if (!is_of_type(sys_fstat(fd, &stat), &stat, S_IFLNK))
+        return fd;
+    sys_close(fd);
+    return -ELOOP;
+}
+
+/* Was what could not be opened a link, and is none any more?  To O_NOFOLLOW only links answer
+ * ELOOP, but to O_DIRECTORY they and files answer the same. */
+static bool has_changed(const struct walk *walk, const char *name, int64_t error) {
+    if (error == -ELOOP)
+        return true;
+    struct kernel_stat stat;
+    int64_t result = sys_newfstatat(current(walk), name, &stat, AT_SYMLINK_NOFOLLOW);
+    return is_of_type(result, &stat, S_IFDIR);
 }
 
 /* The component opened; or its target put before the rest, when it is a link. */
 static int64_t open_or_expand(struct walk *walk, const struct component *component, int32_t flags,
                               uint32_t mode, bool *expanded) {
     *expanded = false;
-    int64_t fd = open_unless_link(walk, component->name, flags, mode);
-    if (fd != -ELOOP && fd != -ENOTDIR) /* what links answer to O_NOFOLLOW, and to O_DIRECTORY */
-        return fd;
-    int64_t result = expand(walk, component);
-    if (result == -EINVAL)
-        return fd;
-    *expanded = result == 0;
-    return result;
+    for (int attempt = 0;; attempt++) {
+        int64_t fd = open_unless_link(walk, component->name, flags, mode);
+        if (fd != -ELOOP && fd != -ENOTDIR) /* what links answer to O_NOFOLLOW and O_DIRECTORY */
+            return fd;
+        int64_t result = expand(walk, component);
+        *expanded = result == 0;
+        if (result != -EINVAL)
+            return result;
+        if (attempt == CHANGES_MAX || !has_changed(walk, component->name, fd))
+            return fd;
+    }
 }
 
 static int64_t enter(struct walk *walk, const struct component *component) {
