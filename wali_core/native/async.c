@@ -77,7 +77,7 @@ EXPORT void wali_async_request(void *env, wasmtime_caller_t *caller,
 int64_t slot_wait(struct context *c, struct pollfd *fds, uint32_t count, int64_t until) {
     struct slot *w = &c->slot;
     struct timespec none = {0, 0};
-    int64_t r = count ? SYS(NR_ppoll, fds, count, &none, 0, 8, 0) : 0;
+    int64_t r = count && fds->revents != TRIED ? SYS(NR_ppoll, fds, count, &none, 0, 8, 0) : 0;
     if (c->stop)
         return STOPPED;
     if ((r && r != -EINTR) || until <= 0)

@@ -46,6 +46,7 @@ struct table {
 enum { NO_DIRECTORY = -1 };
 /* Where a guest of a cooperative store waits: see async.c. */
 enum { MAX_ARGUMENTS = 6 };
+enum { TRIED = 1 }; /* in the revents of a wait: it was not ready just now */
 struct slot {
     SLOT_FIELDS
 };

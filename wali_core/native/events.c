@@ -144,7 +144,7 @@ static int64_t epoll_events(struct context *c, struct space *s, const wasmtime_v
     for (;;) {
         int64_t r = WAIT(c, NR_epoll_pwait, epoll, events, most, c->direct ? ms : 0, MASK_OF(c), 8);
         if (r == 0 && !c->direct) {
-            struct pollfd fds[2] = {{.fd = epoll, .events = POLLIN}};
+            struct pollfd fds[2] = {{epoll, POLLIN, TRIED}};
             r = wait_for(c, fds, 1, until);
             if (r > 0)
                 continue;

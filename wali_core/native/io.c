@@ -9,7 +9,8 @@ struct transfer {
 };
 
 static int64_t wait_ready(struct context *c, const struct transfer *t, int64_t until) {
-    struct pollfd fds[2] = {{.fd = t->d->host, .events = t->writes ? POLLOUT : POLLIN}};
+    int16_t tried = until ? TRIED : 0;
+    struct pollfd fds[2] = {{t->d->host, t->writes ? POLLOUT : POLLIN, tried}};
     return wait_for(c, fds, 1, until);
 }
 
@@ -173,7 +174,7 @@ BODY(body_pwritev2) {
 static int64_t again(struct context *c, struct descriptor *d, int64_t r, int writes) {
     if (r != -EAGAIN || d->status & STATUS_NONBLOCK)
         return r;
-    struct pollfd fds[2] = {{.fd = d->host, .events = writes ? POLLOUT : POLLIN}};
+    struct pollfd fds[2] = {{d->host, writes ? POLLOUT : POLLIN, TRIED}};
     int64_t ready = wait_for(c, fds, 1, INT64_MAX);
     return ready < 0 ? ready : 1;
 }

@@ -136,6 +136,7 @@ static int64_t poll_until(struct context *c, struct space *s, uint32_t address, 
     for (uint32_t i = 0; i < count; i++) {
         numbers[i] = fds[i].fd;
         fds[i].fd = host_of(c, numbers[i]);
+        fds[i].revents = 0;
         invalid += fds[i].fd < 0 && numbers[i] >= 0;
     }
     int64_t ready = wait_for(c, fds, (uint32_t)count, invalid ? 0 : until);
