@@ -159,7 +159,6 @@ KERNEL_CALLS: Final = (
     ("rt_sigsuspend",   130,  133, "rt_sigsuspend", ""),
     ("tkill",           200,  130, "tkill", ""),
     ("sched_setscheduler", 144, 119, "sched_setscheduler", ""),
-    ("mlockall",        151,  230, "mlockall", ""),
     ("getgroups",       115,  158, "getgroups", ""),
     ("setgroups",       116,  159, "setgroups", ""),
     ("setreuid",        113,  145, "setreuid", ""),

@@ -74,7 +74,6 @@ NOT_SHARED: Final = (
     "SYS_setresgid",
     "SYS_setgroups",
     "SYS_sched_setscheduler",
-    "SYS_mlockall",
 )
 _ENOSYS: Final = 38
 _STOPPED: Final = -(1 << 63)

@@ -226,7 +226,6 @@ CALLS: Final = (
     Call("setitimer",       38,  103, "int mem[32] mem[32]",          "@timer",        "plain"),
     Call("flock",           73,   32, "fd int",                       "@file-system",  "waits"),
     Call("prctl",          157,  167, "int long long long long",      "@process",      "host", note="a closed list"),
-    Call("mlockall",       151,  230, "int",                          "@memlock",      "plain", ours=True),
 
     # --- memory ----------------------------------------------------------------------------------
     Call("brk",             12,  214, "ptr",                          "@default",     "host", note="some of the memory is kept free for it"),
@@ -404,7 +403,6 @@ FCNTLS: Final = (
     (11, 0),  # F_GETSIG
     (15, 8),  # F_SETOWN_EX
     (16, 8),  # F_GETOWN_EX
-    (1024, 0),  # F_SETLEASE
     (1025, 0),  # F_GETLEASE
     (1031, 0),  # F_SETPIPE_SZ
     (1032, 0),  # F_GETPIPE_SZ

@@ -379,10 +379,10 @@ static struct progress {
  * arguments are numbers only. */
 static int is_left_out(const char *name) {
     static const char *const names[] = {
-        "SYS_kill",      "SYS_tkill",         "SYS_exit",      "SYS_rt_sigprocmask",
-        "SYS_setitimer", "SYS_rt_sigsuspend", "SYS_setuid",    "SYS_setgid",
-        "SYS_setreuid",  "SYS_setregid",      "SYS_setresuid", "SYS_setresgid",
-        "SYS_mlockall",  "SYS_exit_group",    "__proc_exit",   "SYS_chroot",
+        "SYS_kill",       "SYS_tkill",         "SYS_exit",      "SYS_rt_sigprocmask",
+        "SYS_setitimer",  "SYS_rt_sigsuspend", "SYS_setuid",    "SYS_setgid",
+        "SYS_setreuid",   "SYS_setregid",      "SYS_setresuid", "SYS_setresgid",
+        "SYS_exit_group", "__proc_exit",       "SYS_chroot",
     };
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
         if (strcmp(name, names[i]) == 0)
