@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import socket
 import subprocess
-import sys
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import trio
 
+from benchmarks._sides import compile_program
 from wali_core.native import compile as compiler
 
 if TYPE_CHECKING:
@@ -24,18 +24,7 @@ CLIENT = Path(__file__).with_name("echo_client.c")
 
 def build(folder: Path, connections: int) -> tuple[Path, Path]:
     """Compile both: the server for so many connections at a time."""
-    zig, made = (sys.executable, "-m", "ziglang"), folder / "server.o"
-    compile_it = (
-        *("clang", "--target=wasm32-unknown-linux-muslwali", "-mcpu=generic", "-matomics"),
-        *("-mbulk-memory", "-O2", "-fno-builtin", f"-DCONNECTIONS={connections}", "-c"),
-    )
-    link_it = (
-        *("wasm-ld", "--no-entry", "--export=_start", "--shared-memory", "--export-memory"),
-        "--max-memory=2147483648",
-    )
-    server = made.with_suffix(".wasm")
-    subprocess.run([*zig, *compile_it, str(SERVER), "-o", str(made)], check=True)
-    subprocess.run([*zig, *link_it, str(made), "-o", str(server)], check=True)
+    server = compile_program(SERVER, folder / "server.wasm", f"-DCONNECTIONS={connections}")
     client = compiler.compile_guest(CLIENT, folder / "client.wasm", target="wasm32-freestanding")
     return server, client
 

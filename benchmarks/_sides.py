@@ -37,6 +37,22 @@ def build_tools() -> ModuleType:
     return module
 
 
+def compile_program(source: Path, out: Path, *flags: str) -> Path:
+    """Compile a C file to a WALI program."""
+    zig, made = (sys.executable, "-m", "ziglang"), out.with_suffix(".o")
+    compile_it = (
+        *("clang", "--target=wasm32-unknown-linux-muslwali", "-mcpu=generic", "-matomics"),
+        *("-mbulk-memory", "-O2", "-fno-builtin", *flags, "-c"),
+    )
+    link_it = (
+        *("wasm-ld", "--no-entry", "--export=_start", "--shared-memory", "--export-memory"),
+        "--max-memory=2147483648",
+    )
+    subprocess.run([*zig, *compile_it, str(source), "-o", str(made)], check=True)
+    subprocess.run([*zig, *link_it, str(made), "-o", str(out)], check=True)
+    return out
+
+
 class Side(Protocol):
     """Something that can run a loop by its name."""
 

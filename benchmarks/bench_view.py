@@ -1,0 +1,230 @@
+"""What a view of its own and the kernel's rules cost a WALI program: at its start, and per call.
+
+    python -m benchmarks.bench_view
+
+The start is measured by forks, in turn: one that ends at once, and one that first does what is
+measured; so all that it takes is counted, up to the end of the process, and nothing else.  Calls
+are measured in the program, in a granted folder and with everything granted, in turn, by the time
+that the process computes.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from benchmarks._sides import compile_program
+from capabilities import Filesystem, Grant, Policy
+from capabilities.lockdown import Lockdown, privileges, view
+from capabilities.lockdown._kernel import prctl
+from wali_core import Runtime
+from wali_core._bridge import core
+from wali_core._filter import Sockets, rules
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+HERE = Path(__file__).parent
+FORKS = 300
+CALLS, ROUNDS = 20_000, 15
+STARTS = 500
+MOST_MS = {"the view, as root": 2.0, "the view, as an ordinary user": 3.0, "the rules": 5.0}
+MOST_RATIO = 1.03
+NOBODY = 65534
+PATIENCE = 5.0  # seconds
+_PR_SET_DUMPABLE = 4
+
+
+def forked(act: Callable[[], None]) -> tuple[float, float]:
+    """The wall time and the computing time of a process that does something and ends, in ms."""
+    start = time.perf_counter()
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            act()
+            status = 0
+        finally:
+            os._exit(status)
+    _, status, used = os.wait4(child, 0)
+    if status:
+        raise RuntimeError("the process has failed")
+    return (time.perf_counter() - start) * 1e3, (used.ru_utime + used.ru_stime) * 1e3
+
+
+def become_ordinary() -> None:
+    """Give up being root, if that is who this is."""
+    if os.geteuid() == 0:
+        os.setgroups([])
+        os.setresgid(NOBODY, NOBODY, NOBODY)
+        os.setresuid(NOBODY, NOBODY, NOBODY)
+        prctl(_PR_SET_DUMPABLE, 1)  # as a process has it that was never root's
+
+
+def starts(folder: Path) -> dict[str, tuple[Callable[[], None], Callable[[], None]]]:
+    """What is measured, each with what it is measured against."""
+    for name in ("in", "out"):
+        (folder / name).mkdir()
+    binds = [
+        view.Bind(str(folder / "in"), "/data"),
+        view.Bind(str(folder / "out"), "/results", writable=True),
+        view.Bind("/dev/null", "/dev/null", writable=True),
+    ]
+
+    def nothing() -> None:
+        """End at once."""
+
+    def enter() -> None:
+        view.claim()
+        view.enter(binds)
+        privileges.drop(())
+
+    def enter_as_ordinary_user() -> None:
+        become_ordinary()
+        enter()
+
+    importlib.import_module("wali_core._table")  # else each fork would import it
+    grants = [Grant(bind.host, bind.guest, bind.writable) for bind in binds]
+    policy = Policy(filesystem=Filesystem.of(grants))
+    calls = policy.granted_calls(core.catalogue())
+
+    def lock_down() -> None:
+        found = rules(calls, Sockets())
+        Lockdown.prepare(policy, calls=calls, rules=found, keep=()).commit()
+
+    lock_down_by = {"the rules": (nothing, lock_down)}
+    ordinary = {"the view, as an ordinary user": (become_ordinary, enter_as_ordinary_user)}
+    root = {"the view, as root": (nothing, enter)} if os.geteuid() == 0 else {}
+    return root | ordinary | lock_down_by
+
+
+def measure_starts(folder: Path) -> bool:
+    """Print the medians; whether all is as it has to be."""
+    good = True
+    for name, (without, with_it) in starts(folder).items():
+        forked(with_it)
+        pairs = [(forked(without), forked(with_it)) for _ in range(FORKS)]
+        added, computing = (statistics.median(b[i] - a[i] for a, b in pairs) for i in (0, 1))
+        most = MOST_MS[name]
+        good &= added <= most
+        verdict = "yes" if added <= most else "NO"
+        print(
+            f"{name:32} adds {added:5.2f} ms to a start (<= {most:.0f}: {verdict}), "
+            f"{computing:.2f} of them computing"
+        )
+    return good
+
+
+def commands(program: Path, folder: Path) -> dict[str, list[str]]:
+    """The program with everything granted; in a view; and with the kernel's rules, too."""
+    wali = [sys.executable, "-m", "wali_core", "run"]
+    file = folder / "file"
+    file.write_bytes(b"x")
+    # As many components, of the same lengths: a path is looked up name by name.
+    renamed = "/" + "/".join("x" * len(part) for part in folder.parts[1:])
+    grant = ["--dir", f"{folder}::{renamed}:rw", str(program), f"{renamed}/file", str(CALLS)]
+    found = {"free": [*wali, "--allow-all", str(program), str(file), str(CALLS)]}
+    for name, lockdown in (("view", "off"), ("all", "required")):
+        policy = folder / f"{name}.toml"
+        policy.write_text(f'version = 1\nview = "required"\nlockdown = "{lockdown}"\n')
+        found[name] = [*wali, "--policy", str(policy), *grant]
+    return found
+
+
+def measure_calls(folder: Path) -> bool:
+    """Print the ratios; whether those of the view are as they have to be."""
+    program = compile_program(HERE / "paths.c", folder / "paths.wasm")
+    found: dict[str, list[list[int]]] = {"free": [], "view": [], "all": []}
+    for _ in range(ROUNDS):
+        for kind, command in commands(program, folder).items():
+            done = subprocess.run(command, check=True, capture_output=True, text=True)
+            found[kind].append([int(word) for word in done.stdout.split()])
+    good = True
+    for i, name in enumerate(("stat", "open and close", "chmod")):
+        view_ratio, all_ratio = (
+            statistics.median(b[i] / a[i] for a, b in zip(found["free"], found[kind], strict=True))
+            for kind in ("view", "all")
+        )
+        good &= view_ratio <= MOST_RATIO
+        verdict = "yes" if view_ratio <= MOST_RATIO else "NO"
+        print(
+            f"{name:16} {statistics.median(row[i] for row in found['free']):6.0f} ns; "
+            f"in a view {view_ratio:.3f} of it (<= {MOST_RATIO}: {verdict}), "
+            f"with Landlock and seccomp {all_ratio:.3f}"
+        )
+    return good
+
+
+def left(temporary: Path) -> tuple[int, int, int, int]:
+    """How many mounts, processes, temporary files and descriptors there are."""
+    with open("/proc/self/mountinfo") as mounts:
+        mounted = len(mounts.readlines())
+    processes = sum(1 for pid in os.listdir("/proc") if pid.isdigit() and _is_ours(pid))
+    return mounted, processes, len(os.listdir(temporary)), len(os.listdir("/proc/self/fd"))
+
+
+def _is_ours(pid: str) -> bool:
+    """Is it this process, or was it started by it?"""
+    while pid not in ("0", str(os.getpid())):
+        try:
+            with open(f"/proc/{pid}/stat") as file:
+                pid = file.read().rpartition(") ")[2].split()[1]
+        except OSError:
+            return False
+    return pid != "0"
+
+
+def measure_leavings(folder: Path) -> bool:
+    """Start many, and see that nothing is left."""
+    program = compile_program(HERE / "paths.c", folder / "paths.wasm")
+    (folder / "file").write_bytes(b"x")
+    temporary = folder / "tmp"
+    temporary.mkdir()
+    os.environ["TMPDIR"] = str(temporary)
+    with Runtime(cache=folder / "cache") as runtime:
+
+        def run() -> None:
+            runtime.run_sync(
+                program,
+                args=["/data/file", "1"],
+                dirs={"/data": (folder, "rw")},
+                capture_output=True,
+            )
+
+        run()
+        before, start = left(temporary), time.perf_counter()
+        for _ in range(STARTS):
+            run()
+        took = (time.perf_counter() - start) / STARTS * 1e3
+        end = time.monotonic() + PATIENCE
+        while (after := left(temporary)) != before and time.monotonic() < end:
+            pass  # a process that has ended is there until it is waited for
+    print(
+        f"{STARTS} programs, {took:.1f} ms each: {before} mounts, processes, files and descriptors "
+        f"before, {after} after ({'yes' if before == after else 'NO'})"
+    )
+    return before == after
+
+
+def main() -> None:
+    """Print all of it."""
+    if why := view.probe():
+        print(f"no views here: {why}")
+        return
+    with tempfile.TemporaryDirectory(prefix="wali-bench-") as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        measure_starts(folder)
+        measure_calls(folder)
+        measure_leavings(folder)
+
+
+if __name__ == "__main__":
+    main()
