@@ -49,6 +49,28 @@ def guest(
     return out
 
 
+def wali_program(source: Path) -> Path:
+    """Return the WALI program of a C source, compiled now if it is older than its source."""
+    out = BUILD / f"{source.stem}.wasm"
+    if not out.exists() or out.stat().st_mtime < source.stat().st_mtime:
+        say(f"building {out.name} from {source.relative_to(ROOT)}")
+        BUILD.mkdir(parents=True, exist_ok=True)
+        zig, made = (sys.executable, "-m", "ziglang"), out.with_suffix(".o")
+        subprocess.run([*zig, *_COMPILE, str(source), "-o", str(made)], check=True)
+        subprocess.run([*zig, *_LINK, str(made), "-o", str(out)], check=True)
+    return out
+
+
+_COMPILE = (
+    *("clang", "--target=wasm32-unknown-linux-muslwali", "-mcpu=generic", "-matomics"),
+    *("-mbulk-memory", "-O2", "-fno-builtin", "-Wall", "-Wextra", "-Werror", "-c"),
+)
+_LINK = (
+    *("wasm-ld", "--no-entry", "--export=_start", "--shared-memory", "--export-memory"),
+    "--max-memory=2147483648",
+)
+
+
 def wali(*words: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
     """Run the command `wali` and show what it was and what it said."""
     shown = [word.name if isinstance(word, Path) else word for word in words]

@@ -17,7 +17,7 @@ import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from examples._common import BUILD, ROOT, expect, run, say
+from examples._common import ROOT, expect, run, say, wali_program
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,27 +26,6 @@ HERE = Path(__file__).parent
 CLIENTS = 20
 BLOCK = bytes(range(256)) * 4096  # a megabyte: the server has to wait for room, too
 PATIENCE = 30.0
-
-COMPILE = (
-    *("clang", "--target=wasm32-unknown-linux-muslwali", "-mcpu=generic", "-matomics"),
-    *("-mbulk-memory", "-O2", "-fno-builtin", "-Wall", "-Wextra", "-Werror", "-c"),
-)
-LINK = (
-    *("wasm-ld", "--no-entry", "--export=_start", "--shared-memory", "--export-memory"),
-    "--max-memory=2147483648",
-)
-
-
-def built(source: Path) -> Path:
-    """Compile a C file to a WALI program, unless that has been done."""
-    out = BUILD / f"{source.stem}.wasm"
-    if not out.exists() or out.stat().st_mtime < source.stat().st_mtime:
-        say(f"building {out.name} from {source.relative_to(ROOT)}")
-        BUILD.mkdir(parents=True, exist_ok=True)
-        zig, made = (sys.executable, "-m", "ziglang"), out.with_suffix(".o")
-        subprocess.run([*zig, *COMPILE, str(source), "-o", str(made)], check=True)
-        subprocess.run([*zig, *LINK, str(made), "-o", str(out)], check=True)
-    return out
 
 
 def attempts(lines: Iterator[str]) -> None:
@@ -126,7 +105,7 @@ def serve(program: Path, folder: Path) -> None:
 
 def main() -> None:
     """Do it in a folder that is removed afterwards."""
-    program = built(HERE / "echo_server.c")
+    program = wali_program(HERE / "echo_server.c")
     with tempfile.TemporaryDirectory(prefix="wali-example-") as name:
         folder = Path(name)
         (folder / "log").mkdir()

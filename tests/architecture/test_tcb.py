@@ -87,10 +87,7 @@ def test_what_confines_is_small(report_figure: Callable[[str], None]) -> None:
 
 def test_docstrings_and_comments_of_python_do_not_count() -> None:
     """Only statements and what they are made of are counted."""
-    text = "\n".join(
-        ['"""About it."""', "", "# A comment.", "def f(", "    a,", "    b,", "):", '    """Do."""']
-    )
-    text += "\n    return a\n"
+    text = '"""It."""\n\n# A comment.\ndef f(\n    a,\n    b,\n):\n    """Do."""\n    return a\n'
 
     assert python_lines(text) == 4
 

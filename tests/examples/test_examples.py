@@ -61,6 +61,13 @@ SAID = {
         r"count 20000 \| shout \| total: 20000 lines, 348894 bytes",
         r"beside it another has counted for ever: the guest was stopped after its 1 s",
     ),
+    "09_view.explore": (
+        r"exists: /recipes/soup$",
+        r"stat /etc/passwd: -2$",
+        r"chmod /recipes/soup: -30$",
+        r"8 names exist for it: what the policy grants, and nothing else",
+        r"what it wrote is in table/menu",
+    ),
 }
 
 pytestmark = pytest.mark.slow
