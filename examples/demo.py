@@ -18,6 +18,7 @@ EXAMPLES = (
     ("04_library.checksum", "A module as a library"),
     ("05_evil_shim.evil_shim", "A hostile WASI implementation gets nowhere"),
     ("06_echo_server.run", "A Linux server in Wasm, confined to one port and one folder"),
+    ("07_wali_program.count", "A program that makes Linux' system calls itself"),
     ("08_reactor.reactor", "Hundreds of guests in one thread, and a pipeline"),
     ("09_view.explore", "A Linux program finds what it was granted, and nothing else"),
 )

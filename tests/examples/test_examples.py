@@ -54,6 +54,10 @@ SAID = {
         r"20 clients at once: each got its own words back",
         r"it has ended with status 0, and 20 connections in its log",
     ),
+    "07_wali_program.count": (
+        r"^  count.c: errno 1$",
+        r"\$ wali run --dir . count.wasm count.c\n  count.c: lines \d+$",
+    ),
     "08_reactor.reactor": (
         r"300 guests wait for input, all in this thread",
         r"a line for one of them: it has ended \d+\.\d ms on",
