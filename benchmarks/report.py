@@ -10,7 +10,7 @@ import os
 import platform
 import tempfile
 
-from benchmarks import bench_calls, bench_linker, bench_start, bench_wasi
+from benchmarks import bench_calls, bench_linker, bench_start, bench_view, bench_wasi
 
 
 def main() -> None:
@@ -27,6 +27,8 @@ def main() -> None:
     bench_linker.main()
     print("\nCalls of WALI programs")
     bench_calls.main()
+    print("\nViews, and the kernel's rules")
+    bench_view.main()
     print("\nStart-up")
     bench_start.main()
 

@@ -101,6 +101,39 @@ def test_sqlite_writes_a_database(wali: Wali) -> None:
     assert (read.returncode, read.stdout) == (0, "two\none\n")
 
 
+def test_folders_have_other_names(wali: Wali, tmp_path: Path) -> None:
+    """Both run under a policy that renames: what they are told are names of their own."""
+    lua, sqlite = precompiled("lua"), precompiled("sqlite")
+    (tmp_path / "data").mkdir()
+    policy = tmp_path / "policy.toml"
+    policy.write_text(
+        f"""version = 1
+        view = "required"
+        [filesystem]
+        read_only = ["{lua}::/scripts", "{sqlite}::/music"]
+        read_write = ["./data::/data"]
+        cwd = "/data"
+        """
+    )
+    write = "create table t(a); insert into t values ('one');"
+
+    script = wali("--policy", policy, lua / "lua.wasm", "/scripts/test.lua")
+    queried = wali(
+        *("--policy", policy, sqlite / "sqlite3.wasm", "-readonly", "/music/chinook.db"),
+        ".read /music/list_albums.sql",
+    )
+    made = wali("--policy", policy, sqlite / "sqlite3.wasm", "new.db", write)
+    read = wali(
+        *("--policy", policy, sqlite / "sqlite3.wasm", "-readonly", "/data/new.db"),
+        input="select a from t;\n",
+    )
+
+    assert "sum(10):\t55" in script.stdout
+    assert "Ace Of Spades" in queried.stdout
+    assert (made.returncode, read.stdout) == (0, "one\n")
+    assert os.listdir(tmp_path / "data") == ["new.db"]
+
+
 def test_bash_executes_wasm_and_native_programs(wali: Wali, box: Path) -> None:
     """A shell forks, executes Lua in WebAssembly in its child's place, and Linux's own programs."""
     for name in ("bash", "lua"):

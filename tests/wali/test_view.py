@@ -319,6 +319,42 @@ def test_executed_programs_have_it(kind: str, explore: Explore, home: Path) -> N
     assert executed == ["B=2" if kind == "Wasm" else "", ".environment bin other", "/bin"]
 
 
+def test_a_server_has_it(home: Path, cache_folder: Path) -> None:
+    """A server with epoll writes its log where its policy says, under another name."""
+    program = building.program(ordinary.ROOT / "examples" / "06_echo_server" / "echo_server.c")
+    (home / "log").mkdir()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    options = policy(
+        home,
+        f'[filesystem]\nread_write = ["./log::/var/log"]\n[network]\nlisten = ["tcp://*:{port}"]\n',
+    )
+    words = ["run", *options, str(program), str(port), "/var/log/served"]
+    with subprocess.Popen(
+        [sys.executable, "-m", "wali_core", *words],
+        env=os.environ | {"PYTHONPATH": str(ordinary.ROOT), "XDG_CACHE_HOME": str(cache_folder)},
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as server:
+        try:
+            assert server.stdout is not None
+            attempts = [server.stdout.readline(), server.stdout.readline()]
+            server.stdout.readline()  # it serves
+            clients = [socket.create_connection(("127.0.0.1", port), timeout=60) for _ in range(3)]
+            for client in clients:
+                client.sendall(b"hello")
+            echoes = [client.recv(100) for client in clients]
+            for client in clients:
+                client.close()
+            status = server.wait(60)
+        finally:
+            server.kill()
+
+    assert attempts == ["open /etc/passwd: -2\n", "serve at the next port: -13\n"]
+    assert (status, echoes) == (0, [b"hello"] * 3)
+    assert (home / "log" / "served").read_text().count("ended\n") == 3
+
+
 # --- mistakes -------------------------------------------------------------------------------------
 
 
