@@ -31,7 +31,8 @@ class Event:
             `started` is the beginning of a run.
         rule: the key of the policy that decided, such as `filesystem.read_only[0]`; `caller` for
             what whoever started the guest granted besides; for a start, the policy's digest.
-        result: what the call answered: `0`, or the name of an error.
+        result: what the call answered: `0`, or the name of an error; empty for a file that is about
+            to be executed, since that never answers: another event follows if it fails.
         host: the host's path of a file, with links still in it; for a start, of the working
             directory. This and what follows is there only where policies are learned.
         real: the same without links.

@@ -1,6 +1,6 @@
 """The least policy under which a run would have passed, made of what was written down of it.
 
-What a call that failed asked for is not granted: it fails the same without. A guest that only
+What a call that failed asked for is not granted, where it fails the same without. A guest that only
 looked at a directory which leads to something granted needs no more than that.
 """
 
@@ -22,7 +22,20 @@ if TYPE_CHECKING:
 
     from ._audit import Event
 
-_SUCCEEDED = frozenset(("0", "EINPROGRESS"))  # a connection may come about later
+# A connection may come about later; and who is told that nobody listens was let through to hear it.
+_LET_THROUGH = frozenset(
+    (
+        "0",
+        "",
+        "EINPROGRESS",
+        "EADDRINUSE",
+        "ECONNREFUSED",
+        "EHOSTUNREACH",
+        "ENETUNREACH",
+        "ETIMEDOUT",
+    )
+)
+_IS_THERE = frozenset(("EEXIST", "EISDIR", "ENOTEMPTY"))  # said of what a guest has to see for that
 _ITS_OWN = "/proc/self/fd"  # what a program finds there are its own descriptors
 
 
@@ -74,7 +87,7 @@ class _Findings:
         self.trees: set[Grant] = set()
         self.looked_at: set[Grant] = set()
         self.ways: set[tuple[str, Grant]] = set()  # paths of WASI's, and the trees they need
-        self.programs: set[Grant] = set()
+        self.executed: set[tuple[int, Grant]] = set()  # by which process
         self.unix: set[Grant] = set()
         self.connect: set[int] = set()
         self.listen: set[int] = set()
@@ -89,7 +102,14 @@ class _Findings:
             return
         self._says_where |= event.syscall == "getcwd" or event.relative
         self.calls.add(event.syscall)
-        if event.result not in _SUCCEEDED or not event.resource:
+        if event.access == "execute":
+            self._add_program(event)
+            return
+        if event.result in _IS_THERE:
+            # WASI's calls find this out after they have looked whether they may change anything.
+            access = event.access if is_wasi(event.syscall) else "look"
+            event = attrs.evolve(event, access=access, result="0")
+        if event.result not in _LET_THROUGH or not event.resource:
             return
         if not event.resource.startswith("/"):
             self._add_socket(event)
@@ -98,10 +118,7 @@ class _Findings:
 
     def _add_file(self, event: Event) -> None:
         place, wasi = _place(event), is_wasi(event.syscall)
-        if event.access == "execute":
-            self.programs.add(place)
-            self.remarks.append(f"what {event.resource} needs as a native program is not in here")
-        elif event.access == "look" and event.directory and not wasi:
+        if event.access == "look" and event.directory and not wasi:
             self.looked_at.add(place)
         else:
             self.trees.add(place)
@@ -109,6 +126,13 @@ class _Findings:
             self.ways.add((event.via or event.resource, place))
         elif event.via is not None:
             self.looked_at.update(Grant(path, path) for path in _on_the_way(event.via))
+
+    def _add_program(self, event: Event) -> None:
+        executed = event.pid, _place(event)
+        if event.result in _LET_THROUGH:
+            self.executed.add(executed)
+        else:
+            self.executed.discard(executed)
 
     def _add_socket(self, event: Event) -> None:
         try:
@@ -128,12 +152,18 @@ class _Findings:
         cwd = self._started_in if self._says_where else None
         if cwd is not None:
             self.looked_at.add(Grant(cwd, cwd))
-        granted = [grant.guest for grant in (*self.trees, *self.programs, *self.unix)]
+        programs = {grant for _, grant in self.executed}
+        self.remarks += (
+            f"what {grant.host} needs besides, if it is one of Linux's own programs, is not in here"
+            for grant in sorted(programs)
+        )
+        granted = [grant.guest for grant in (*self.trees, *programs, *self.unix)]
+        granted += [_parent(grant.guest) for grant in self.looked_at]
         leading = {"/", *(outer for path in granted for outer in ancestors(path))}
         looked_at = (grant for grant in self.looked_at if grant.guest not in leading)
         trees = _widened(self.trees, self.ways)
         return Filesystem.of(
-            _without_narrowing({*trees, *looked_at}), exec=sorted(self.programs), cwd=cwd
+            _without_narrowing({*trees, *looked_at}), exec=sorted(programs), cwd=cwd
         )
 
 

@@ -104,6 +104,7 @@ class Audit:
     ) -> None:
         """Write down what came of a call on a path, ``result`` being ``"0"`` or an errno's name.
 
+        It is empty for a file that is about to be executed: more follows if that fails.
         ``host`` is the host's path, if it is another; ``via`` the path as it was said, if it goes
         through other directories; ``relative`` says that it was so from the working directory.
         """
@@ -147,7 +148,7 @@ class Audit:
     ) -> None:
         verdict = self._verdict(call, decision, result)
         key = (call, resource, access, verdict, result, via, relative)
-        if key in self._written or not (self.everything or verdict != "granted"):
+        if (key in self._written and result) or not (self.everything or verdict != "granted"):
             return
         if len(self._written) >= _REMEMBERED:
             del self._written[next(iter(self._written))]
@@ -164,7 +165,7 @@ class Audit:
             return "granted"
         if call in self.calls and self.calls[call] is decision and self.on_deny == "log":
             return "logged"
-        return "passed" if result == "0" else "denied"
+        return "passed" if result in ("0", "") else "denied"
 
     def _rule(self, decision: Decision) -> str:
         """Whose rule it is: indexes beyond the policy's own are what its caller has granted."""

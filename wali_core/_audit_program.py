@@ -34,13 +34,15 @@ _F_DUPFD, _F_DUPFD_CLOEXEC = 0, 1030
 _AF_UNIX, _AF_INET, _AF_INET6 = 1, 2, 10
 _SOCK_TYPE, _SOCK_DGRAM = 0xF, 2
 _ADDRESS_MAX: Final = 128
+_STOPPED: Final = -(1 << 63)  # the program has become another
 _OPENS: Final = frozenset(("open", "openat", "openat2"))
 
 
 def hooks(audit: Audit, calls: GuestCalls, gate: Collection[str], cwd: str) -> dict[str, Hook]:
     """What goes around a program's calls, by their names with ``SYS_``; ``gate`` are those held."""
-    audit.withhold(name.removeprefix("SYS_") for name in gate)
-    written = _Written(audit, calls, cwd)
+    held = {name.removeprefix("SYS_") for name in gate}
+    audit.withhold(held)
+    written = _Written(audit, calls, held, cwd)
     found = {}
     for call in CALLS:
         hook = written.hook(call)
@@ -55,8 +57,8 @@ def name_of(result: int) -> str:
 
 
 class _Written:
-    def __init__(self, audit: Audit, calls: GuestCalls, cwd: str) -> None:
-        self._audit, self._calls = audit, calls
+    def __init__(self, audit: Audit, calls: GuestCalls, held: Collection[str], cwd: str) -> None:
+        self._audit, self._calls, self._held = audit, calls, held
         self._names = Names()
         self._cwd: str | None = cwd
         self._datagrams: set[int] = set()
@@ -130,8 +132,12 @@ class _Written:
         paths = [path for path in named if path is not None]
         if call in _OPENS and paths:
             access = self._access(call, arguments[places[0][1] + 1], paths[0][0])
+        if access == "execute" and call not in self._held:
+            for path, via, relative in paths:  # from what succeeds there is no coming back
+                self._audit.on_path(call, path, access, "", via=via, relative=relative)
         result = proceed()
-        self._after_files(call, paths, access, result)
+        if result > _STOPPED:
+            self._after_files(call, paths, access, result)
         return result
 
     def _after_files(

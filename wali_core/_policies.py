@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from typing import Final
 
-    from capabilities import Environment, Event, Policy
+    from capabilities import Environment, Policy
     from wali_core._options import Options
 
 WRONG: Final = 1
@@ -214,18 +214,17 @@ def _learned(record: int, options: Options, status: int) -> tuple[str, tuple[str
     os.lseek(record, 0, os.SEEK_SET)
     with open(record, encoding="utf-8") as file:
         events = list(capabilities.read_events(file))
-    calls = None if any(_is_wasi(event) for event in events) else catalogue()
-    learned = capabilities.learn(events, environment=_environment(options), catalogue=calls)
+    calls = catalogue()
+    made = any(event.syscall in calls for event in events)  # WASI programs make none
+    learned = capabilities.learn(
+        events, environment=_environment(options), catalogue=calls if made else None
+    )
     lines = [
         f"# Learned from: {shlex.join(options.rest)}".replace("\n", " "),
         f"# That ended with status {status}. What it did not do then is not granted here.",
         *(f"# {remark}" for remark in learned.remarks),
     ]
     return "\n".join([*lines, learned.policy.show()]), learned.remarks
-
-
-def _is_wasi(event: Event) -> bool:
-    return event.syscall.startswith(("path_", "fd_"))
 
 
 def _environment(options: Options) -> Environment:

@@ -78,10 +78,19 @@ FOLDER: dict[str, Any] = {"directory": True}
             [("/a/f", "read"), ("/b", "write")],
         ),
         ([event("open", "/a/f", "read", result="ENOENT")], []),
+        ([event("mkdir", "/a/d", "make", result="EEXIST", **FOLDER)], [("/a/d", "read")]),
+        ([event("open", "/a/f", "write", result="EEXIST")], [("/a/f", "read")]),
+        (
+            [
+                event("mkdir", "/a", "make", result="EEXIST", **FOLDER),
+                event("mkdir", "/a/d", "make", **FOLDER),
+            ],
+            [("/a", "write")],
+        ),
         ([event("open", "/proc/self/fd/3", "read")], []),
         (
             [event("open", "/a/f", "read", via="/b/c/../../a/f")],
-            [("/a/f", "read"), ("/b", "read")],
+            [("/a/f", "read"), ("/b/c", "read")],
         ),
         ([event("execve", "/bin/sort", "execute")], [("/bin/sort", "execute")]),
     ],
@@ -100,6 +109,10 @@ def test_what_a_wali_program_needs(events: list[Event], granted: list[tuple[str,
         ([event("path_filestat_get", "/a/f", "look")], [("/a", "read")]),
         ([event("path_filestat_get", "/a", "look", **FOLDER)], [("/a", "read")]),
         ([event("path_create_directory", "/a/d", "make", **FOLDER)], [("/a", "write")]),
+        (
+            [event("path_create_directory", "/a/d", "make", result="EEXIST", **FOLDER)],
+            [("/a", "write")],
+        ),
         ([event("fd_filestat_set_size", "/a/f", "write")], [("/a", "write")]),
         ([event("path_open", "/a/b/f", "read", real="/a/c/f")], [("/a", "read")]),
         (
@@ -142,11 +155,12 @@ def test_calls_are_those_that_were_made() -> None:
 
 
 def test_sockets() -> None:
-    """Ports and paths; what cannot be granted is said."""
+    """Ports and paths, also such where nobody listens; what cannot be granted is said."""
     found = learned(
         event("connect", "tcp://10.0.0.1:443"),
         event("connect", "tcp://[::1]:80", result="EINPROGRESS"),
         event("connect", "tcp://10.0.0.1:22", result="ECONNREFUSED"),
+        event("connect", "tcp://10.0.0.1:23", result="EACCES"),
         event("bind", "tcp://0.0.0.0:8080"),
         event("bind", "tcp://0.0.0.0:0"),
         event("connect", "unix:///run/x.sock"),
@@ -155,7 +169,7 @@ def test_sockets() -> None:
     )
 
     network = found.policy.network
-    assert (network.connect, network.listen) == ((80, 443), (8080,))
+    assert (network.connect, network.listen) == ((22, 80, 443), (8080,))
     assert network.unix == (Grant("/run/x.sock", "/run/x.sock"),)
     assert found.remarks == (
         "no policy grants bind of tcp://0.0.0.0:0",
@@ -177,9 +191,24 @@ def test_where_a_program_starts() -> None:
 
 def test_native_programs_are_remarked_on() -> None:
     """What they need themselves was not seen."""
-    found = learned(event("execve", "/bin/sort", "execute"))
+    found = learned(event("execve", "/bin/sort", "execute", result=""))
 
-    assert found.remarks == ("what /bin/sort needs as a native program is not in here",)
+    assert found.remarks == (
+        "what /bin/sort needs besides, if it is one of Linux's own programs, is not in here",
+    )
+
+
+def test_programs_that_could_not_be_executed_are_not_granted() -> None:
+    """An attempt is written down before, and its failure after it; each of its own process's."""
+    looked_for = [
+        event("execve", "/usr/bin/sort", "execute", result=""),
+        event("execve", "/usr/bin/sort", "execute", result="ENOENT"),
+        event("execve", "/bin/sort", "execute", result=""),
+    ]
+    assert files(*looked_for) == [("/bin/sort", "execute")]
+
+    elsewhere = attrs.evolve(looked_for[1], pid=3)
+    assert files(looked_for[0], elsewhere) == [("/usr/bin/sort", "execute")]
 
 
 CALLS = ["open", "stat", "mkdir", "path_open", "path_filestat_get", "path_create_directory"]

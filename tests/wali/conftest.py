@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import subprocess
 import sys
@@ -35,8 +36,8 @@ def box(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def wali(cache_folder: Path, box: Path) -> Callable[..., Completed]:
-    """Return a function that runs the command `wali run` in the empty folder."""
+def command(cache_folder: Path, box: Path) -> Callable[..., Completed]:
+    """Return a function that runs the command `wali` in the empty folder."""
 
     def run(*words: str | Path, patience: float = 60, **options: object) -> Completed:
         environment = os.environ | {"PYTHONPATH": str(ROOT), "XDG_CACHE_HOME": str(cache_folder)}
@@ -44,12 +45,18 @@ def wali(cache_folder: Path, box: Path) -> Callable[..., Completed]:
         given |= options
         if "input" in options:
             del given["stdin"]
-        command = [sys.executable, "-m", "wali_core", "run", *map(str, words)]
+        command = [sys.executable, "-m", "wali_core", *map(str, words)]
         return subprocess.run(
             command, env=environment, text=True, timeout=patience, check=False, **given
         )
 
     return run
+
+
+@pytest.fixture
+def wali(command: Callable[..., Completed]) -> Callable[..., Completed]:
+    """Return a function that runs the command `wali run` in the empty folder."""
+    return functools.partial(command, "run")
 
 
 @pytest.fixture

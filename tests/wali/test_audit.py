@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import socket
 from typing import TYPE_CHECKING
@@ -34,7 +35,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def policy_text(folder: Path, log: str = "all", more: str = "") -> str:
+def policy_text(folder: Path, log: str = "all", more: str = "", files: str = "") -> str:
     """Return a policy that grants a tree to read and one to change."""
     return f"""
     version = 1
@@ -42,6 +43,7 @@ def policy_text(folder: Path, log: str = "all", more: str = "") -> str:
     [filesystem]
     read_only = ["{folder}/in"]
     read_write = ["{folder}/out"]
+    {files}
     [network]
     connect = ["tcp://*:1"]
     [audit]
@@ -55,8 +57,8 @@ def policy_text(folder: Path, log: str = "all", more: str = "") -> str:
 def attempt(wali: Wali, folder: Path) -> Callable[..., list[Line]]:
     """Return a function that has a program attempt things: what was written down of it."""
 
-    def run(*words: str | Path, log: str = "all", more: str = "") -> list[Line]:
-        (folder / "p.toml").write_text(policy_text(folder, log, more))
+    def run(*words: str | Path, log: str = "all", more: str = "", files: str = "") -> list[Line]:
+        (folder / "p.toml").write_text(policy_text(folder, log, more, files))
         done = wali("--policy", folder / "p.toml", building.program("attempt"), *words)
         assert (done.returncode, done.stderr) == (0, "")
         return [short(event) for event in events(folder)]
@@ -124,6 +126,25 @@ def test_what_was_refused(attempt: Callable[..., list[Line]], folder: Path) -> N
         ("open", str(folder / "none"), "read", "denied", "default", "ENOENT"),
         ("chmod", str(one), "write", "denied", "view", "EPERM"),
         ("connect", "tcp://127.0.0.1:80", "", "denied", "default", "EACCES"),
+    ]
+
+
+def test_programs_are_written_down_before(attempt: Callable[..., list[Line]], folder: Path) -> None:
+    """From an execve that succeeds nothing comes back; one that fails is written down again."""
+    tool, secret = folder / "tools" / "tool.wasm", folder / "secret"
+    tool.parent.mkdir()
+    shutil.copy(building.program("attempt"), tool)
+    secret.chmod(0o755)
+    programs = f'exec = ["{tool.parent}"]'
+
+    written = attempt("execute", tool, "execute", secret, "execute", "/none", files=programs)
+
+    assert [line for line in written if line[0] == "execve" and line[1]] == [
+        ("execve", str(tool), "execute", "granted", "filesystem.exec[0]", ""),
+        ("execve", str(secret), "execute", "passed", "default", ""),
+        ("execve", str(secret), "execute", "denied", "default", "EACCES"),
+        ("execve", "/none", "execute", "passed", "default", ""),
+        ("execve", "/none", "execute", "denied", "default", "ENOENT"),
     ]
 
 

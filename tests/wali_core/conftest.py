@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import os
+import subprocess
+import sys
 import threading
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import wasmtime
@@ -16,6 +18,10 @@ from wali_core.native import compile as compiler
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    Completed = subprocess.CompletedProcess[str]
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="session")
@@ -77,3 +83,44 @@ def when_ready() -> Callable[[Callable[[], object]], contextlib.AbstractContextM
             os.close(read)
 
     return watching
+
+
+# --- the command ----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def environment(cache_folder: Path) -> dict[str, str]:
+    """Return an environment in which the command finds its packages, and a cache of its own."""
+    return {
+        **{name: value for name, value in os.environ.items() if name != "LANG"},
+        "PYTHONPATH": str(ROOT),
+        "XDG_CACHE_HOME": str(cache_folder),
+    }
+
+
+@pytest.fixture
+def wali(environment: dict[str, str], tmp_path: Path) -> Callable[..., Completed]:
+    """Return a function that runs the command, in a folder of its own.
+
+    Whatever it does, it never shows a Python traceback.
+    """
+
+    def run(*words: str | Path, **options: Any) -> Completed:
+        options = {"input": ""} | options if "stdin" not in options else options
+        if not options.get("stdout"):
+            options["stdout"] = subprocess.PIPE
+        done = subprocess.run(
+            [sys.executable, "-m", "wali_core", *map(str, words)],
+            cwd=tmp_path,
+            env=environment,
+            stderr=subprocess.PIPE,
+            encoding="utf-8",
+            errors="surrogateescape",
+            check=False,
+            **options,
+        )
+        assert "Traceback" not in done.stderr
+        assert "Exception ignored" not in done.stderr
+        return done
+
+    return run

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 import wasmtime
@@ -48,44 +48,6 @@ NOT_IMPORTED = {
 }
 
 Result = subprocess.CompletedProcess[str]
-
-
-@pytest.fixture
-def environment(cache_folder: Path) -> dict[str, str]:
-    """Return an environment in which the command finds its packages, and a cache of its own."""
-    return {
-        **{name: value for name, value in os.environ.items() if name != "LANG"},
-        "PYTHONPATH": str(ROOT),
-        "XDG_CACHE_HOME": str(cache_folder),
-    }
-
-
-@pytest.fixture
-def wali(environment: dict[str, str], tmp_path: Path) -> Callable[..., Result]:
-    """Return a function that runs the command, in a folder of its own.
-
-    Whatever it does, it never shows a Python traceback.
-    """
-
-    def run(*words: str | Path, **options: Any) -> Result:
-        options = {"input": ""} | options if "stdin" not in options else options
-        if not options.get("stdout"):
-            options["stdout"] = subprocess.PIPE
-        done = subprocess.run(
-            [sys.executable, "-m", "wali_core", *map(str, words)],
-            cwd=tmp_path,
-            env=environment,
-            stderr=subprocess.PIPE,
-            encoding="utf-8",
-            errors="surrogateescape",
-            check=False,
-            **options,
-        )
-        assert "Traceback" not in done.stderr
-        assert "Exception ignored" not in done.stderr
-        return done
-
-    return run
 
 
 def refused(result: Result, status: int, message: str) -> None:
@@ -348,6 +310,28 @@ set = { MODE = "batch" }
     assert wali(*options, program, "preopens").stdout == "/data\n"
     assert wali(*options, program, "env").stdout == "MODE=batch\nMORE=1\n"
     assert wali("run", "--policy", "time.toml", program, "spin").returncode == 124
+
+
+@pytest.mark.parametrize("name", ["pure-compute", "cli-tool", "server", "profile:server"])
+def test_a_shipped_policy_is_applied(
+    name: str, wali: Callable[..., Result], program: Path, tmp_path: Path
+) -> None:
+    """Policies that are shipped are named; files of the same name have a folder before it."""
+    (tmp_path / name).write_text("version = 1\nnonsense = 1\n")
+
+    assert wali("run", "--policy", name, program, "exit", "3").returncode == 3
+    assert "nonsense: unknown key" in wali("run", "--policy", f"./{name}", program, "env").stderr
+
+
+def test_a_command_line_tool_sees_where_it_is(
+    wali: Callable[..., Result], program: Path, tmp_path: Path
+) -> None:
+    """The profile cli-tool grants the working directory to read, and no more of the files."""
+    (tmp_path / "file").write_text("here")
+
+    assert wali("run", "--policy", "cli-tool", program, "cat", "file").stdout == "here"
+    assert wali("run", "--policy", "cli-tool", program, "create", "new").returncode
+    assert wali("run", "--policy", "pure-compute", program, "cat", "file").returncode
 
 
 def test_another_name_can_be_given(wali: Callable[..., Result], program: Path) -> None:
@@ -691,6 +675,17 @@ def test_no_hint_is_printed_without_a_reason(
 def test_no_hint_is_printed_into_a_file(wali: Callable[..., Result], program: Path) -> None:
     """Hints are for people: another stream than a terminal gets none."""
     assert wali("run", "--dir", ".", program, "create", "new").stderr == ""
+
+
+def test_who_allows_everything_is_told(
+    terminal: Callable[..., tuple[int, str]], wali: Callable[..., Result], program: Path
+) -> None:
+    """A terminal is told what --allow-all means; a file is not."""
+    assert terminal("run", "--allow-all", program, "args") == (
+        0,
+        "wali: --allow-all: the program can read and change all that you can\n",
+    )
+    assert wali("run", "--allow-all", program, "args").stderr == ""
 
 
 def test_a_long_compilation_is_announced_once(

@@ -68,6 +68,14 @@ static long in_child(void) {
     return child < 0 ? child : SYS_wait4((int)child, &status, 0, NULL) == child ? status : -1;
 }
 
+static long executed(const char *path) {
+    int status = 0;
+    long child = SYS_fork();
+    if (child == 0)
+        leave((int)-SYS_execve(path, (const char *[]){path, NULL}, (const char *[]){NULL}));
+    return child < 0 ? child : SYS_wait4((int)child, &status, 0, NULL) == child ? status : -1;
+}
+
 static long own_memory(char *path) {
     long fd = SYS_open(path, O_RDWR, 0);
     char byte;
@@ -140,6 +148,8 @@ static long attempt(const char *what, char *on) {
         return closed(SYS_socket(AF_UNIX, SOCK_STREAM, 0));
     if (equal(what, "fork"))
         return in_child();
+    if (equal(what, "execute"))
+        return executed(on);
     if (equal(what, "kill"))
         return SYS_kill((int)number(on), 0);
     if (equal(what, "kill parent"))

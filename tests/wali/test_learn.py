@@ -1,0 +1,158 @@
+"""The least policy for a run of a WALI program: under it, the program does and prints the same."""
+
+from __future__ import annotations
+
+import socket
+from typing import TYPE_CHECKING
+
+import pytest
+
+from capabilities import Policy
+from tests.wali import building
+
+if TYPE_CHECKING:
+    import subprocess
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    Completed = subprocess.CompletedProcess[str]
+    Learned = tuple[Policy, list[str]]
+
+
+@pytest.fixture
+def place(box: Path) -> Path:
+    """Return the folder that the program starts in, with some things in it and beside it."""
+    (box / "in").mkdir()
+    (box / "in" / "file").write_text("in")
+    (box / "out").mkdir()
+    (box / "link").symlink_to("in/file")
+    (box.parent / "secret").write_text("beside")
+    return box
+
+
+@pytest.fixture
+def learned(command: Callable[..., Completed], place: Path) -> Callable[..., Learned]:
+    """Return a function that learns from a run, and runs again under what was learned."""
+
+    def learn(*words: str, name: str = "attempt") -> Learned:
+        program, new = building.program(name), place.parent / "new.toml"
+        first = command("policy", "learn", "--out", new, program, *words)
+        assert first.returncode == 0
+        state = sorted(place.rglob("*"))
+
+        again = command("run", "--policy", new, program, *words)
+
+        assert (again.returncode, again.stdout, again.stderr) == (0, first.stdout, "")
+        assert sorted(place.rglob("*")) == state
+        return Policy.load(new), first.stderr.splitlines()[:-1]
+
+    return learn
+
+
+def trees(policy: Policy) -> list[tuple[str, str]]:
+    """Return which files are granted, in short."""
+    return [
+        ("change" if grant.read_write else "read", grant.host)
+        for grant in policy.filesystem.readable
+    ]
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["read", "{}/in/file"], [("read", "{}/in/file")]),
+        (["read", "{}/in/file", "stat", "{}"], [("read", "{}/in/file")]),
+        (["read", "{}/link"], [("read", "{}/link")]),
+        (["open to write", "{}/in/file"], [("change", "{}/in/file")]),
+        (["create", "{}/out/new", "unlink", "{}/out/new"], [("change", "{}/out")]),
+        (["mkdir", "{}/out", "mkdir", "{}"], [("read", "{}/out")]),
+        (
+            ["rename", "{0}/in/file {0}/in/x", "rename", "{0}/in/x {0}/in/file"],
+            [("change", "{}/in")],
+        ),
+        (["read", "{}/none", "stat", "/nowhere"], []),
+        (["chmod", "{}/in/file"], [("change", "{}/in/file")]),
+        (["pid", "", "fork", "", "random", ""], []),
+    ],
+)
+def test_files(
+    words: list[str],
+    expected: list[tuple[str, str]],
+    learned: Callable[..., Learned],
+    place: Path,
+) -> None:
+    """Files by themselves where nothing is made, folders where names are."""
+    policy, remarks = learned(*(word.format(place) for word in words))
+
+    assert trees(policy) == [(kind, path.format(place)) for kind, path in expected]
+    assert policy.filesystem.cwd is None
+    assert not remarks
+
+
+def test_calls(learned: Callable[..., Learned]) -> None:
+    """Exactly those that were made, but for what no policy withholds."""
+    policy, _ = learned("fork", "", "pid", "", "random", "", "umask", "")
+
+    assert {"fork", "wait4", "umask"} <= set(policy.syscalls.allow or ())
+    assert not {"exit_group", "open", "mkdir"} & set(policy.syscalls.allow or ())
+
+
+def test_where_it_starts(learned: Callable[..., Learned], place: Path) -> None:
+    """Who names files from the working directory has to have one: here, one that leads there."""
+    policy, _ = learned("read", "in/file")
+
+    assert policy.filesystem.cwd == str(place)
+    assert trees(policy) == [("read", str(place / "in" / "file"))]
+
+
+@pytest.fixture
+def listening() -> Iterator[int]:
+    """Return a port at which somebody listens."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield server.getsockname()[1]
+
+
+def test_ports(learned: Callable[..., Learned], listening: int) -> None:
+    """Ports that were connected to, whoever answered, and such that were listened at."""
+    with socket.socket() as free, socket.socket() as nobodys:
+        free.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        free.bind(("127.0.0.1", 0))
+        nobodys.bind(("127.0.0.1", 0))
+        ports = free.getsockname()[1], nobodys.getsockname()[1]
+        policy, _ = learned(
+            *("connect", str(listening), "connect", str(ports[1]), "listen", str(ports[0]))
+        )
+
+    assert policy.network.connect == tuple(sorted((listening, ports[1])))
+    assert policy.network.listen == (ports[0],)
+
+
+@pytest.mark.skipif(not building.HAS_NATIVE, reason="no native programs are made here")
+def test_programs_of_linux(learned: Callable[..., Learned]) -> None:
+    """They are granted, and what they would need besides, which cannot be seen, is spoken of."""
+    native = str(building.native("explore"))
+
+    policy, remarks = learned("execute", native)
+
+    assert [grant.host for grant in policy.filesystem.exec] == [native]
+    assert remarks == [
+        f"wali: what {native} needs besides, if it is one of Linux's own programs, is not in here"
+    ]
+
+
+def test_what_else_happens_is_not_granted(
+    command: Callable[..., Completed], learned: Callable[..., Learned], place: Path
+) -> None:
+    """Another file, another call: refused under the policy that was learned."""
+    file = place / "in" / "file"
+    learned("read", str(file))
+
+    done = command(
+        *("run", "--policy", place.parent / "new.toml", building.program("attempt")),
+        *("read", file, "read", place.parent / "secret", "open to write", file, "fork", ""),
+    )
+
+    first, *rest = done.stdout.split()
+    assert int(first) > 0
+    assert all(int(answer) < 0 for answer in rest)
+    assert len(rest) == 3

@@ -1,0 +1,395 @@
+"""Tests of wali_core._policies: `wali policy check`, `show`, `explain` and `learn`."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from capabilities import Policy
+from wali_core.native import compile as compiler
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    Result = subprocess.CompletedProcess[str]
+    Wali = Callable[..., Result]
+
+POLICY = """
+version = 1
+name = "trial"
+
+[filesystem]
+read_only = ["in::/in"]
+read_write = ["out::/out"]
+inaccessible = ["secret"]
+
+[environment]
+set = { MODE = "batch" }
+
+[network]
+connect = ["tcp://*:443"]
+
+[syscalls]
+deny = ["@process"]
+
+[limits]
+wall_time = "10s"
+memory = "64M"
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Return the folder that the command runs in, with a policy and what that grants."""
+    for name in ("in", "out", "secret"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "in" / "file").write_text("in")
+    (tmp_path / "p.toml").write_text(POLICY)
+    return tmp_path
+
+
+# --- check ----------------------------------------------------------------------------------------
+
+
+def test_right_policies(wali: Wali, folder: Path) -> None:
+    """Each policy that is right is said to be, files and shipped ones."""
+    done = wali("policy", "check", "p.toml", "server", folder / "p.toml")
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == f"p.toml: right\nserver: right\n{folder}/p.toml: right\n"
+
+
+def test_wrong_policies(wali: Wali, folder: Path) -> None:
+    """All mistakes of all files are said, those in the names of calls, too."""
+    (folder / "wrong.toml").write_text('version = 1\nnaem = "x"\n[limits]\nmemory = "1 elephant"\n')
+    (folder / "calls.toml").write_text('version = 1\n[syscalls]\ndeny = ["opneat"]\n')
+
+    done = wali("policy", "check", "wrong.toml", "p.toml", "calls.toml", "no.toml", "strict")
+
+    assert (done.returncode, done.stdout) == (1, "p.toml: right\n")
+    assert done.stderr == (
+        "wali: wrong.toml: limits.memory: '1 elephant' is not a size: write a whole number of "
+        'bytes, or one with K, M, G or T (binary units), as in "256M"\n'
+        'wrong.toml: naem: unknown key; did you mean "name"?\n'
+        "wali: calls.toml: syscalls.deny: 'opneat' is no call of this version: did you mean "
+        "'openat' or 'openat2' or 'connect'?\n"
+        "wali: no.toml: cannot be read: No such file or directory\n"
+        "wali: strict: there is no such file, nor a profile: there are cli-tool, pure-compute, "
+        "server\n"
+    )
+
+
+def test_what_is_not_there_is_said(wali: Wali, folder: Path) -> None:
+    """A folder that does not exist here is no mistake of a policy's; no program starts with it."""
+    (folder / "in" / "file").unlink()
+    (folder / "in").rmdir()
+
+    done = wali("policy", "check", "p.toml")
+
+    assert (done.returncode, done.stdout) == (0, "p.toml: right\n")
+    assert done.stderr == (
+        f"wali: p.toml: {folder}/in does not exist here: no program starts without it\n"
+    )
+
+
+# --- show -----------------------------------------------------------------------------------------
+
+
+def test_what_is_shown_is_the_policy(wali: Wali, folder: Path) -> None:
+    """A policy that is printed can be loaded from anywhere, and is the same."""
+    (folder / "narrow.toml").write_text(
+        'version = 1\nextends = ["p.toml", "profile:server"]\n[limits]\nmemory = "8M"\n'
+    )
+
+    done = wali("policy", "show", "narrow.toml")
+
+    assert (done.returncode, done.stderr) == (0, "")
+    (folder / "out" / "shown.toml").write_text(done.stdout)
+    shown = Policy.load(folder / "out" / "shown.toml")
+    assert shown == Policy.load(folder / "narrow.toml")
+    assert shown.limits.memory == 8 << 20
+    assert "extends" not in done.stdout
+
+
+# --- explain --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("request_", "status", "said"),
+    [
+        ("openat /in/file", 0, "granted by filesystem.read_only[0]: '/in/file' lies in '/in' ("),
+        (
+            "openat /in/file write",
+            1,
+            "refused by filesystem.read_only[0]: '/in/file' lies in '/in'",
+        ),
+        ("openat /in/../etc/passwd", 1, "refused by default: '/etc/passwd' lies in nothing that"),
+        ("rename /out/a /out/b", 0, "granted by filesystem.read_write[0]: '/out' lies in '/out' ("),
+        ("path_open /out/a", 0, "granted by filesystem.read_write[0]: "),
+        ("connect tcp://*:443", 0, "granted by network.connect: port 443 is in it"),
+        ("connect tcp://10.0.0.1:80", 1, "refused by default: port 80 is not in network.connect"),
+        ("fork", 1, "refused by syscalls.deny: "),
+        ("frobnicate", 1, "refused by default: 'frobnicate' is not served"),
+        ("getpid", 0, "granted by always: "),
+        ("getenv MODE", 0, "granted by environment.set.MODE: it is 'batch'"),
+        ("getenv HOME", 1, "refused by default: 'HOME' is neither inherited nor set"),
+    ],
+)
+@pytest.mark.usefixtures("folder")
+def test_requests_are_decided(request_: str, status: int, said: str, wali: Wali) -> None:
+    """The decision, the rule that decided and the reason; the status says it, too."""
+    done = wali("policy", "explain", "p.toml", request_)
+
+    assert (done.returncode, done.stderr) == (status, "")
+    assert done.stdout.startswith(said)
+    assert done.stdout.count("\n") == 1
+
+
+@pytest.mark.usefixtures("folder")
+def test_requests_that_are_none(wali: Wali) -> None:
+    """What cannot be understood is neither granted nor refused."""
+    done = wali("policy", "explain", "p.toml", "openat etc/passwd")
+
+    assert (done.returncode, done.stdout) == (126, "")
+    assert done.stderr == (
+        "wali: 'etc/passwd' must be absolute: a request is not made from anywhere\n"
+    )
+
+
+def test_a_policy_is_explained(wali: Wali, folder: Path) -> None:
+    """What is granted and by which key, then who closes which door on this machine."""
+    done = wali("policy", "explain", "p.toml")
+
+    assert (done.returncode, done.stderr) == (0, "")
+    granted, _, enforced = done.stdout.partition("\n\n")
+    rows = [re.split(r"  +", line) for line in granted.splitlines()]
+    assert ["reads", f"{folder}/in as /in", "filesystem.read_only[0]"] in rows
+    assert ["changes", f"{folder}/out as /out", "filesystem.read_write[0]"] in rows
+    assert ["never", f"{folder}/secret", "filesystem.inaccessible[0]"] in rows
+    assert ["variable", "MODE=batch", "environment.set.MODE"] in rows
+    assert ["connects to", "TCP 443, at any address", "network.connect"] in rows
+    assert ["time", "at most 10s", "limits.wall_time"] in rows
+    assert ["processes", "unlimited"] in rows
+    assert ["time", "host", "clock.source"] in rows
+    first, second, *doors = enforced.splitlines()
+    assert first.startswith("A WASI program is held to the files by the core")
+    assert second == "A WALI program is held here by:"
+    assert {line.split(":")[0] for line in doors} <= {
+        *("  kernel", "  view", "  core", "  gate", "  open")
+    }
+    assert len(doors) > 10
+
+
+def test_what_native_programs_need_is_said(wali: Wali, folder: Path) -> None:
+    """A script and an ELF file are run by something: that has to be granted as well."""
+    script = folder / "script"
+    script.write_text("#!/bin/sh -e\n")
+    text = 'version = 1\n[filesystem]\nexec = ["{}", "{}"{}]\n'
+    (folder / "few.toml").write_text(text.format(script, sys.executable, ""))
+    (folder / "all.toml").write_text(text.format(script, sys.executable, ', "/"'))
+
+    said = wali("policy", "explain", "few.toml").stdout
+
+    assert f"! {script} is run by /bin/sh, which filesystem.exec does not grant" in said
+    assert "! native programs read libraries" in said
+    elf = re.search(rf"^! {sys.executable} is run by (/\S+), ", said, re.MULTILINE)
+    assert elf is None or os.path.exists(elf[1])
+    assert "is run by" not in wali("policy", "explain", "all.toml").stdout
+
+
+# --- learn ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def attempt(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the compiled `attempt.c`, a program with wasi-libc."""
+    out = tmp_path_factory.mktemp("attempts") / "attempt.wasm"
+    source = compiler.NATIVE.parents[1] / "tests" / "wali_core" / "attempt.c"
+    return compiler.compile_guest(source, out, target="wasm32-wasi")
+
+
+@pytest.fixture
+def learned(wali: Wali, folder: Path, attempt: Path) -> Callable[..., Policy]:
+    """Return a function that learns from a run, and runs again under what was learned."""
+
+    def learn(*words: str) -> Policy:
+        done = wali("policy", "learn", "--out", "new.toml", attempt, *words)
+        assert done.returncode == 0
+        assert done.stderr.splitlines()[-1] == "wali: the policy that this run needed is new.toml"
+        state = sorted(folder.rglob("*"))
+
+        again = wali("run", "--policy", "new.toml", attempt, *words)
+
+        assert (again.returncode, again.stdout, again.stderr) == (0, done.stdout, "")
+        assert sorted(folder.rglob("*")) == state
+        return Policy.load(folder / "new.toml")
+
+    return learn
+
+
+def trees(policy: Policy) -> list[tuple[str, str]]:
+    """Return what is granted, in short."""
+    return [
+        ("change" if grant.read_write else "read", grant.host)
+        for grant in policy.filesystem.readable
+    ]
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["read", "{}/in/file"], [("read", "{}/in")]),
+        (["list", "{}/in", "read", "{}/in/file"], [("read", "{}/in")]),
+        (["create", "{}/out/new", "unlink", "{}/out/new"], [("change", "{}/out")]),
+        (["mkdir", "{}/out/d", "rmdir", "{}/out/d"], [("change", "{}/out")]),
+        (["mkdir", "{}/out", "read", "{}/in/file"], [("change", "{}")]),
+        (["read", "{}/none", "stat", "/nowhere/at/all"], []),
+        (["read", "in/file", "stat", "p.toml"], [("read", "{}")]),
+        (["read", "{}/out/../in/file"], [("read", "{}")]),
+        (["read", "{}/link"], [("read", "{}")]),
+        (
+            ["rename", "{0}/in/file {0}/in/x", "rename", "{0}/in/x {0}/in/file"],
+            [("change", "{}/in")],
+        ),
+        ([], []),
+    ],
+)
+def test_what_a_wasi_program_needs_is_learned(
+    words: list[str],
+    expected: list[tuple[str, str]],
+    learned: Callable[..., Policy],
+    folder: Path,
+) -> None:
+    """Under the policy that was learned, the program does and prints the same."""
+    (folder / "link").symlink_to("in/file")
+
+    policy = learned(*(word.format(folder) for word in words))
+
+    assert trees(policy) == [(kind, path.format(folder)) for kind, path in expected]
+    assert policy.syscalls.allow is None
+
+
+def test_variables_are_what_the_options_say(
+    wali: Wali, folder: Path, program: Path, environment: dict[str, str]
+) -> None:
+    """Which variables a program looks at cannot be seen: it has those that it is given."""
+    environment |= {"PASSED": "on", "KEPT": "back"}
+    options = ("--env", "PASSED", "--env", "A=b", "--env", "UNSET")
+
+    done = wali("policy", "learn", *options, program, "env")
+
+    assert (done.returncode, done.stdout) == (0, "PASSED=on\nA=b\n")
+    policy = Policy.load(folder / f"{program.stem}.policy.toml")
+    assert (policy.environment.inherit, policy.environment.set) == (("PASSED",), {"A": "b"})
+    again = wali("run", "--policy", f"{program.stem}.policy.toml", program, "env")
+    assert sorted(again.stdout.split()) == ["A=b", "PASSED=on"]
+
+
+def test_what_was_learned_says_from_what(wali: Wali, folder: Path, program: Path) -> None:
+    """The file names the run and its end; the command ends as the program did."""
+    done = wali("policy", "learn", "--out", "n.toml", program, "exit", "7")
+
+    assert (done.returncode, done.stdout) == (7, "")
+    assert (folder / "n.toml").read_text() == (
+        f"# Learned from: {program} exit 7\n"
+        "# That ended with status 7. What it did not do then is not granted here.\n"
+        "version = 1\n"
+    )
+
+
+def test_a_run_that_ends_badly_is_learned_from(wali: Wali, folder: Path, program: Path) -> None:
+    """What was done until then counts."""
+    done = wali("policy", "learn", "--timeout", "100ms", "--out", "n.toml", program, "spin")
+
+    assert done.returncode == 124
+    assert "wali: the guest was stopped after its 0.1 s\n" in done.stderr
+    assert "status 124" in (folder / "n.toml").read_text()
+
+
+def test_an_interrupt_ends_the_program_alone(
+    environment: dict[str, str], folder: Path, program: Path
+) -> None:
+    """Ctrl-C goes to program and command; what the program did until then is learned from."""
+    command = [sys.executable, "-m", "wali_core", "policy", "learn", "--out", "n.toml"]
+    with subprocess.Popen(
+        [*command, str(program), "spin"],
+        cwd=folder,
+        env=environment,
+        stdout=subprocess.PIPE,
+        start_new_session=True,
+    ) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        os.killpg(process.pid, signal.SIGINT)
+
+    assert process.returncode == 130
+    assert "status 130" in (folder / "n.toml").read_text()
+
+
+@pytest.mark.parametrize(
+    ("options", "status", "said"),
+    [
+        ((), 2, "policy learn needs the FILE of a program"),
+        (("--policy", "p.toml", "x"), 2, "policy learn grants everything: --policy has no place"),
+        (("--allow-all", "x"), 2, "policy learn grants everything: --allow-all has no place there"),
+        (
+            ("--out", "p.toml", "x"),
+            126,
+            "p.toml exists already: name another with --out, or remove",
+        ),
+    ],
+)
+def test_what_cannot_be_learned(
+    options: tuple[str, ...], status: int, said: str, wali: Wali, folder: Path
+) -> None:
+    """Nothing has run then, and no file is touched."""
+    before = (folder / "p.toml").read_text()
+
+    done = wali("policy", "learn", *options)
+
+    assert (done.returncode, done.stdout) == (status, "")
+    assert done.stderr.startswith(f"wali: {said}")
+    assert (folder / "p.toml").read_text() == before
+    assert not list(folder.glob("*.policy.toml"))
+
+
+# --- the command line -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ((), "policy needs one of check, show, explain and learn"),
+        (("frobnicate",), "policy needs one of check, show, explain and learn"),
+        (("check",), "policy check needs POLICY, one or more"),
+        (("show",), "policy show needs one POLICY"),
+        (("show", "a", "b"), "policy show needs one POLICY"),
+        (("explain",), "policy explain needs POLICY, and perhaps a REQUEST in quotes"),
+        (("explain", "a", "open", "/x"), "policy explain needs POLICY, and perhaps a REQUEST in"),
+        (("learn", "--outt", "x"), "unknown option --outt: did you mean --out?"),
+    ],
+)
+def test_wrong_command_lines(words: tuple[str, ...], said: str, wali: Wali) -> None:
+    """What the command line lacks is said; the status is that of every wrong one."""
+    done = wali("policy", *words)
+
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith(f"wali: {said}")
+
+
+@pytest.mark.parametrize("command", ["show", "explain"])
+def test_policies_that_cannot_be_loaded(command: str, wali: Wali, folder: Path) -> None:
+    """They are refused like those of a run."""
+    (folder / "p.toml").write_text("version = 2\n")
+
+    done = wali("policy", command, "p.toml")
+
+    assert (done.returncode, done.stdout) == (126, "")
+    assert done.stderr.startswith("wali: p.toml: version: ")
