@@ -84,6 +84,11 @@ _PASSES: Final = (
         METADATA_WRITERS,
         (_VIEW, "", ""),
     ),
+    (
+        "metadata of the files at the standard streams is writable (fchmod, fchown, utimensat)",
+        _names("fchmod fchown fchownat utimensat futimesat"),
+        ("", "", "look at what a call names"),
+    ),
     ("unix sockets can be connected to by their path", _SENDERS, (_VIEW, "", "")),
     (
         "MPTCP, TCP fast open, UDP, raw, packet and netlink sockets",

@@ -209,9 +209,14 @@ print(lockdown.explain()[0])
 
 
 FILES = "kernel: files are opened, executed, made, removed, renamed and linked below these alone"
+STREAMS = (
+    "core: metadata of the files at the standard streams is writable (fchmod, fchown, utimensat): "
+    "left to its look at what a call names"
+)
 PASSES = [
     "open: names and metadata of the host's files are readable (stat, access, readlink, O_PATH)",
     "open: metadata of the host's files is writable (chmod, chown, utimensat, setxattr)",
+    STREAMS,
     "open: unix sockets can be connected to by their path",
     (
         "core: MPTCP, TCP fast open, UDP, raw, packet and netlink sockets: left to its closed list "
@@ -291,10 +296,14 @@ def test_explanation_in_a_view() -> None:
     ]
     assert "fchmodat, " in filtered
     assert "mkdirat" not in filtered
-    assert lines[-9:] == [
+    assert lines[-10:] == [
         f"view: {PASSES[0].removeprefix('open: ')}: {gone}",
         f"view: {PASSES[1].removeprefix('open: ')}: {gone}",
-        f"view: {PASSES[2].removeprefix('open: ')}: {gone}",
+        (
+            "gate: metadata of the files at the standard streams is writable (fchmod, fchown, "
+            "utimensat): no call that does is granted"
+        ),
+        f"view: {PASSES[3].removeprefix('open: ')}: {gone}",
         (
             "kernel: MPTCP, TCP fast open, UDP, raw, packet and netlink sockets: seccomp; and left "
             "to the core's closed list of socket types, options and flags"
@@ -304,7 +313,7 @@ def test_explanation_in_a_view() -> None:
             "kernel: abstract names of unix sockets can be bound: seccomp; and left to the core's "
             "closed list of socket types"
         ),
-        *PASSES[6:],
+        *PASSES[7:],
     ]
 
 

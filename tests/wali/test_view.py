@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import wasmtime
 
 from capabilities import Filesystem, Grant, Policy
-from capabilities.lockdown import view
+from capabilities.lockdown import privileges, view
 from tests import ordinary
 from tests.wali import building
 from wali_core import PolicyError, Runtime
@@ -467,3 +468,49 @@ def test_killed_programs_leave_no_mount(runtimes: Callable[..., Runtime], home: 
         )
 
     assert Path("/proc/self/mountinfo").read_text() == before
+
+
+# --- WASI guests ----------------------------------------------------------------------------------
+
+READS = """(module
+    (import "wasi_snapshot_preview1" "fd_read" (func $read (param i32 i32 i32 i32) (result i32)))
+    (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
+    (memory (export "memory") 1)
+    (data (i32.const 0) "\\10\\00\\00\\00\\01\\00\\00\\00")
+    (func (export "_start")
+        (drop (call $write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 8)))
+        (drop (call $read (i32.const 0) (i32.const 0) (i32.const 1) (i32.const 8)))))"""
+
+
+@pytest.mark.parametrize("who", ["root", "user"])
+def test_process_of_a_wasi_guest_has_an_empty_one(home: Path, cache_folder: Path, who: str) -> None:
+    """It has given up everything that it does not need: names, privileges and system calls."""
+    user = who == "user"
+    if not user and os.geteuid():
+        pytest.skip("not root")
+    (home / "reads.wasm").write_bytes(wasmtime.wat2wasm(READS))
+    (home / "data").mkdir()
+    words = [sys.executable, "-m", "wali_core", "run", "--dir", "data:rw", "reads.wasm"]
+    own = os.environ | {"PYTHONPATH": str(ordinary.ROOT)}
+    with subprocess.Popen(
+        ordinary.command(words, reads=[ordinary.give(home)]) if user else words,
+        env=own | ({"HOME": str(home)} if user else {"XDG_CACHE_HOME": str(cache_folder)}),
+        cwd=home,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    ) as process:
+        assert process.stdout is not None
+        process.stdout.read(1)
+        there = Path("/proc", str(process.pid))
+        mounts = (there / "mountinfo").read_text().splitlines()
+        names = os.listdir(there / "root")
+        status = dict(line.split(":\t") for line in (there / "status").read_text().splitlines())
+        process.communicate(b"x")
+
+    assert process.returncode == 0
+    assert [mount.split()[4] for mount in mounts] == ["/"]
+    assert names == []
+    assert (status["NoNewPrivs"], status["Seccomp"]) == ("1", "2")
+    files = {privileges.CHOWN, privileges.DAC_OVERRIDE, privileges.FOWNER, privileges.FSETID}
+    kept = 0 if user else sum(1 << number for number in files)
+    assert [int(status[name], 16) for name in ("CapEff", "CapPrm", "CapBnd")] == [kept] * 3
