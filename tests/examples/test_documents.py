@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from benchmarks.bench_wasi import TARGETS
 from capabilities import Policy
 from examples._common import guest
 from tests.architecture.test_tcb import MOST_LINES
@@ -155,6 +156,15 @@ def test_links_lead_somewhere(path: Path) -> None:
 def test_the_trusted_base_is_as_small_as_readme_says() -> None:
     """README's figure is the limit that a test holds."""
     assert f"{MOST_LINES:,} lines of C" in (ROOT / "README.md").read_text()
+
+
+def test_performance_has_every_call_that_is_measured() -> None:
+    """`docs/performance.md` was written by the benchmarks that there are now."""
+    lines = (ROOT / "docs" / "performance.md").read_text().splitlines()
+
+    for target in TARGETS:
+        rows = [line for line in lines if line.startswith(f"| {target.call} | {target.native} |")]
+        assert rows, target.call
 
 
 def test_every_option_is_described() -> None:
