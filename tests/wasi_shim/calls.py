@@ -13,15 +13,15 @@ if TYPE_CHECKING:
 
     from wali_core import Guest
 
-# Parameters of preview1's functions as witx lowers them: i is i32, I is i64. All return an i32,
-# except proc_exit.
+# Parameters of preview1's functions as witx lowers them, in its order: i is i32, I is i64. All
+# return an i32, except proc_exit.
 SIGNATURES = {
     "args_get": "ii",
     "args_sizes_get": "ii",
-    "clock_res_get": "ii",
-    "clock_time_get": "iIi",
     "environ_get": "ii",
     "environ_sizes_get": "ii",
+    "clock_res_get": "ii",
+    "clock_time_get": "iIi",
     "fd_advise": "iIIi",
     "fd_allocate": "iII",
     "fd_close": "i",
@@ -33,8 +33,8 @@ SIGNATURES = {
     "fd_filestat_set_size": "iI",
     "fd_filestat_set_times": "iIIi",
     "fd_pread": "iiiIi",
-    "fd_prestat_dir_name": "iii",
     "fd_prestat_get": "ii",
+    "fd_prestat_dir_name": "iii",
     "fd_pwrite": "iiiIi",
     "fd_read": "iiii",
     "fd_readdir": "iiiIi",
@@ -56,8 +56,8 @@ SIGNATURES = {
     "poll_oneoff": "iiii",
     "proc_exit": "i",
     "proc_raise": "i",
-    "random_get": "ii",
     "sched_yield": "",
+    "random_get": "ii",
     "sock_accept": "iii",
     "sock_recv": "iiiiii",
     "sock_send": "iiiii",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -37,6 +38,15 @@ def test_all_functions_have_preview1s_types(shim: wasmtime.Module) -> None:
     assert expected == {name: kinds(functype.params) for name, functype in found.items()}
     assert {"proc_exit"} == {name for name, functype in found.items() if not functype.results}
     assert {"i"} == {kinds(functype.results) for functype in found.values() if functype.results}
+
+
+def test_the_table_has_the_specifications_order() -> None:
+    """exports.h declares preview1's functions, all of them, in the order of its witx file."""
+    header = (Path(wasi_shim.__file__).parent / "src" / "exports.h").read_text()
+    names = re.findall(r"^(?:_Noreturn )?EXPORT\([^,]*, (\w+),", header, re.MULTILINE)
+
+    assert names[: len(SIGNATURES)] == list(SIGNATURES)
+    assert names[len(SIGNATURES) :][: len(UNSTABLE)] == [f"unstable_{name}" for name in UNSTABLE]
 
 
 def test_only_the_contract_is_imported(shim: wasmtime.Module) -> None:

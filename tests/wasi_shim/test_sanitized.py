@@ -55,16 +55,14 @@ UNSTABLE = ["fd_filestat_get", "fd_seek", "path_filestat_get", "poll_oneoff"]
 
 
 def declarations() -> str:
-    """The shim's exports in C: prototypes, a table, and a function that calls each."""
+    """A table of the shim's exports in C, and functions that call them."""
     lines, rows = [], []
     types = {"i": "uint32_t", "I": "uint64_t"}
     exports = {name: name for name in SIGNATURES} | {f"unstable_{name}": name for name in UNSTABLE}
     for export, name in exports.items():
         kinds, returns = SIGNATURES[name], name != "proc_exit"
-        parameters = ", ".join(types[kind] for kind in kinds) or "void"
         values = ", ".join(f"({types[kind]})a[{i}]" for i, kind in enumerate(kinds))
         lines += [
-            f"{'errno_t' if returns else '_Noreturn void'} {export}({parameters});",
             f"static int32_t make_{export}(const uint64_t *a) {{",
             f"    (void)a; {'return ' if returns else ''}{export}({values});",
             "}",

@@ -52,6 +52,7 @@ CORE_FLAGS = (
 SHIM_FLAGS = (
     *COMMON_FLAGS,
     *FREESTANDING_FLAGS,
+    "-Wmissing-prototypes",
     "-flto",  # calls are small, and spread over files by what they are about
     "-target",
     "wasm32-freestanding",

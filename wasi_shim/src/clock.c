@@ -1,10 +1,10 @@
 #include "errno.h"
+#include "exports.h"
 #include "linux.h"
 #include "now.h"
 
 /* WASI's four clocks have Linux's numbers. */
 
-EXPORT(clock_res_get)
 errno_t clock_res_get(uint32_t clock, guest_address out) {
     if (clock > CLOCK_THREAD_CPUTIME_ID)
         return ERRNO_INVAL;
@@ -15,7 +15,6 @@ errno_t clock_res_get(uint32_t clock, guest_address out) {
     return errno_of(guest_store_u64(out, resolution));
 }
 
-EXPORT(clock_time_get)
 errno_t clock_time_get(uint32_t clock, uint64_t precision, guest_address out) {
     (void)precision; /* an allowance that reading a clock has no use for */
     if (clock > CLOCK_THREAD_CPUTIME_ID)

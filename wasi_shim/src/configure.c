@@ -5,6 +5,7 @@
 
 #include "descriptors.h"
 #include "errno.h"
+#include "exports.h"
 #include "memory.h"
 #include "now.h"
 #include "random.h"
@@ -95,13 +96,11 @@ static void add_standard_streams(void) {
     }
 }
 
-EXPORT(wasi_allocate)
 void *wasi_allocate(uint32_t size) {
     return memory_allocate(size);
 }
 
 /* Takes over the memory: names and strings are used where they lie.  0, or Linux's errno. */
-EXPORT(wasi_configure)
 int32_t wasi_configure(const struct configuration *given, uint32_t size) {
     if (size < sizeof *given || size & 3 || given->version != VERSION ||
         !clock_configure(given->clock, given->time))

@@ -1,6 +1,7 @@
 #include "descriptors.h"
 
 #include "errno.h"
+#include "exports.h"
 #include "memory.h"
 
 enum { INITIAL_SIZE = 16, MAXIMUM_SIZE = 1 << 20 };
@@ -166,7 +167,7 @@ errno_t refuse_write(void) {
 
 /* For the host: how often a read-only preopen was in the way, so that it can say which grant is
  * missing. */
-EXPORT(wasi_refused_writes) uint32_t wasi_refused_writes(void) {
+uint32_t wasi_refused_writes(void) {
     return refused_writes;
 }
 

@@ -1,11 +1,10 @@
 #include "configure.h"
+#include "exports.h"
 
-EXPORT(environ_get)
 errno_t environ_get(guest_address pointers, guest_address bytes) {
     return strings_get(&environment, pointers, bytes);
 }
 
-EXPORT(environ_sizes_get)
 errno_t environ_sizes_get(guest_address count, guest_address size) {
     return strings_sizes_get(&environment, count, size);
 }

@@ -2,10 +2,10 @@
 #include "configure.h"
 #include "descriptors.h"
 #include "errno.h"
+#include "exports.h"
 #include "filestat.h"
 #include "resolve.h"
 
-EXPORT(fd_advise)
 errno_t fd_advise(fd_t fd, uint64_t offset, uint64_t length, uint32_t advice) {
     static const uint8_t linux_advice[] = {
         POSIX_FADV_NORMAL,   POSIX_FADV_SEQUENTIAL, POSIX_FADV_RANDOM,
@@ -20,14 +20,12 @@ errno_t fd_advise(fd_t fd, uint64_t offset, uint64_t length, uint32_t advice) {
     return errno_of(sys_fadvise(fd, offset, length, linux_advice[advice]));
 }
 
-EXPORT(fd_allocate)
 errno_t fd_allocate(fd_t fd, uint64_t offset, uint64_t length) {
     struct descriptor *descriptor;
     errno_t error = descriptor_require(fd, RIGHTS_FD_ALLOCATE, &descriptor);
     return error ? error : errno_of(sys_fallocate(fd, 0, offset, length));
 }
 
-EXPORT(fd_close)
 errno_t fd_close(fd_t fd) {
     int64_t result = sys_close(fd);
     if (result != -EBADF) /* after any other error, Linux has closed it nevertheless */
@@ -35,14 +33,12 @@ errno_t fd_close(fd_t fd) {
     return errno_of(result);
 }
 
-EXPORT(fd_datasync)
 errno_t fd_datasync(fd_t fd) {
     struct descriptor *descriptor;
     errno_t error = descriptor_require(fd, RIGHTS_FD_DATASYNC, &descriptor);
     return error ? error : errno_of(sys_fdatasync(fd));
 }
 
-EXPORT(fd_fdstat_get)
 errno_t fd_fdstat_get(fd_t fd, guest_address out) {
     struct descriptor *descriptor;
     errno_t error = descriptor_identify(fd, &descriptor);
@@ -57,7 +53,6 @@ errno_t fd_fdstat_get(fd_t fd, guest_address out) {
     return errno_of(guest_copy_out(out, &fdstat, sizeof fdstat));
 }
 
-EXPORT(fd_fdstat_set_flags)
 errno_t fd_fdstat_set_flags(fd_t fd, uint32_t flags) {
     struct descriptor *descriptor;
     errno_t error = descriptor_identify(fd, &descriptor);
@@ -77,7 +72,6 @@ errno_t fd_fdstat_set_flags(fd_t fd, uint32_t flags) {
     return ERRNO_SUCCESS;
 }
 
-EXPORT(fd_fdstat_set_rights)
 errno_t fd_fdstat_set_rights(fd_t fd, uint64_t base, uint64_t inheriting) {
     struct descriptor *descriptor;
     errno_t error = descriptor_identify(fd, &descriptor);
@@ -114,28 +108,24 @@ static errno_t fd_stat(fd_t fd, struct kernel_stat *out) {
     return ERRNO_SUCCESS;
 }
 
-EXPORT(fd_filestat_get)
 errno_t fd_filestat_get(fd_t fd, guest_address out) {
     struct kernel_stat stat;
     errno_t error = fd_stat(fd, &stat);
     return error ? error : filestat_copy_out(out, &stat);
 }
 
-EXPORT(unstable_fd_filestat_get)
 errno_t unstable_fd_filestat_get(fd_t fd, guest_address out) {
     struct kernel_stat stat;
     errno_t error = fd_stat(fd, &stat);
     return error ? error : unstable_filestat_copy_out(out, &stat);
 }
 
-EXPORT(fd_filestat_set_size)
 errno_t fd_filestat_set_size(fd_t fd, uint64_t size) {
     struct descriptor *descriptor;
     errno_t error = descriptor_require(fd, RIGHTS_FD_FILESTAT_SET_SIZE, &descriptor);
     return error ? error : errno_of(sys_ftruncate(fd, size));
 }
 
-EXPORT(fd_filestat_set_times)
 errno_t fd_filestat_set_times(fd_t fd, uint64_t atim, uint64_t mtim, uint32_t fstflags) {
     struct descriptor *descriptor;
     struct kernel_timespec times[2];
@@ -165,14 +155,12 @@ static inline errno_t transfer_end(int64_t result, guest_address out) {
     return result < 0 ? errno_of(result) : errno_of(guest_store_u32(out, result));
 }
 
-EXPORT(fd_pread)
 errno_t fd_pread(fd_t fd, guest_address iovs, uint32_t count, uint64_t offset, guest_address out) {
     struct descriptor *descriptor;
     errno_t error = transfer_begin(fd, RIGHTS_FD_READ | RIGHTS_FD_SEEK, count, out, &descriptor);
     return error ? error : transfer_end(guest_preadv(fd, iovs, count, offset), out);
 }
 
-EXPORT(fd_prestat_get)
 errno_t fd_prestat_get(fd_t fd, guest_address out) {
     const struct descriptor *descriptor = descriptor_lookup(fd);
     if (!descriptor || !descriptor->preopen)
@@ -181,7 +169,6 @@ errno_t fd_prestat_get(fd_t fd, guest_address out) {
     return errno_of(guest_copy_out(out, &prestat, sizeof prestat));
 }
 
-EXPORT(fd_prestat_dir_name)
 errno_t fd_prestat_dir_name(fd_t fd, guest_address name, uint32_t size) {
     struct descriptor *descriptor;
     errno_t error = descriptor_identify(fd, &descriptor);
@@ -195,21 +182,18 @@ errno_t fd_prestat_dir_name(fd_t fd, guest_address name, uint32_t size) {
     return errno_of(guest_copy_out(name, preopen->name, preopen->name_length));
 }
 
-EXPORT(fd_pwrite)
 errno_t fd_pwrite(fd_t fd, guest_address iovs, uint32_t count, uint64_t offset, guest_address out) {
     struct descriptor *descriptor;
     errno_t error = transfer_begin(fd, RIGHTS_FD_WRITE | RIGHTS_FD_SEEK, count, out, &descriptor);
     return error ? error : transfer_end(guest_pwritev(fd, iovs, count, offset), out);
 }
 
-EXPORT(fd_read)
 errno_t fd_read(fd_t fd, guest_address iovs, uint32_t count, guest_address out) {
     struct descriptor *descriptor;
     errno_t error = transfer_begin(fd, RIGHTS_FD_READ, count, out, &descriptor);
     return error ? error : transfer_end(guest_readv(fd, iovs, count), out);
 }
 
-EXPORT(fd_write)
 errno_t fd_write(fd_t fd, guest_address iovs, uint32_t count, guest_address out) {
     struct descriptor *descriptor;
     errno_t error = transfer_begin(fd, RIGHTS_FD_WRITE, count, out, &descriptor);
@@ -241,7 +225,6 @@ static errno_t seek(fd_t fd, int64_t offset, int32_t whence, guest_address out) 
     return result < 0 ? errno_of(result) : errno_of(guest_store_u64(out, result));
 }
 
-EXPORT(fd_renumber)
 errno_t fd_renumber(fd_t from, fd_t to) {
     struct descriptor *source, *target;
     errno_t error = descriptor_identify(to, &target);
@@ -258,14 +241,12 @@ errno_t fd_renumber(fd_t from, fd_t to) {
     return errno_of(sys_close(from));
 }
 
-EXPORT(fd_seek)
 errno_t fd_seek(fd_t fd, int64_t offset, uint32_t whence, guest_address out) {
     if (whence > WHENCE_END) /* preview1's numbers are Linux's */
         return ERRNO_INVAL;
     return seek(fd, offset, whence, out);
 }
 
-EXPORT(unstable_fd_seek)
 errno_t unstable_fd_seek(fd_t fd, int64_t offset, uint32_t whence, guest_address out) {
     static const uint8_t preview1_whence[] = {
         [UNSTABLE_WHENCE_CUR] = WHENCE_CUR,
@@ -277,14 +258,12 @@ errno_t unstable_fd_seek(fd_t fd, int64_t offset, uint32_t whence, guest_address
     return fd_seek(fd, offset, preview1_whence[whence], out);
 }
 
-EXPORT(fd_sync)
 errno_t fd_sync(fd_t fd) {
     struct descriptor *descriptor;
     errno_t error = descriptor_require(fd, RIGHTS_FD_SYNC, &descriptor);
     return error ? error : errno_of(sys_fsync(fd));
 }
 
-EXPORT(fd_tell)
 errno_t fd_tell(fd_t fd, guest_address out) {
     return seek(fd, 0, WHENCE_CUR, out);
 }

@@ -1,12 +1,12 @@
 /* Operations on names. */
 #include "descriptors.h"
 #include "errno.h"
+#include "exports.h"
 #include "filestat.h"
 #include "resolve.h"
 
 enum { NEW_FILE = 0666, NEW_DIRECTORY = 0777 }; /* before the host's umask */
 
-EXPORT(path_create_directory)
 errno_t path_create_directory(fd_t fd, guest_address path, uint32_t length) {
     struct parent parent;
     errno_t error = parent_open(&parent, fd, RIGHTS_PATH_CREATE_DIRECTORY, path, length);
@@ -32,7 +32,6 @@ static errno_t path_stat(fd_t fd, uint32_t flags, guest_address path, uint32_t l
     return errno_of(resolve_stat(fd, name, flags & LOOKUPFLAGS_SYMLINK_FOLLOW, out));
 }
 
-EXPORT(path_filestat_get)
 errno_t path_filestat_get(fd_t fd, uint32_t flags, guest_address path, uint32_t length,
                           guest_address out) {
     struct kernel_stat stat;
@@ -40,7 +39,6 @@ errno_t path_filestat_get(fd_t fd, uint32_t flags, guest_address path, uint32_t 
     return error ? error : filestat_copy_out(out, &stat);
 }
 
-EXPORT(unstable_path_filestat_get)
 errno_t unstable_path_filestat_get(fd_t fd, uint32_t flags, guest_address path, uint32_t length,
                                    guest_address out) {
     struct kernel_stat stat;
@@ -64,7 +62,6 @@ static int64_t set_times(fd_t fd, const char *path, bool follow,
     return result;
 }
 
-EXPORT(path_filestat_set_times)
 errno_t path_filestat_set_times(fd_t fd, uint32_t flags, guest_address path, uint32_t length,
                                 uint64_t atim, uint64_t mtim, uint32_t fstflags) {
     char name[PATH_MAX];
@@ -119,7 +116,6 @@ static int64_t link(const struct parent *from, struct parent *to) {
     return sys_linkat(from->fd, from->name, to->fd, to->name, 0);
 }
 
-EXPORT(path_link)
 errno_t path_link(fd_t old_fd, uint32_t old_flags, guest_address old_path, uint32_t old_length,
                   fd_t new_fd, guest_address new_path, uint32_t new_length) {
     struct parent from, to;
@@ -252,7 +248,6 @@ static errno_t record_opened(fd_t fd, fd_t directory, const struct opening *open
     return descriptor_add(fd, opened);
 }
 
-EXPORT(path_open)
 errno_t path_open(fd_t fd, uint32_t lookup_flags, guest_address path, uint32_t length,
                   uint32_t oflags, uint64_t base, uint64_t inheriting, uint32_t fdflags,
                   guest_address out) {
@@ -290,7 +285,6 @@ errno_t path_open(fd_t fd, uint32_t lookup_flags, guest_address path, uint32_t l
 
 /* --- the rest ------------------------------------------------------------------------------- */
 
-EXPORT(path_readlink)
 errno_t path_readlink(fd_t fd, guest_address path, uint32_t length, guest_address buffer,
                       uint32_t size, guest_address out) {
     char target[PATH_MAX];
@@ -314,7 +308,6 @@ errno_t path_readlink(fd_t fd, guest_address path, uint32_t length, guest_addres
     return errno_of(guest_store_u32(out, used));
 }
 
-EXPORT(path_remove_directory)
 errno_t path_remove_directory(fd_t fd, guest_address path, uint32_t length) {
     struct parent parent;
     errno_t error = parent_open(&parent, fd, RIGHTS_PATH_REMOVE_DIRECTORY, path, length);
@@ -331,7 +324,6 @@ static int64_t rename(const struct parent *from, const struct parent *to) {
     return result ? result : sys_renameat2(from->fd, from->name, to->fd, to->name, 0);
 }
 
-EXPORT(path_rename)
 errno_t path_rename(fd_t old_fd, guest_address old_path, uint32_t old_length, fd_t new_fd,
                     guest_address new_path, uint32_t new_length) {
     struct parent from, to;
@@ -350,7 +342,6 @@ errno_t path_rename(fd_t old_fd, guest_address old_path, uint32_t old_length, fd
 
 /* The target is text, and may well lead out: following it is what is refused.  Not so an absolute
  * one, which could only be meant for other programs, who would follow it. */
-EXPORT(path_symlink)
 errno_t path_symlink(guest_address target, uint32_t target_length, fd_t fd, guest_address path,
                      uint32_t length) {
     char text[PATH_MAX];
@@ -369,7 +360,6 @@ errno_t path_symlink(guest_address target, uint32_t target_length, fd_t fd, gues
     return parent_close(&parent, result);
 }
 
-EXPORT(path_unlink_file)
 errno_t path_unlink_file(fd_t fd, guest_address path, uint32_t length) {
     struct parent parent;
     errno_t error = parent_open(&parent, fd, RIGHTS_PATH_UNLINK_FILE, path, length);

@@ -1,6 +1,7 @@
 /* poll_oneoff: clocks and descriptors, waited for together and reported together. */
 #include "descriptors.h"
 #include "errno.h"
+#include "exports.h"
 #include "memory.h"
 #include "nanoseconds.h"
 #include "now.h"
@@ -269,12 +270,10 @@ static errno_t poll_oneoff_with(guest_address in, guest_address out, uint32_t co
     return error ? error : poll_subscribed(&poll, out, count_out);
 }
 
-EXPORT(poll_oneoff)
 errno_t poll_oneoff(guest_address in, guest_address out, uint32_t count, guest_address count_out) {
     return poll_oneoff_with(in, out, count, count_out, read_subscription);
 }
 
-EXPORT(unstable_poll_oneoff)
 errno_t unstable_poll_oneoff(guest_address in, guest_address out, uint32_t count,
                              guest_address count_out) {
     return poll_oneoff_with(in, out, count, count_out, read_unstable_subscription);

@@ -5,8 +5,6 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define EXPORT(name) __attribute__((export_name(#name)))
-
 typedef uint32_t guest_address; /* a pointer that only the guest module can follow */
 typedef uint32_t fd_t;
 typedef int32_t errno_t;

@@ -1,6 +1,7 @@
 #include "random.h"
 
 #include "errno.h"
+#include "exports.h"
 #include "memory.h"
 #include "wali.h"
 
@@ -84,7 +85,6 @@ static errno_t random_large(guest_address buffer, uint32_t size) {
     return ERRNO_SUCCESS;
 }
 
-EXPORT(random_get)
 errno_t random_get(guest_address buffer, uint32_t size) {
     return size <= SMALL ? random_small(buffer, size) : random_large(buffer, size);
 }

@@ -3,6 +3,7 @@
  * is. */
 #include "descriptors.h"
 #include "errno.h"
+#include "exports.h"
 #include "memory.h"
 #include "resolve.h"
 
@@ -148,7 +149,6 @@ static int64_t list(struct listing *listing) {
     return 0;
 }
 
-EXPORT(fd_readdir)
 errno_t fd_readdir(fd_t fd, guest_address buffer, uint32_t size, uint64_t cookie,
                    guest_address out) {
     struct descriptor *descriptor;

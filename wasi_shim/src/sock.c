@@ -1,6 +1,7 @@
 /* Sockets: those that the host handed over, and those accepted from them. */
 #include "descriptors.h"
 #include "errno.h"
+#include "exports.h"
 #include "memory.h"
 
 enum { BOUNCE_SIZE = 16384 };
@@ -15,7 +16,6 @@ static errno_t require_socket(fd_t fd, rights_t needed) {
     return descriptor_require(fd, needed, &descriptor);
 }
 
-EXPORT(sock_accept)
 errno_t sock_accept(fd_t fd, uint32_t flags, guest_address out) {
     errno_t error = require_socket(fd, RIGHTS_SOCK_ACCEPT);
     if (error)
@@ -123,7 +123,6 @@ static errno_t receive_with_flags(fd_t fd, guest_address iovs, uint32_t count, u
     return receive(fd, &to, wanted < INT32_MAX ? wanted : INT32_MAX, riflags, received);
 }
 
-EXPORT(sock_recv)
 errno_t sock_recv(fd_t fd, guest_address iovs, uint32_t count, uint32_t riflags,
                   guest_address size_out, guest_address flags_out) {
     errno_t error = require_socket(fd, RIGHTS_FD_READ);
@@ -149,7 +148,6 @@ errno_t sock_recv(fd_t fd, guest_address iovs, uint32_t count, uint32_t riflags,
 
 /* --- sending, closing ----------------------------------------------------------------------- */
 
-EXPORT(sock_send)
 errno_t sock_send(fd_t fd, guest_address iovs, uint32_t count, uint32_t siflags,
                   guest_address out) {
     errno_t error = require_socket(fd, RIGHTS_FD_WRITE);
@@ -163,7 +161,6 @@ errno_t sock_send(fd_t fd, guest_address iovs, uint32_t count, uint32_t siflags,
     return result < 0 ? errno_of(result) : errno_of(guest_store_u32(out, result));
 }
 
-EXPORT(sock_shutdown)
 errno_t sock_shutdown(fd_t fd, uint32_t how) {
     static const uint8_t linux_how[] = {
         [SDFLAGS_RD] = SHUT_RD,

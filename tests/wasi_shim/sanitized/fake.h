@@ -10,6 +10,7 @@
 /* The shim's own headers come first: the C library makes macros of some of their names. */
 #include "configure.h"
 #include "descriptors.h"
+#include "exports.h"
 #include "linux.h"
 #include "memory.h"
 #include "preview1.h"

@@ -23,11 +23,6 @@ enum {
     REMEMBERED = 24,
 };
 
-/* The host's side of the shim, which has no header: nothing in C calls it. */
-void *wasi_allocate(uint32_t size);
-int32_t wasi_configure(const void *given, uint32_t size);
-uint32_t wasi_refused_writes(void);
-
 /* --- telling what was done ------------------------------------------------------------------ */
 
 struct made {
@@ -326,7 +321,7 @@ static void configure(bool spoiled) {
         blob[below(size)] ^= (uint8_t)(1 << below(8));
     if (spoiled && one_in(2))
         size = below(size);
-    uint8_t *given = wasi_allocate(size);
+    void *given = wasi_allocate(size);
     if (!given)
         return;
     memcpy(given, blob, size);
