@@ -10,7 +10,14 @@ import os
 import platform
 import tempfile
 
-from benchmarks import bench_calls, bench_linker, bench_start, bench_view, bench_wasi
+from benchmarks import (
+    bench_calls,
+    bench_linker,
+    bench_lua,
+    bench_start,
+    bench_view,
+    bench_wasi,
+)
 
 
 def main() -> None:
@@ -29,6 +36,8 @@ def main() -> None:
     bench_calls.main()
     print("\nViews, and the kernel's rules")
     bench_view.main()
+    print("\nUpstream's lua")
+    bench_lua.main()
     print("\nStart-up")
     bench_start.main()
 

@@ -117,10 +117,12 @@ def confine(
     it requires.
     """
     import capabilities
-    import wali_core._table  # noqa: F401 - for later: in a view there is no file of it
+    import wali_core._table  # for later: in a view there is no file of it
     from capabilities.lockdown import METADATA_WRITERS, LockdownError, rlimits
 
     base = capabilities.Policy.none() if policy is None else policy
+    if base.filesystem.exec:
+        import wali_core._reuse  # noqa: F401 - for Wasm that is executed: the same
     places, cwd = _places(base, grants.preopens.values())
     catalogue = core.catalogue()
     try:

@@ -34,7 +34,7 @@ DEFAULT_STACK: Final = 512 * 1024
 _FIBER_STACK: Final = 256 * 1024
 
 # Part of every cache key: what is not in wasmtime's own check of an artefact.
-_SETTINGS: Final = "3;epochs;fixed memories"
+_SETTINGS: Final = "4;epochs;fixed memories"
 
 
 def sniff(data: bytes, origin: str) -> None:

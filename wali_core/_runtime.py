@@ -745,9 +745,12 @@ def _preparation(data: bytes, origin: str, isolation: str) -> tuple[str, Callabl
     def prepare(data: bytes) -> bytes:
         from wali_core._prepare import defer_start, is_program, prepare
 
-        if may_be_program and is_program(data, origin):
-            return bytes(prepare(data, origin, unshare=isolation == SHARED).data)
-        return defer_start(data, origin)
+        if not (may_be_program and is_program(data, origin)):
+            return defer_start(data, origin)
+        from wali_core._reuse import reuse_values
+
+        prepared = prepare(data, origin, unshare=isolation == SHARED)
+        return reuse_values(bytes(prepared.data), origin)
 
     return isolation if may_be_program else "start", prepare
 
