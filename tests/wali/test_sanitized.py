@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 VARIABLE = "WALI_FUZZ"
-SEEDS, CALLS, BATCH = 4, 20_000, 200_000
+SEEDS, MOST_SEEDS, CALLS, BATCH = 4, 64, 20_000, 200_000
 NOT_POSSIBLE = 77
 
 HERE = Path(__file__).parent / "sanitized"
@@ -217,6 +217,7 @@ def test_what_is_wrong_is_seen(
     broken.objects = build.objects | {path.name: broken.compile(path) for path in again}
     program = broken.link()
 
-    complaints = [make_calls(program, seed, CALLS) for seed in range(SEEDS)]
+    # Which calls a seed comes to changes with every line of the table: it is looked for until seen.
+    complaints = (make_calls(program, seed, CALLS) for seed in range(MOST_SEEDS))
 
-    assert any(status and re.search(expected, said) for status, said in complaints), complaints
+    assert any(status and re.search(expected, said) for status, said in complaints)

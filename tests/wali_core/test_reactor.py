@@ -408,7 +408,7 @@ def test_ten_thousand_guests(cache_folder: Path, guest_from_wat: Callable[..., P
 
 # --- a soak ---------------------------------------------------------------------------------------
 
-SOAK_SECONDS = float(os.environ.get("WALI_SOAK_SECONDS", "600"))
+SOAK_SECONDS = float(os.environ.get("WALI_SOAK_SECONDS", "10"))
 
 
 async def something(runtime: Runtime, modules: tuple[Module, Module], plan: random.Random) -> None:
