@@ -455,9 +455,9 @@ async def something(runtime: Runtime, modules: tuple[Module, Module], plan: rand
 @pytest.mark.slow
 @pytest.mark.timeout(SOAK_SECONDS + 120)
 def test_soak(cache_folder: Path, guest_from_wat: Callable[..., Path], program: Path) -> None:
-    """Ten minutes of guests that are started, woken, cancelled, trapped and timed out: no leak.
+    """Guests are started, woken, cancelled, trapped and timed out, and nothing leaks.
 
-    ``WALI_SOAK_SECONDS`` makes it shorter or longer.
+    ``WALI_SOAK_SECONDS=600`` makes it the ten minutes of the long run.
     """
     faulthandler.cancel_dump_traceback_later()  # it takes as long as it says
     plan = random.Random(20_26)  # noqa: S311 - a plan
