@@ -14,6 +14,7 @@ _ON_X86_64 = os.uname().machine == "x86_64"
 UNSHARE = 272 if _ON_X86_64 else 97
 PIVOT_ROOT = 155 if _ON_X86_64 else 41
 MOUNT_SETATTR = 442
+LANDLOCK = 444  # landlock_create_ruleset
 
 # Arguments: the numbers of the calls, as one word, then the command.
 _FORBID = """

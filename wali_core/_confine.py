@@ -12,6 +12,7 @@ import errno
 import os
 from stat import S_ISDIR
 
+from wali_core._environment import EnvironmentFile
 from wali_core._errors import PolicyError
 from wali_core._filter import Sockets, rules
 from wali_core._grants import beneath, reaches_proc
@@ -20,6 +21,7 @@ from wali_core._stdio import identity
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+    from collections.abc import Set as AbstractSet
     from typing import Final
 
     from capabilities import Policy
@@ -43,7 +45,8 @@ class Confinement:
 
     ``gate`` maps ``"SYS_name"`` to the errno of a call that is held back; ``network`` says what
     sockets there may be; ``programs`` names the folders and files from which Wasm can be executed,
-    None for all; ``place`` puts an environment where the program can open it, in a view.
+    None for all; ``place`` puts an environment where the program can open it, which takes hooks
+    around its calls where that is an ``environment``.
     """
 
     def __init__(
@@ -53,11 +56,13 @@ class Confinement:
         lockdown: Lockdown | None,
         programs: Sequence[str] | None = (),
         place: Callable[[bytes], str] | None = None,
+        environment: EnvironmentFile | None = None,
     ) -> None:
         self.gate = gate
         self.programs = programs
         self.network = network
-        self.place = place
+        self.place = environment.place if environment else place
+        self.environment = environment
         self._lockdown = lockdown
 
     def explain(self) -> list[str]:
@@ -139,9 +144,10 @@ def confine(
         # it on every file of its user's; with procfs in it, on those that links there lead to.
         if inside is None or with_proc:
             calls -= METADATA_WRITERS
-        # Of files there is no other that it could open by these.
-        if environment is not None and (inside or granted.lockdown == "required"):
-            calls |= _READS_ENVIRONMENT
+        unplaced = _environment_without_place(granted, calls, inside, environment)
+        if environment is not None:
+            # Of files there is no other that it could open by these, if it is not held back anyway.
+            calls |= {"fstat"} if unplaced else _READS_ENVIRONMENT
         lockdown = _prepared(granted, calls, inside)
         network = _network(granted, inside, lockdown)
     except (capabilities.PolicyError, LockdownError) as error:
@@ -151,7 +157,24 @@ def confine(
     # By their names in the view, which is where they are looked for.
     programs = tuple(grant.guest for grant in granted.filesystem.exec)
     place = inside.place_environment if inside and inside.environments else None
-    return Confinement(gate, network, lockdown, programs, place)
+    return Confinement(gate, network, lockdown, programs, place, unplaced)
+
+
+def _environment_without_place(
+    policy: Policy, calls: AbstractSet[str], inside: View | None, data: bytes | None
+) -> EnvironmentFile | None:
+    """What stands for the file of an environment where the program could not open one by its path.
+
+    Be it that it is not there, or that with the calls for it the program could open others.
+    """
+    from capabilities.lockdown import landlock, view
+
+    if inside:
+        has_place = bool(inside.environments) or os.path.exists("/proc/self/fd")
+    else:
+        holds = policy.lockdown != "off" and landlock.abi_version() > 0
+        has_place = holds or calls >= _READS_ENVIRONMENT
+    return None if data is None or has_place else EnvironmentFile(view.environment_path())
 
 
 def _places(policy: Policy, preopens: Iterable[Preopen]) -> tuple[list[Bind], str | None]:

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from wali_core._audit import Audit
     from wali_core._calls import Place
     from wali_core._engine import Engine, Module
+    from wali_core._environment import EnvironmentFile
     from wali_core._link import Hook
 
 NETWORK_CONNECT, NETWORK_LISTEN, NETWORK_ANY = 1, 2, 4
@@ -183,6 +184,10 @@ class AnyProgram(AnyGuest):
         self._context.network = network
         self._place_environment = place
         self._startup = Startup(self._calls, argv, environment, place)
+
+    def serve_environment(self, file: EnvironmentFile | None) -> dict[str, Hook]:
+        """What goes around its calls where its environment is in no file that it can open."""
+        return file.hooks(self._calls) if file else {}
 
     def limit_processes(self, most: int | None) -> None:
         """Let it be so many processes at a time, with all that it forks."""

@@ -404,6 +404,7 @@ class Runtime:
         program.limit_computing(grants.cpu_time, whole_run=grants.whole_run)
         program.limit_processes(grants.processes)
         hooks = composed(
+            program.serve_environment(confinement.environment),
             program.watch_calls(audit, confinement.gate, ends=self._ends_by_denial),
             program.meter_output(grants.output, grants.to_meter(streams.host)),
             kept,

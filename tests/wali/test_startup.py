@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
 
+from capabilities.lockdown import view as views
+from tests import forbidding, ordinary
 from tests.wali import building
 from wali_core import GuestTrap, ModuleError, Runtime
 
 if TYPE_CHECKING:
-    import subprocess
     from collections.abc import Callable
     from pathlib import Path
 
@@ -67,6 +72,66 @@ def test_environment_is_read_from_its_file(grants: list[str], wali: Wali) -> Non
     assert {"A=1", "B=two words=é"} <= set(lines)
     if "--allow-all" not in grants:
         assert len(lines) == 2
+
+
+VIEWS, LOCKDOWNS = ("auto", "off"), ("required", "best-effort", "off")
+GRANTS = {
+    "nothing": "",
+    "a folder": '[filesystem]\nread_only = ["."]\n',
+    "a folder as the root": '[filesystem]\nread_only = [".::/"]\n',
+    "nothing, and no attempt": '[syscalls]\non_deny = "kill"\n',
+}
+
+
+@pytest.mark.parametrize("granted", GRANTS)
+@pytest.mark.parametrize("lockdown", LOCKDOWNS)
+@pytest.mark.parametrize("view", VIEWS)
+def test_environment_is_read_whoever_holds_the_program(
+    view: str, lockdown: str, granted: str, wali: Wali, tmp_path: Path
+) -> None:
+    """With and without a view, and whatever the kernel is asked for."""
+    if "root" in granted and (view == "off" or views.probe()):
+        pytest.skip("there is no other root without a view")
+    policy = tmp_path / "policy.toml"
+    policy.write_text(f'version = 1\nview = "{view}"\nlockdown = "{lockdown}"\n{GRANTS[granted]}')
+
+    done = wali("--policy", policy, "--env", "A=1", building.program("hello"))
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert f"{READ_ENVIRONMENT}A=1\n" in done.stdout
+
+
+@pytest.mark.parametrize("lockdown", ["best-effort", "off"])
+def test_environment_is_read_without_the_kernel(
+    lockdown: str, box: Path, cache_folder: Path
+) -> None:
+    """Where the gate alone holds a program, it opens that file, be it executed; and no other."""
+    shutil.copy(building.program("explore"), box)
+    (box / "p.toml").write_text(
+        f"""version = 1
+        view = "off"
+        lockdown = "{lockdown}"
+        [filesystem]
+        exec = ["."]
+        [syscalls]
+        allow = ["@default", "read", "write", "execve"]
+        """
+    )
+    command = [sys.executable, "-m", "wali_core", "run", "--policy", "p.toml", "--env", "A=1"]
+    command += ["explore.wasm", "environment", "", "read", "p.toml", "list", "/"]
+    command += ["execute", str(box / "explore.wasm")]
+    environment = {"PYTHONPATH": str(ordinary.ROOT), "XDG_CACHE_HOME": str(cache_folder)}
+    done = subprocess.run(
+        forbidding.command(command, forbidding.LANDLOCK),
+        env=os.environ | environment,
+        cwd=box,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines() == ["A=1", "-1", "-1", "B=2", "-1", "-1"]
 
 
 def test_environment_with_a_newline_is_refused(wali: Wali) -> None:
