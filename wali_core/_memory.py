@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import os
 from bisect import bisect_left, insort
-from ctypes import byref, c_int, c_long, c_size_t, c_uint64, c_void_p
+from ctypes import byref, c_char, c_int, c_long, c_size_t, c_uint64, c_void_p
+from stat import S_ISREG
 
 from wali_core import _bridge as bridge
 from wali_core._bridge import W
@@ -19,6 +21,7 @@ from wali_core._bridge import W
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from ctypes import Array
     from typing import Final
 
 PAGE: Final = 4096
@@ -64,6 +67,17 @@ _FAILED: Final = c_void_p(-1).value
 
 def _checked(result: int) -> int:
     return -ctypes.get_errno() if result in (-1, _FAILED) else 0
+
+
+def _read_fully(host: int, into: Array[c_char], offset: int) -> int:
+    """Read until it is full, or the file ends.  0, or -errno."""
+    view = memoryview(into).cast("B")
+    try:
+        while view and (count := os.preadv(host, [view], offset)):
+            view, offset = view[count:], offset + count
+    except OSError as error:
+        return -(error.errno or errno.EIO)
+    return 0
 
 
 def _round_up(size: int, unit: int = PAGE) -> int:
@@ -169,7 +183,8 @@ class AddressSpace:
     """mmap, munmap, mremap, mprotect, msync, madvise and brk; results as the kernel's.
 
     ``host_of`` gives the host's descriptor for a guest's number, or -1.  ``own_process`` allows
-    file mappings and protections: there a fault is the end of nobody else.  One thread at a time.
+    file mappings and protections: there a fault is the end of nobody else.  Without it, a private
+    mapping of a file is a copy.  One thread at a time.
     """
 
     def __init__(
@@ -203,7 +218,10 @@ class AddressSpace:
         start = self._place(hint, size, flags)
         if start < 0:
             return start
-        result = self._over(start, size, prot & _PROTECTIONS, kind, host, offset)
+        if host >= 0 and not self._own_process:
+            result = self._copy_file(start, size, host, offset)
+        else:
+            result = self._over(start, size, prot & _PROTECTIONS, kind, host, offset)
         if result < 0:
             return result  # what was there is there still, be it free or not
         self._free.remove(start, start + size)
@@ -221,9 +239,25 @@ class AddressSpace:
             return errno.EINVAL  # other flags that are not known do nothing, as in the kernel
         if prot & PROT_EXEC:
             return errno.EPERM  # linear memory is never code
-        if not self._own_process and (not flags & MAP_ANONYMOUS or prot & _BOTH != _BOTH):
-            return errno.ENOSYS
-        return 0
+        if self._own_process:
+            return 0
+        # A fault would be the end of others, too.  Of a file a program may have a copy: without,
+        # upstream's C library could not read its environment.
+        served = prot & _BOTH == _BOTH if flags & MAP_ANONYMOUS else kind == MAP_PRIVATE
+        return 0 if served else errno.ENOSYS
+
+    def _copy_file(self, start: int, size: int, host: int, offset: int) -> int:
+        """What a private mapping of a file shows as long as nobody changes the file."""
+        try:
+            if not S_ISREG(os.fstat(host).st_mode):
+                return -errno.ENODEV
+            os.pread(host, 0, 0)  # while nothing has been replaced yet
+        except OSError as error:
+            return -(errno.EACCES if error.errno == errno.EBADF else error.errno or errno.EIO)
+        result = self._over(start, size, _BOTH, _FRESH, -1, 0)
+        if result < 0:
+            return result
+        return _read_fully(host, (c_char * size).from_address(self.memory.base + start), offset)
 
     def munmap(self, start: int, length: int) -> int:
         """Unmap: the range becomes inaccessible, and free for the next mmap."""

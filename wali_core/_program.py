@@ -458,7 +458,8 @@ class AnyProgram(AnyGuest):
     def _stopped(self) -> BaseException | None:
         link = self._program_link
         failure = self._failures.get(self._address) or (link and link.functions.failure)
-        return failure or super()._stopped()
+        end = failure or super()._stopped()
+        return GuestExit(end.status & 0xFF) if isinstance(end, GuestExit) else end  # as wait(2)
 
     # --- its end ----------------------------------------------------------------------------------
 
@@ -500,7 +501,7 @@ class Program(AnyProgram, Guest):
         except GuestExit as end:
             end = GuestExit(self.threads.outlive(end.status))
             if self._forked:
-                os._exit(end.status & 0xFF)
+                os._exit(end.status)
             raise end from None
 
     def _become(self, program: Executed) -> None:

@@ -229,7 +229,7 @@ class _Thread:
         set_mask(ALL)
         self._program.threads.leave(self._address)
         text = _drop(error, trap.value)
-        self.status = self._context.status
+        self.status = self._context.status & 0xFF
         if (error or trap.value) and self._context.stop != bridge.STOP_EXIT:
             failure = self._program.failure_of(self._address)
             text = f"wali: a thread of the program trapped: {failure or text}\n"

@@ -21,13 +21,14 @@ __attribute__((import_module("env"), import_name("f"))) int other(void);
 #endif
 
 int main(int argc, char **argv) {
-    (void)argc, (void)argv;
+    int status = argc > 1 ? (int)number(argv[1]) : 41;
+    (void)status;
 #if defined(MISSING)
     tell("quotactl", quotactl(0, "/", 0, NULL));
     tell("of the future", future(1, 2));
     tell("rt_sigreturn", rt_sigreturn(0));
 #elif defined(NO_RESULT) || defined(RESULT)
-    exit_so(41);
+    exit_so(status);
 #elif defined(LONGJMP)
     int buffer[64];
     tell("setjmp", set_jump(buffer));
