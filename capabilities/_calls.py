@@ -30,6 +30,9 @@ def _names(text: str) -> frozenset[str]:
 ESSENTIAL = _names("brk exit exit_group madvise mmap mprotect mremap munmap")
 ESSENTIAL |= _names("rt_sigreturn set_tid_address")
 
+# What nearly every program makes besides: one that is refused these ends without a word.
+USUAL = ESSENTIAL | _names("write writev")
+
 # What follows from the tables of a policy that allows no calls by name. First what reaches nothing
 # but the guest's own process and the descriptors that it was given.
 ALWAYS = frozenset({"@default", "@basic-io", "@io-event", "@timer", "@signal"})
@@ -105,6 +108,18 @@ def granted(parts: Parts, catalogue: Mapping[str, str]) -> frozenset[str]:
         PolicyError: an entry names neither a call nor a group of the catalogue.
     """
     return frozenset(name for name, ruling in rulings(parts, catalogue).items() if ruling[0])
+
+
+def withheld(parts: Parts, catalogue: Mapping[str, str]) -> dict[str, str]:
+    """Return the usual calls that a policy does not grant, each with the key that decides it.
+
+    Raises:
+        PolicyError: an entry names neither a call nor a group of the catalogue.
+    """
+    if parts.syscalls.on_deny == "log":
+        return {}
+    found = rulings(parts, catalogue)
+    return {name: found[name][1] for name in sorted(USUAL & found.keys()) if not found[name][0]}
 
 
 def rulings(parts: Parts, catalogue: Mapping[str, str]) -> dict[str, Ruling]:

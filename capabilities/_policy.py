@@ -123,6 +123,16 @@ class Policy(Parts):
         granted = self.granted_calls(catalogue)
         return frozenset(catalogue) if self.syscalls.on_deny == "log" else granted
 
+    def withheld_calls(self, catalogue: Mapping[str, str]) -> dict[str, str]:
+        """Find what nearly every program calls and this policy withholds, each by which key.
+
+        Memory, output, the end: a program that is refused these can seldom say so.
+
+        Raises:
+            PolicyError: an entry of `[syscalls]` is neither a call nor a group of the catalogue.
+        """
+        return _calls.withheld(self, catalogue)
+
     def decide_calls(self, catalogue: Mapping[str, str]) -> dict[str, Decision]:
         """Decide on every call of a catalogue: as `granted_calls`, and by which rule each.
 

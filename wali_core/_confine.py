@@ -46,7 +46,8 @@ class Confinement:
     ``gate`` maps ``"SYS_name"`` to the errno of a call that is held back; ``network`` says what
     sockets there may be; ``programs`` names the folders and files from which Wasm can be executed,
     None for all; ``place`` puts an environment where the program can open it, which takes hooks
-    around its calls where that is an ``environment``.
+    around its calls where that is an ``environment``.  ``withheld`` are calls that nearly every
+    program makes and this one may not, and why each.
     """
 
     def __init__(
@@ -59,6 +60,7 @@ class Confinement:
         environment: EnvironmentFile | None = None,
     ) -> None:
         self.gate = gate
+        self.withheld: Mapping[str, str] = {}
         self.programs = programs
         self.network = network
         self.place = environment.place if environment else place
@@ -157,7 +159,10 @@ def confine(
     # By their names in the view, which is where they are looked for.
     programs = tuple(grant.guest for grant in granted.filesystem.exec)
     place = inside.place_environment if inside and inside.environments else None
-    return Confinement(gate, network, lockdown, programs, place, unplaced)
+    confinement = Confinement(gate, network, lockdown, programs, place, unplaced)
+    withheld = granted.withheld_calls(catalogue).items()
+    confinement.withheld = {name: f"{key} of {granted.source}" for name, key in withheld}
+    return confinement
 
 
 def _environment_without_place(

@@ -47,6 +47,8 @@ def _check(word: str, calls: dict[str, str]) -> int:
     for grant in (*policy.filesystem.readable, *policy.network.unix):
         if not os.path.exists(grant.host):
             say(f"{word}: {grant.host} does not exist here: no program starts without it", 0)
+    for line in _withheld(policy):
+        say(f"{word}: {line.removeprefix('! ')}", 0)
     print_text(f"{word}: right\n")
     return 0
 
@@ -76,10 +78,20 @@ def explain(words: Sequence[str]) -> int:
 def _explained(policy: Policy) -> Iterator[str]:
     yield from policy.explain(catalogue())
     yield from _native_needs(policy)
+    yield from _withheld(policy)
     yield ""
     yield "A WASI program is held to the files by the core, whatever its shim asks for."
     yield "A WALI program is held here by:"
     yield from (f"  {line}" for line in _enforced(policy))
+
+
+def _withheld(policy: Policy) -> Iterator[str]:
+    """What keeps nearly every program from working."""
+    found: dict[str, list[str]] = {}
+    for name, key in policy.withheld_calls(catalogue()).items():
+        found.setdefault(key, []).append(name)
+    for key, names in found.items():
+        yield f"! nearly every program calls {', '.join(names)}, which {key} does not grant"
 
 
 def _enforced(policy: Policy) -> list[str]:

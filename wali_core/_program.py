@@ -76,6 +76,7 @@ NOT_SHARED: Final = (
     "SYS_setgroups",
     "SYS_sched_setscheduler",
 )
+_SAYS: Final = frozenset(("write", "writev"))
 _ENOSYS: Final = 38
 _STOPPED: Final = -(1 << 63)
 _SIGNED: Final = {"i": ctypes.c_int32, "I": ctypes.c_int64}
@@ -113,6 +114,7 @@ class AnyProgram(AnyGuest):
         self._processes: Processes | None = None
         self._program_link: ProgramLink | None = None
         self._failures: dict[int, BaseException] = {}
+        self._withheld: Mapping[str, str] = {}
         self._mask = 0
         self._forked = False
         self._executor: Callable[..., int] = _unserved
@@ -222,6 +224,30 @@ class AnyProgram(AnyGuest):
 
             return hooks(audit, self._calls, gate, os.getcwd())
         return {name: _ending(name) for name in gate} if ends else {}
+
+    def tell_withheld(self, withheld: Mapping[str, str]) -> dict[str, Hook]:
+        """Have it said at the program's end which of these calls it was refused, and why each.
+
+        It gives what goes around the calls that end it.
+        """
+        self._withheld = withheld
+
+        def leave(arguments: Sequence[int], proceed: Callable[[], int]) -> int:
+            self._say_withheld(failed=arguments[0] != 0)
+            return proceed()
+
+        return dict.fromkeys(("SYS_exit_group", "__proc_exit"), leave) if withheld else {}
+
+    def _say_withheld(self, *, failed: bool) -> None:
+        denials = self._program_link.denials if self._program_link else {}
+        refused = [
+            f"{name} ({why})"
+            for name, why in self._withheld.items()
+            if (denial := denials.get(f"SYS_{name}")) and denial.count and (failed or name in _SAYS)
+        ]
+        if refused and not self._forked:
+            message = "wali: the program was refused what nearly every one calls: "
+            os.write(2, f"{message}{', '.join(refused)}\n".encode())
 
     def resolve(
         self,
@@ -498,6 +524,9 @@ class Program(AnyProgram, Guest):
                     return super().call(name, *args, timeout=timeout)
                 except Executed as next_program:
                     self._become(next_program)
+                except GuestTrap:
+                    self._say_withheld(failed=True)
+                    raise
         except GuestExit as end:
             end = GuestExit(self.threads.outlive(end.status))
             if self._forked:

@@ -408,6 +408,7 @@ class Runtime:
             program.watch_calls(audit, confinement.gate, ends=self._ends_by_denial),
             program.meter_output(grants.output, grants.to_meter(streams.host)),
             kept,
+            program.tell_withheld(confinement.withheld),
         )
         if audit is not None:
             audit.start(module.origin)

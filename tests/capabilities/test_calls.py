@@ -168,3 +168,26 @@ def test_names_are_spelt_as_calls_are() -> None:
     assert all(len(family) > 1 for family in FAMILIES)
     for name in (*ESSENTIAL, *OWN, *(name for family in FAMILIES for name in family)):
         assert re.fullmatch("[a-z][a-z0-9_]*", name)
+
+
+@pytest.mark.parametrize(
+    ("syscalls", "withheld"),
+    [
+        (Syscalls(), {}),
+        (Syscalls(allow=["getpid"]), {"write": "syscalls.allow"}),
+        (
+            Syscalls(allow=["@basic-io"], deny=["@memory", "exit"]),
+            dict.fromkeys(("exit", "exit_group"), "syscalls.deny"),
+        ),
+        (
+            Syscalls(within=[["read"]], deny=["mmap"]),
+            {"mmap": "syscalls.deny", "write": "syscalls.within[0]"},
+        ),
+        (Syscalls(deny=["mmap", "write"], on_deny="log"), {}),
+    ],
+)
+def test_what_every_program_needs(syscalls: Syscalls, withheld: dict[str, str]) -> None:
+    """A policy that withholds what nearly every program calls can say so, and by which key."""
+    catalogue = {**CATALOGUE, "mprotect": "@memory", "write": "@basic-io", "exit": "@process"}
+
+    assert Policy(syscalls=syscalls).withheld_calls(catalogue) == withheld

@@ -123,6 +123,49 @@ def test_calls_can_be_allowed_and_denied(attempts: Attempts, tmp_path: Path) -> 
     assert list(got.values()) == ["0", "EPERM", "EPERM", "1", "EPERM"]
 
 
+NEEDS_MEMORY = """
+#include "wali.h"
+int main(int argc, char **argv) {
+    (void)argv;
+    say("begun\\n");
+    long at = SYS_mmap(NULL, PAGE, PROT_BOTH, MAP_NEW, -1, 0);
+    if (at < 0 && argc > 1)
+        __builtin_trap();
+    return at < 0;
+}
+"""
+REFUSED = "wali: the program was refused what nearly every one calls: "
+
+
+@pytest.mark.parametrize(
+    ("syscalls", "status", "refused"),
+    [
+        ('allow = ["getpid"]', 0, "write (syscalls.allow of {})"),
+        ('allow = ["@basic-io"]', 0, ""),
+        ('deny = ["@default"]', 0, ""),
+        ('deny = ["mmap"]', 1, "mmap (syscalls.deny of {})"),
+        ('deny = ["mmap", "writev"]', 1, "mmap (syscalls.deny of {}), write (syscalls.deny of {})"),
+        ('deny = ["mmap"]\non_deny = "ENOSYS"', 1, "mmap (syscalls.deny of {})"),
+    ],
+)
+def test_what_every_program_needs_is_named_if_it_was_refused(
+    wali: Wali, tmp_path: Path, syscalls: str, status: int, refused: str
+) -> None:
+    """A program without memory, or without words, ends mute: what it was refused is said for it."""
+    policy, source = tmp_path / "p.toml", tmp_path / "needs_memory.c"
+    policy.write_text(f"version = 1\n[syscalls]\n{syscalls}\n")
+    source.write_text(NEEDS_MEMORY)
+    program = building.program(source)
+
+    done = wali("--policy", policy, program)
+    trapped = wali("--policy", policy, program, "trap")
+
+    message = f"{REFUSED}{refused.format(policy, policy)}\n" if refused else ""
+    assert (done.returncode, done.stderr) == (status, message)
+    assert trapped.stderr.startswith(message)
+    assert trapped.returncode == (128 + 6 if status else 0)
+
+
 def test_unknown_calls_of_a_policy_are_refused(wali: Wali, tmp_path: Path) -> None:
     """A name that the core does not know is a mistake, not a wish."""
     (tmp_path / "p.toml").write_text('version = 1\n[syscalls]\nallow = ["opne"]\n')

@@ -187,6 +187,22 @@ def test_a_policy_is_explained(wali: Wali, folder: Path) -> None:
     assert len(doors) > 10
 
 
+def test_what_every_program_needs_is_said(wali: Wali, folder: Path) -> None:
+    """A list of calls with which hardly a program gets far is said to be one, before any does."""
+    text = 'version = 1\n[syscalls]\nallow = ["getpid"]\ndeny = ["mmap"]\n'
+    (folder / "few.toml").write_text(text)
+    few = "nearly every program calls write, writev, which syscalls.allow does not grant"
+
+    explained = wali("policy", "explain", "few.toml").stdout
+    checked = wali("policy", "check", "few.toml")
+
+    assert f"! nearly every program calls mmap, which syscalls.deny does not grant\n! {few}\n" in (
+        explained
+    )
+    assert (checked.returncode, checked.stdout) == (0, "few.toml: right\n")
+    assert f"wali: few.toml: {few}\n" in checked.stderr
+
+
 def test_what_native_programs_need_is_said(wali: Wali, folder: Path) -> None:
     """A script and an ELF file are run by something: that has to be granted as well."""
     script = folder / "script"
