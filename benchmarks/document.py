@@ -17,14 +17,16 @@ import tempfile
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from benchmarks import bench_linker, bench_wasi
 from benchmarks._sides import Node
 
-BEGIN, END = "<!-- benchmarks.document: begin -->\n", "<!-- benchmarks.document: end -->\n"
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 INTRODUCTION = """\
-Written by `python -m benchmarks.document docs/performance.md`. Measured on {date}, on
+Written by `{command}`. Measured on {date}, on
 
 - {processors} processors ({architecture}, {model}), shared with others; load before the run: {load}
 - Linux {release}, Python {python}, wasmtime {wasmtime}, Node {node}
@@ -62,29 +64,30 @@ class Both(io.StringIO):
         return super().write(text)
 
 
-def measured() -> str:
-    """All of it, as it stands in the document."""
-    with contextlib.redirect_stdout(Both()) as printed:
-        print(INTRODUCTION.format(**machine()))
-        for folder in ("/dev/shm", tempfile.gettempdir()):  # noqa: S108
-            if os.access(folder, os.W_OK):
-                print(f"### Files in {folder}\n")
-                bench_wasi.main(folder)
-                print()
-        print("### In a Linker of one's own\n")
-        bench_linker.main()
-    return printed.getvalue()
+def report() -> None:
+    """Print all of it."""
+    for folder in ("/dev/shm", tempfile.gettempdir()):  # noqa: S108
+        if os.access(folder, os.W_OK):
+            print(f"### Files in {folder}\n")
+            bench_wasi.main(folder)
+            print()
+    print("### In a Linker of one's own\n")
+    bench_linker.main()
 
 
-def main(document: str) -> None:
-    """Replace what stands between the marks."""
+def rewrite(document: str, module: str, report: Callable[[], None]) -> None:
+    """Have ``report`` print what is to stand between the marks of a module."""
+    begin, end = (f"<!-- {module}: {what} -->\n" for what in ("begin", "end"))
     path = Path(document)
-    before, _, rest = path.read_text().partition(BEGIN)
-    _, mark, after = rest.partition(END)
+    before, _, rest = path.read_text().partition(begin)
+    _, mark, after = rest.partition(end)
     if not mark:
-        raise SystemExit(f"{document} does not have the marks {BEGIN!r} and {END!r}")
-    path.write_text(f"{before}{BEGIN}{measured()}{END}{after}")
+        raise SystemExit(f"{document} does not have the marks {begin!r} and {end!r}")
+    with contextlib.redirect_stdout(Both()) as printed:
+        print(INTRODUCTION.format(command=f"python -m {module} {document}", **machine()))
+        report()
+    path.write_text(f"{before}{begin}{printed.getvalue()}{end}{after}")
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    rewrite(sys.argv[1], "benchmarks.document", report)

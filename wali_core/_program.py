@@ -378,9 +378,6 @@ class AnyProgram(AnyGuest):
             **served_messages(self._calls, self._engine.core, lambda: self._spaced().memory),
             "__wasm_thread_spawn": self._spawn,
             "alarm": self._alarm.start,
-            # Nothing to note, since nothing can come back here: most programs only ever set.
-            "setjmp": lambda _buffer: 0,
-            "sigsetjmp": lambda _buffer, _mask: 0,
             "longjmp": self._longjmp,
         }
 

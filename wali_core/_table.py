@@ -245,6 +245,8 @@ WAITS: Final = frozenset(
 
 # Calls that are not Linux's: (module, name, arguments, result, C body, whose).  Those of `wali` are
 # WALI's, for its programs; a shim may have `__proc_exit`.  `guest` is ours, for shims alone.
+# "= 0" is all that there is to a call: nobody comes back to where a jump could be set to, and
+# programs that never jump set often.
 AUXILIARY: Final = (
     ("wali",  "__proc_exit", "int",           "",  "exit_group", "own"),
     ("wali",  "__init",             "",        "i", "", "host"),
@@ -254,8 +256,8 @@ AUXILIARY: Final = (
     ("wali",  "__cl_copy_argv",     "ptr int", "i", "", "host"),
     ("wali",  "__get_init_envfile", "ptr int", "i", "", "host"),
     ("wali",  "__wasm_thread_spawn", "int ptr", "i", "", "host"),
-    ("wali",  "setjmp",    "ptr",     "i", "", "host"),
-    ("wali",  "sigsetjmp", "ptr int", "i", "", "host"),
+    ("wali",  "setjmp",    "ptr",     "i", "= 0", "program"),
+    ("wali",  "sigsetjmp", "ptr int", "i", "= 0", "program"),
     ("wali",  "longjmp",   "ptr int", "",  "", "host"),
     ("guest", "copy_in",     "ptr ptr uint",  "i", "copy_in",    "guest"),
     ("guest", "copy_out",    "ptr ptr uint",  "i", "copy_out",   "guest"),

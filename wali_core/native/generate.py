@@ -244,7 +244,7 @@ def thunks(table: dict[str, Any], arch: str) -> str:
     calls, signature = table["CALLS"], table["signature"]
     out = [BANNER, '#include "core.h"\n\n']
     out += [f"BODY(body_{call.name});\n" for call in calls if call.served not in NO_BODY]
-    bodies = dict.fromkeys(row[4] for row in table["AUXILIARY"] if row[4])
+    bodies = dict.fromkeys(row[4] for row in table["AUXILIARY"] if row[4].isidentifier())
     out += [f"BODY(body_{body});\n" for body in bodies if body != "exit_group"]
     out += ["BODY(body_planned);\n\n"]
     out.append(definition("planned", ["return -ENOSYS;"]))
@@ -318,6 +318,9 @@ def auxiliary(table: dict[str, Any], signature: Any, rows: list[str]) -> list[st
     out = []
     for module, name, arguments, result, body, whose in table["AUXILIARY"]:
         thunk, hosted = f"aux_{name}" if body else "NULL", "NULL"
+        if body.startswith("="):
+            out.append(definition(name, [f"return {body[2:]};"]))
+            body = name  # noqa: PLW2901 - from here on as if it were handwritten
         if body:
             space, mode = ("own", "0, 0") if module == "wali" else (whose, "1, -1")
             out.append(f"THUNK({thunk}, body_{body}, {space}, {mode})\n")
