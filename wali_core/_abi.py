@@ -30,6 +30,7 @@ if TYPE_CHECKING:
             args: Sequence[bytes],
             env: Sequence[bytes],
             preopens: Sequence[tuple[int, bytes, bool]],
+            datagrams: Sequence[int] = (),
             *,
             strict: bool,
             clock: tuple[str, int] = ("host", 0),
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
         ) -> bytes:
             """What the shim is told through ``wasi_allocate`` and ``wasi_configure``.
 
+            ``datagrams``: which descriptors are sockets for those.
             ``strict``: rights that a guest does not ask for it does not get.  ``clock``: where its
             time comes from, and the time of day, in ns since 1970, at which one that is not the
             host's begins.  ``seed``: what all random bytes follow from, if not from the kernel.

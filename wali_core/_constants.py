@@ -44,6 +44,7 @@ CONSTANTS: Final[dict[str, int | tuple[int, int]]] = {
 
     # Sockets: socket(2), recv(2)
     "AF_UNIX": 1, "AF_INET": 2, "AF_INET6": 10, "SOCK_STREAM": 1, "SOCK_DGRAM": 2,
+    "SOL_SOCKET": 1, "SO_TYPE": 3,
     "SOCK_TYPE": 0xF, "SOCK_NONBLOCK": 0x800, "SOCK_CLOEXEC": 0x80000,
     "IPPROTO_TCP": 6, "IPPROTO_UDP": 17, "ADDRESS_MAX": 128, "OPTION_MAX": 256,
     "MSG_PEEK": 2, "MSG_TRUNC": 0x20, "MSG_DONTWAIT": 0x40, "MSG_WAITALL": 0x100,

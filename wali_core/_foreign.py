@@ -174,7 +174,9 @@ class ForeignGuest(Guest):
             self.place_stdio(stdio)
             told = self.place_preopens(preopens, FIRST_GRANTED)
             link = _ForeignLink(shim.module, self._address)
-            configuration = shim.shim.configuration(argv, environ, told, strict=strict_rights)
+            configuration = shim.shim.configuration(
+                argv, environ, told, self.datagrams, strict=strict_rights
+            )
             self.start_shim(link, configuration)
             link.close()  # the store keeps what it needs
             self._prepare_calls(shim)
@@ -190,6 +192,7 @@ class ForeignGuest(Guest):
             if host >= 0:
                 fd = os.dup(host)
                 self._place(number, fd, bridge.DESCRIPTOR_SHARED | bridge.DESCRIPTOR_READ_ONLY)
+                self._note_kind(number, fd)
 
     def _prepare_calls(self, shim: ForeignShim) -> None:
         """Make all that a call needs and that does not change: a conversion takes 100 ns."""

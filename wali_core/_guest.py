@@ -133,6 +133,7 @@ class AnyGuest:
         self._ended: str | None = None
         self._captures: tuple[Watched, ...] = ()
         self.opened: list[tuple[int, Preopen]] = []
+        self.datagrams: list[int] = []  # numbers of sockets for those
         """The directories that it was given, by the host's descriptors."""
         self._wall_time: float | None = None
         self._deadline: float | None = None
@@ -187,6 +188,14 @@ class AnyGuest:
         for number, host in enumerate(stdio):
             if host >= 0:
                 self._place(number, host, _stream_flags(number, host))
+                self._note_kind(number, host)
+
+    def _note_kind(self, number: int, host: int) -> None:
+        if stat.S_ISSOCK(os.fstat(host).st_mode):
+            from wali_core._sockets import is_datagram
+
+            if is_datagram(host):
+                self.datagrams.append(number)
 
     def _place(self, number: int, host: int, flags: int) -> None:
         if self._engine.core.descriptor_set(self._address, number, host, flags) < 0:
@@ -214,7 +223,7 @@ class AnyGuest:
         return told
 
     def place_sockets(self, sockets: Sequence[Socket], first: int) -> None:
-        """Give it these sockets, from ``first`` on.  The shim finds out by itself what they are."""
+        """Give it these sockets, from ``first`` on.  The shim finds them by itself."""
         if not sockets:
             return
         from wali_core._sockets import duplicate
@@ -226,6 +235,7 @@ class AnyGuest:
             except UseError:
                 os.close(fd)
                 raise
+            self._note_kind(number, fd)
 
     def start_shim(self, link: ShimLink, configuration: bytes) -> None:
         """Instantiate the shim in this guest's store and hand it its configuration."""

@@ -243,7 +243,9 @@ class Runtime:
                 audit.start(module.origin)
             preopens = guest.place_preopens(directories, _FIRST_GRANTED)
             guest.place_sockets(grants.sockets, _FIRST_GRANTED + len(preopens))
-            configuration = shim.configuration(argv, environ, preopens, **grants.for_shim())
+            configuration = shim.configuration(
+                argv, environ, preopens, guest.datagrams, **grants.for_shim()
+            )
             guest.start_shim(link, configuration)
         guest.limit_memory(grants.memory)
         guest.limit_time(grants.wall_time, grants.deadline)

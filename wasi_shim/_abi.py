@@ -31,6 +31,7 @@ _MANUAL_WALK = 1 << 1
 _SEEDED = 1 << 2
 _CLOCKS: Final = ("host", "virtual", "fixed")
 _READ_ONLY = 1 << 0
+_DATAGRAM = 1 << 1
 _HEADER = struct.Struct("<8I2Q")
 _PREOPEN = struct.Struct("<3I")
 
@@ -60,6 +61,7 @@ class WasiAbi:
         args: Sequence[bytes],
         env: Sequence[bytes],
         preopens: Sequence[tuple[int, bytes, bool]],
+        datagrams: Sequence[int] = (),
         *,
         strict: bool = False,
         manual_walk: bool = False,
@@ -72,6 +74,8 @@ class WasiAbi:
             args: argv, the program's name first.
             env: ``NAME=value`` each.
             preopens: a directory's descriptor, its name for the guest, and whether it is read-only.
+            datagrams: the descriptors that are sockets for datagrams: what a socket is for, the
+                shim cannot ask.
             strict: rights that are not asked for at ``path_open`` are not granted.
             manual_walk: resolve paths as on a kernel without ``openat2``.
             clock: ``"host"``, or ``"virtual"`` or ``"fixed"`` and the time of day, in nanoseconds
@@ -85,13 +89,15 @@ class WasiAbi:
         flags = (_STRICT_RIGHTS if strict else 0) | (_MANUAL_WALK if manual_walk else 0)
         flags |= 0 if seed is None else _SEEDED
         header = _HEADER.pack(
-            *(_VERSION, len(args), len(argv), len(env), len(environ), len(preopens), flags),
+            *(_VERSION, len(args), len(argv), len(env), len(environ)),
+            *(len(preopens) + len(datagrams), flags),
             *(_CLOCKS.index(clock[0]), clock[1], seed or 0),
         )
         parts = [_padded(header + argv + environ)]
         for fd, name, read_only in preopens:
             head = _PREOPEN.pack(fd, _READ_ONLY if read_only else 0, len(name))
             parts.append(_padded(head + name))
+        parts += [_PREOPEN.pack(fd, _DATAGRAM, 0) for fd in datagrams]
         return b"".join(parts)
 
 

@@ -205,10 +205,11 @@ class EvilAbi:
         args: Sequence[bytes],
         env: Sequence[bytes],
         preopens: Sequence[tuple[int, bytes, bool]],
+        datagrams: Sequence[int] = (),
         **options: Any,
     ) -> bytes:
         """Nothing: it does not care."""
-        del args, env, preopens, options
+        del args, env, preopens, datagrams, options
         return b""
 
 

@@ -33,11 +33,12 @@ class ChosenAbi(WasiAbi):
         args: Sequence[bytes],
         env: Sequence[bytes],
         preopens: Sequence[tuple[int, bytes, bool]],
+        datagrams: Sequence[int] = (),
         **options: Any,
     ) -> bytes:
         """The usual configuration, but for the way of resolving."""
         options["manual_walk"] = self._manual_walk
-        return super().configuration(args, env, preopens, **options)
+        return super().configuration(args, env, preopens, datagrams, **options)
 
 
 def functions(interface: str) -> dict[str, str]:

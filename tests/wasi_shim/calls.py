@@ -139,14 +139,8 @@ class Right(enum.IntFlag):
 READ, WRITE = Right.FD_READ, Right.FD_WRITE
 CREAT, DIRECTORY, EXCL, TRUNC = 1, 2, 4, 8
 APPEND, DSYNC, NONBLOCK, RSYNC, SYNC = 1, 2, 4, 8, 16
-UNKNOWN, CHARACTER_DEVICE, DIRECTORY_TYPE, REGULAR_FILE, SOCKET_STREAM, SYMBOLIC_LINK = (
-    0,
-    2,
-    3,
-    4,
-    6,
-    7,
-)
+UNKNOWN, CHARACTER_DEVICE, DIRECTORY_TYPE, REGULAR_FILE = 0, 2, 3, 4
+SOCKET_DGRAM, SOCKET_STREAM, SYMBOLIC_LINK = 5, 6, 7
 
 
 class WasiError(Exception):
@@ -404,10 +398,15 @@ class Wasi:
         return [data[start : data.index(0, start)] for start in starts]
 
     def receive(self, fd: int, *sizes: int, flags: int = 0) -> bytes:
+        """What sock_recv receives."""
+        return self.receive_and_flags(fd, *sizes, flags=flags)[0]
+
+    def receive_and_flags(self, fd: int, *sizes: int, flags: int = 0) -> tuple[bytes, int]:
         """sock_recv."""
         iovs, count, data = self._vector(sizes)
         self.call("sock_recv", fd, iovs, count, flags, _RESULT, _RESULT + 4)
-        return self.memory.read(data, self.words()[0])
+        got = self.memory.read(data, self.words()[0])
+        return got, int.from_bytes(self.memory.read(_RESULT + 4, 2), "little")
 
     def send(self, fd: int, *parts: bytes) -> int:
         """sock_send."""

@@ -27,10 +27,11 @@ class ConfiguredAbi(WasiAbi):
         args: Sequence[bytes],
         env: Sequence[bytes],
         preopens: Sequence[tuple[int, bytes, bool]],
+        datagrams: Sequence[int] = (),
         **options: Any,
     ) -> bytes:
         """Encode as ever, with the options added."""
-        return super().configuration(args, env, preopens, **self._options, **options)
+        return super().configuration(args, env, preopens, datagrams, **self._options, **options)
 
 
 class Runtimes:

@@ -53,6 +53,14 @@ def test_configuration_holds_strings_and_preopens() -> None:
     assert struct.pack("<3I8s", 4, 1, 5, b"rodir") == blob[76:]
 
 
+def test_configuration_names_datagram_sockets() -> None:
+    """After the preopens, without a name."""
+    blob = wasi_shim.abi.configuration([], [], [(3, b"/", False)], [1, 4])
+
+    assert HEADER.unpack_from(blob)[5] == 3
+    assert struct.pack("<3I4s3I3I", 3, 0, 1, b"/", 1, 2, 0, 4, 2, 0) == blob[48:]
+
+
 @pytest.mark.parametrize(("options", "flags"), [({"strict": True}, 1), ({"manual_walk": True}, 2)])
 def test_configuration_has_the_options(options: dict[str, Any], flags: int) -> None:
     """Each option is a bit of the flags."""

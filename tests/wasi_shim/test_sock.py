@@ -13,6 +13,7 @@ from tests.wasi_shim.calls import (
     BEYOND,
     CREAT,
     NONBLOCK,
+    SOCKET_DGRAM,
     SOCKET_STREAM,
     Right,
     Wasi,
@@ -26,13 +27,14 @@ if TYPE_CHECKING:
     from tests.wasi_shim.conftest import Start
 
 PEEK, WAITALL = 1, 2
+TRUNCATED = 1
 
 
 class Pair:
     """A guest with one end of a connection as input and output, and the other end."""
 
-    def __init__(self, start: Start) -> None:
-        self.end, self.ours = socket.socketpair()
+    def __init__(self, start: Start, kind: socket.SocketKind = socket.SOCK_STREAM) -> None:
+        self.end, self.ours = socket.socketpair(socket.AF_UNIX, kind)
         fd = self.end.fileno()
         self.wasi: Wasi = start(stdio=(fd, fd, -1))
 
@@ -97,6 +99,62 @@ def test_nonblocking(pair: Pair) -> None:
     for flags in (0, PEEK, WAITALL):
         with pytest.raises(WasiError, match="AGAIN"):
             pair.wasi.receive(0, 10, flags=flags)
+
+
+@pytest.fixture
+def datagrams(start: Start) -> Iterator[Pair]:
+    """Return a guest with one end of a pair of datagram sockets."""
+    made = Pair(start, socket.SOCK_DGRAM)
+    with made.end, made.ours:
+        yield made
+
+
+def test_datagrams(datagrams: Pair) -> None:
+    """Each is received by itself, and what had no room is told."""
+    wasi, ours = datagrams.wasi, datagrams.ours
+    for data in (b"one", b"two!", b"", b"three", b"x" * 20_000):
+        ours.send(data)
+
+    assert wasi.fdstat(0).filetype == SOCKET_DGRAM == wasi.filestat(0).filetype
+    assert wasi.receive_and_flags(0, 2, 8) == (b"one", 0)
+    assert wasi.receive_and_flags(0, 1, 2) == (b"two", TRUNCATED)
+    assert wasi.receive_and_flags(0, 4) == (b"", 0)
+    assert wasi.receive_and_flags(0, 4, flags=PEEK) == (b"thre", TRUNCATED)
+    assert wasi.receive_and_flags(0, 5, flags=PEEK) == (b"three", 0)
+    assert wasi.receive_and_flags(0, 8, flags=WAITALL) == (b"three", 0)
+    assert wasi.receive_and_flags(0, 19_999) == (b"x" * 19_999, TRUNCATED)
+    assert (wasi.send(1, b"fo", b"ur"), ours.recv(9)) == (4, b"four")
+
+
+def test_no_datagram_there(datagrams: Pair) -> None:
+    """AGAIN, where the guest does not wait; BADF for a descriptor that may not receive."""
+    datagrams.wasi.call("fd_fdstat_set_flags", 0, NONBLOCK)
+
+    for flags in (0, PEEK, WAITALL):
+        with pytest.raises(WasiError, match="AGAIN"):
+            datagrams.wasi.receive(0, 10, flags=flags)
+    with pytest.raises(WasiError, match="BADF"):
+        datagrams.wasi.receive(1, 10)
+    with pytest.raises(WasiError, match="NOTSUP"):
+        datagrams.wasi.accept(0)
+
+
+def test_datagrams_over_udp(start: Start) -> None:
+    """A socket that is handed over, bound and connected, is known for what it is."""
+    with (
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as theirs,
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as ours,
+    ):
+        for end in (theirs, ours):
+            end.bind(("127.0.0.1", 0))
+        theirs.connect(ours.getsockname())
+        ours.connect(theirs.getsockname())
+        wasi = start(sockets=[theirs])
+        ours.send(b"hello")
+
+        assert wasi.fdstat(3).filetype == SOCKET_DGRAM
+        assert wasi.receive_and_flags(3, 4) == (b"hell", TRUNCATED)
+        assert (wasi.send(3, b"there"), ours.recv(9)) == (5, b"there")
 
 
 @pytest.mark.parametrize(

@@ -201,12 +201,19 @@ static int64_t message_of(struct context *c, struct space *s, const wasmtime_val
     return m->flags & ~FEW_MESSAGE_FLAGS || a[4].u32 ? -EINVAL : 0;
 }
 
+static int is_stream(int32_t socket) {
+    int32_t type = 0;
+    uint32_t size = sizeof type;
+    SYS(NR_getsockopt, socket, SOL_SOCKET, SO_TYPE, &type, &size, 0);
+    return type == SOCK_STREAM;
+}
+
 static int64_t receive(struct context *c, struct space *s, const wasmtime_val_raw_t *a) {
     struct message m;
     int64_t r = message_of(c, s, a, &m), got = c->slot.done;
     if (r < 0)
         return r;
-    int all = m.flags & MSG_WAITALL && !(m.flags & MSG_PEEK);
+    int all = m.flags & MSG_WAITALL && !(m.flags & MSG_PEEK) && is_stream(m.d->host);
     for (;;) {
         int32_t flags = (m.flags & ~MSG_WAITALL) | MSG_DONTWAIT;
         r = SYS(NR_recvfrom, m.d->host, m.buffer + got, m.size - (uint64_t)got, flags, 0, 0);

@@ -17,6 +17,7 @@ enum {
     CONFIGURE_MANUAL_WALK = 1 << 1,
     CONFIGURE_SEEDED = 1 << 2,
     PREOPEN_READ_ONLY = 1 << 0,
+    PREOPEN_DATAGRAM = 1 << 1, /* no directory, but a socket: fstat() does not say of which kind */
 };
 
 struct configuration {
@@ -72,7 +73,21 @@ static const struct preopen *take_preopen(struct reader *reader) {
     return take(reader, padded) ? preopen : NULL;
 }
 
+static errno_t add_datagrams(fd_t fd) {
+    if (fd > 2) {
+        struct descriptor socket = {
+            .base = RIGHTS_ALL,
+            .state = DESCRIPTOR_UNTYPED | DESCRIPTOR_DATAGRAM,
+        };
+        return descriptor_add(fd, socket);
+    }
+    descriptors.entries[fd].state |= DESCRIPTOR_DATAGRAM; /* a standard stream, which is there */
+    return ERRNO_SUCCESS;
+}
+
 static errno_t add_preopen(const struct preopen *preopen) {
+    if (preopen->flags & PREOPEN_DATAGRAM)
+        return add_datagrams(preopen->fd);
     bool read_only = preopen->flags & PREOPEN_READ_ONLY;
     rights_t denied = read_only ? RIGHTS_WRITING : 0;
     struct descriptor directory = {

@@ -4,7 +4,7 @@
 
 #include "preview1.h"
 
-struct preopen { /* as it lies in the configuration */
+struct preopen { /* as it lies in the configuration: a directory, or what a socket is */
     uint32_t fd;
     uint32_t flags;
     uint32_t name_length;

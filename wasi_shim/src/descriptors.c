@@ -31,6 +31,13 @@ uint8_t filetype_of_mode(uint32_t mode) {
     }
 }
 
+uint8_t filetype_of_descriptor(const struct descriptor *descriptor, uint32_t mode) {
+    uint8_t filetype = filetype_of_mode(mode);
+    if (filetype == FILETYPE_SOCKET_STREAM && descriptor->state & DESCRIPTOR_DATAGRAM)
+        return FILETYPE_SOCKET_DGRAM;
+    return filetype;
+}
+
 rights_t rights_of_filetype(uint8_t filetype) {
     switch (filetype) {
     case FILETYPE_REGULAR_FILE:
@@ -40,6 +47,7 @@ rights_t rights_of_filetype(uint8_t filetype) {
     case FILETYPE_DIRECTORY:
         return RIGHTS_DIRECTORY;
     case FILETYPE_SOCKET_DGRAM:
+        return RIGHTS_SOCKET & ~RIGHTS_SOCK_ACCEPT;
     case FILETYPE_SOCKET_STREAM:
         return RIGHTS_SOCKET;
     default:
@@ -122,7 +130,7 @@ static errno_t identify(fd_t fd, struct descriptor *descriptor) {
         descriptor_remove(fd); /* a standard stream that the guest was not given */
         return errno_of(file_flags);
     }
-    descriptor->filetype = filetype_of_mode(stat.st_mode);
+    descriptor->filetype = filetype_of_descriptor(descriptor, stat.st_mode);
     descriptor->flags = fdflags_of(file_flags);
     descriptor->base &= rights_of_file(fd, descriptor->filetype) & rights_of_access(file_flags);
     if (is_socket(descriptor))
@@ -183,8 +191,8 @@ errno_t descriptor_refusal(const struct descriptor *descriptor, rights_t needed)
         return ERRNO_BADF;
     if (missing & RIGHTS_DIRECTORY_ONLY)
         return ERRNO_NOTDIR;
-    if (missing & (RIGHTS_SOCK_ACCEPT | RIGHTS_SOCK_SHUTDOWN) && !is_socket(descriptor))
-        return ERRNO_NOTSOCK;
+    if (missing & (RIGHTS_SOCK_ACCEPT | RIGHTS_SOCK_SHUTDOWN))
+        return is_socket(descriptor) ? ERRNO_NOTSUP : ERRNO_NOTSOCK;
     if (missing & RIGHTS_FD_FILESTAT_SET_SIZE)
         return ERRNO_INVAL;
     return ERRNO_SPIPE;

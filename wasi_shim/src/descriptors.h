@@ -25,6 +25,7 @@ enum {
     DESCRIPTOR_UNTYPED = 1 << 1,   /* nobody needed the type yet: filetype and flags are unset */
     DESCRIPTOR_STDIO = 1 << 2,     /* the host's stream, under whatever number it is now */
     DESCRIPTOR_READ_ONLY = 1 << 3, /* a read-only preopen, or opened beneath one */
+    DESCRIPTOR_DATAGRAM = 1 << 4,  /* if it is a socket: of datagrams, as the host says */
 };
 
 struct descriptor {
@@ -73,6 +74,7 @@ errno_t descriptor_add(fd_t fd, struct descriptor descriptor);
 void descriptor_remove(fd_t fd);
 
 uint8_t filetype_of_mode(uint32_t mode);
+uint8_t filetype_of_descriptor(const struct descriptor *descriptor, uint32_t mode);
 rights_t rights_of_filetype(uint8_t filetype);
 
 /* ... and of this file: a terminal is told from other character devices by asking it. */

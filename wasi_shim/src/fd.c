@@ -95,7 +95,7 @@ static void blank_stream(struct kernel_stat *stat) {
     stat->st_atim = stat->st_mtim = stat->st_ctim = (struct kernel_timespec){0};
 }
 
-static errno_t fd_stat(fd_t fd, struct kernel_stat *out) {
+static errno_t fd_stat(fd_t fd, struct kernel_stat *out, uint8_t *filetype) {
     struct descriptor *descriptor;
     errno_t error = descriptor_require(fd, RIGHTS_FD_FILESTAT_GET, &descriptor);
     if (error)
@@ -105,19 +105,22 @@ static errno_t fd_stat(fd_t fd, struct kernel_stat *out) {
         return errno_of(result);
     if (descriptor->state & DESCRIPTOR_STDIO)
         blank_stream(out);
+    *filetype = filetype_of_descriptor(descriptor, out->st_mode);
     return ERRNO_SUCCESS;
 }
 
 errno_t fd_filestat_get(fd_t fd, guest_address out) {
     struct kernel_stat stat;
-    errno_t error = fd_stat(fd, &stat);
-    return error ? error : filestat_copy_out(out, &stat);
+    uint8_t filetype;
+    errno_t error = fd_stat(fd, &stat, &filetype);
+    return error ? error : filestat_copy_out(out, &stat, filetype);
 }
 
 errno_t unstable_fd_filestat_get(fd_t fd, guest_address out) {
     struct kernel_stat stat;
-    errno_t error = fd_stat(fd, &stat);
-    return error ? error : unstable_filestat_copy_out(out, &stat);
+    uint8_t filetype;
+    errno_t error = fd_stat(fd, &stat, &filetype);
+    return error ? error : unstable_filestat_copy_out(out, &stat, filetype);
 }
 
 errno_t fd_filestat_set_size(fd_t fd, uint64_t size) {

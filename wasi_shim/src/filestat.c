@@ -5,11 +5,11 @@
 #include "nanoseconds.h"
 #include "now.h"
 
-errno_t filestat_copy_out(guest_address out, const struct kernel_stat *stat) {
+errno_t filestat_copy_out(guest_address out, const struct kernel_stat *stat, uint8_t filetype) {
     struct filestat filestat = {
         .dev = stat->st_dev,
         .ino = stat->st_ino,
-        .filetype = filetype_of_mode(stat->st_mode),
+        .filetype = filetype,
         .nlink = stat->st_nlink,
         .size = stat->st_size,
         .atim = nanoseconds_of(stat->st_atim),
@@ -19,11 +19,12 @@ errno_t filestat_copy_out(guest_address out, const struct kernel_stat *stat) {
     return errno_of(guest_copy_out(out, &filestat, sizeof filestat));
 }
 
-errno_t unstable_filestat_copy_out(guest_address out, const struct kernel_stat *stat) {
+errno_t unstable_filestat_copy_out(guest_address out, const struct kernel_stat *stat,
+                                   uint8_t filetype) {
     struct unstable_filestat filestat = {
         .dev = stat->st_dev,
         .ino = stat->st_ino,
-        .filetype = filetype_of_mode(stat->st_mode),
+        .filetype = filetype,
         .nlink = stat->st_nlink < UINT32_MAX ? stat->st_nlink : UINT32_MAX,
         .size = stat->st_size,
         .atim = nanoseconds_of(stat->st_atim),

@@ -6,8 +6,9 @@
 #include "wali.h"
 
 /* Copies a stat out to the guest, in either edition's layout. */
-errno_t filestat_copy_out(guest_address out, const struct kernel_stat *stat);
-errno_t unstable_filestat_copy_out(guest_address out, const struct kernel_stat *stat);
+errno_t filestat_copy_out(guest_address out, const struct kernel_stat *stat, uint8_t filetype);
+errno_t unstable_filestat_copy_out(guest_address out, const struct kernel_stat *stat,
+                                   uint8_t filetype);
 
 /* utimensat()'s argument from set_times' three. */
 errno_t filestat_times(uint64_t atim, uint64_t mtim, uint32_t fstflags,

@@ -163,6 +163,7 @@ enum {
     FIONREAD = 0x541b,
 
     MSG_PEEK = 0x02, /* <sys/socket.h> */
+    MSG_TRUNC = 0x20,
     MSG_WAITALL = 0x100,
     SOCK_NONBLOCK = 04000,
     SOCK_CLOEXEC = 02000000,

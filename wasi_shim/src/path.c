@@ -36,14 +36,14 @@ errno_t path_filestat_get(fd_t fd, uint32_t flags, guest_address path, uint32_t 
                           guest_address out) {
     struct kernel_stat stat;
     errno_t error = path_stat(fd, flags, path, length, &stat);
-    return error ? error : filestat_copy_out(out, &stat);
+    return error ? error : filestat_copy_out(out, &stat, filetype_of_mode(stat.st_mode));
 }
 
 errno_t unstable_path_filestat_get(fd_t fd, uint32_t flags, guest_address path, uint32_t length,
                                    guest_address out) {
     struct kernel_stat stat;
     errno_t error = path_stat(fd, flags, path, length, &stat);
-    return error ? error : unstable_filestat_copy_out(out, &stat);
+    return error ? error : unstable_filestat_copy_out(out, &stat, filetype_of_mode(stat.st_mode));
 }
 
 static int64_t set_times(fd_t fd, const char *path, bool follow,

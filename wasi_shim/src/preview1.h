@@ -138,6 +138,7 @@ enum {
     RIFLAGS_RECV_PEEK = 1 << 0,
     RIFLAGS_RECV_WAITALL = 1 << 1,
     RIFLAGS_ALL = 0x3,
+    ROFLAGS_RECV_DATA_TRUNCATED = 1 << 0,
 
     SDFLAGS_RD = 1 << 0,
     SDFLAGS_WR = 1 << 1,

@@ -4,20 +4,20 @@
 #include "exports.h"
 #include "memory.h"
 
-enum { BOUNCE_SIZE = 16384 };
+enum { BOUNCE_SIZE = 65536 }; /* the largest datagram of UDP fits */
 
-static errno_t require_socket(fd_t fd, rights_t needed) {
-    struct descriptor *descriptor;
-    errno_t error = descriptor_identify(fd, &descriptor);
+static errno_t require_socket(fd_t fd, rights_t needed, struct descriptor **out) {
+    errno_t error = descriptor_identify(fd, out);
     if (error)
         return error;
-    if (!(rights_of_filetype(descriptor->filetype) & RIGHTS_SOCK_SHUTDOWN))
+    if (!(rights_of_filetype((*out)->filetype) & RIGHTS_SOCK_SHUTDOWN))
         return ERRNO_NOTSOCK;
-    return descriptor_require(fd, needed, &descriptor);
+    return descriptor_require(fd, needed, out);
 }
 
 errno_t sock_accept(fd_t fd, uint32_t flags, guest_address out) {
-    errno_t error = require_socket(fd, RIGHTS_SOCK_ACCEPT);
+    struct descriptor *listening;
+    errno_t error = require_socket(fd, RIGHTS_SOCK_ACCEPT, &listening);
     if (error)
         return error;
     if (flags & ~FDFLAGS_NONBLOCK)
@@ -28,7 +28,7 @@ errno_t sock_accept(fd_t fd, uint32_t flags, guest_address out) {
     if (accepted < 0)
         return errno_of(accepted);
     struct descriptor connection = {
-        .base = RIGHTS_SOCKET & descriptors.entries[fd].inheriting,
+        .base = RIGHTS_SOCKET & listening->inheriting,
         .filetype = FILETYPE_SOCKET_STREAM,
         .flags = flags,
     };
@@ -94,6 +94,7 @@ static int32_t flags_to_receive(uint32_t riflags) {
 /* What was received before an error counts: it is out of the socket. */
 static errno_t receive(fd_t fd, struct scatter *to, uint64_t wanted, uint32_t riflags,
                        uint32_t *received) {
+    bool is_datagram = descriptors.entries[fd].filetype == FILETYPE_SOCKET_DGRAM;
     char *buffer = bounce_buffer();
     if (!buffer)
         return ERRNO_NOMEM;
@@ -107,7 +108,7 @@ static errno_t receive(fd_t fd, struct scatter *to, uint64_t wanted, uint32_t ri
             return ERRNO_FAULT;
         *received += got;
         wanted -= got;
-        if (got < size || riflags != RIFLAGS_RECV_WAITALL)
+        if (got < size || riflags != RIFLAGS_RECV_WAITALL || is_datagram)
             break;
     } while (wanted > 0);
     return ERRNO_SUCCESS;
@@ -123,9 +124,26 @@ static errno_t receive_with_flags(fd_t fd, guest_address iovs, uint32_t count, u
     return receive(fd, &to, wanted < INT32_MAX ? wanted : INT32_MAX, riflags, received);
 }
 
+/* Is the next datagram larger than the room for it?  Waits for one, as receiving it would.
+ *
+ * The calls that receive tell only recvmsg() that they have cut something, and the core has that
+ * for programs alone.  Whoever shares the socket may take this datagram and leave us the next: then
+ * the flag is another one's, and the data is what it is. */
+static errno_t next_is_larger(fd_t fd, guest_address iovs, uint32_t count, bool *larger) {
+    char nothing;
+    uint64_t room;
+    errno_t error = total_length(iovs, count, &room);
+    if (error)
+        return error;
+    int64_t size = sys_recvfrom(fd, &nothing, 0, MSG_PEEK | MSG_TRUNC, NULL, NULL);
+    *larger = size > 0 && (uint64_t)size > room;
+    return errno_of(size);
+}
+
 errno_t sock_recv(fd_t fd, guest_address iovs, uint32_t count, uint32_t riflags,
                   guest_address size_out, guest_address flags_out) {
-    errno_t error = require_socket(fd, RIGHTS_FD_READ);
+    struct descriptor *socket;
+    errno_t error = require_socket(fd, RIGHTS_FD_READ, &socket);
     if (error)
         return error;
     if (count > IOV_MAX || riflags & ~RIFLAGS_ALL)
@@ -133,6 +151,11 @@ errno_t sock_recv(fd_t fd, guest_address iovs, uint32_t count, uint32_t riflags,
     if (guest_check(size_out, sizeof(uint32_t)) || guest_check(flags_out, sizeof(uint16_t)))
         return ERRNO_FAULT;
     uint32_t received = 0;
+    bool larger = false; /* a stream has no such thing */
+    if (socket->filetype == FILETYPE_SOCKET_DGRAM)
+        error = next_is_larger(fd, iovs, count, &larger);
+    if (error)
+        return error;
     if (riflags)
         error = receive_with_flags(fd, iovs, count, riflags, &received);
     else {
@@ -140,7 +163,7 @@ errno_t sock_recv(fd_t fd, guest_address iovs, uint32_t count, uint32_t riflags,
         error = errno_of(result);
         received = result;
     }
-    const uint16_t roflags = 0; /* truncation is a datagram's, and is not told without recvmsg() */
+    const uint16_t roflags = larger ? ROFLAGS_RECV_DATA_TRUNCATED : 0;
     if (!error)
         error = errno_of(guest_copy_out(flags_out, &roflags, sizeof roflags));
     return error ? error : errno_of(guest_store_u32(size_out, received));
@@ -150,7 +173,8 @@ errno_t sock_recv(fd_t fd, guest_address iovs, uint32_t count, uint32_t riflags,
 
 errno_t sock_send(fd_t fd, guest_address iovs, uint32_t count, uint32_t siflags,
                   guest_address out) {
-    errno_t error = require_socket(fd, RIGHTS_FD_WRITE);
+    struct descriptor *socket;
+    errno_t error = require_socket(fd, RIGHTS_FD_WRITE, &socket);
     if (error)
         return error;
     if (count > IOV_MAX || siflags)
@@ -167,7 +191,8 @@ errno_t sock_shutdown(fd_t fd, uint32_t how) {
         [SDFLAGS_WR] = SHUT_WR,
         [SDFLAGS_ALL] = SHUT_RDWR,
     };
-    errno_t error = require_socket(fd, RIGHTS_SOCK_SHUTDOWN);
+    struct descriptor *socket;
+    errno_t error = require_socket(fd, RIGHTS_SOCK_SHUTDOWN, &socket);
     if (error)
         return error;
     if (how == 0 || how > SDFLAGS_ALL)

@@ -26,7 +26,13 @@ struct control {
 };
 #define ALIGNED(size) (((size) + sizeof(size_t) - 1) & ~(sizeof(size_t) - 1))
 enum { SOL_SOCKET = 1, SCM_RIGHTS = 1, SCM_CREDENTIALS = 2, MSG_DONTWAIT = 0x40, HEAD = 16 };
-enum { MSG_PEEK = 2, MSG_TRUNC = 0x20, CMSG_CLOEXEC = 0x40000000, SEQPACKET = 5 };
+enum {
+    MSG_PEEK = 2,
+    MSG_TRUNC = 0x20,
+    MSG_WAITALL = 0x100,
+    CMSG_CLOEXEC = 0x40000000,
+    SEQPACKET = 5
+};
 
 static size_t put_rights(char *to, const int *fds, int count) {
     struct control *c = (void *)to;
@@ -234,6 +240,8 @@ static void datagrams(void) {
     tell("connect", SYS_connect(one, &b, sizeof b));
     tell("to the peer", SYS_sendto(one, "abc", 3, 0, NULL, 0));
     tell("how much", SYS_recvfrom(two, text, 1, MSG_TRUNC, NULL, NULL));
+    SYS_sendto(one, "abc", 3, 0, NULL, 0);
+    tell("all of it is one", SYS_recvfrom(two, text, 15, MSG_WAITALL, NULL, NULL));
     tell("an empty one", SYS_sendto(one, NULL, 0, 0, NULL, 0));
     tell("  comes", SYS_recvfrom(two, text, 15, 0, NULL, NULL));
     tell("a name nowhere", SYS_sendto(two, "abc", 3, 0, (void *)-4, 16));

@@ -312,10 +312,13 @@ static void configure(bool spoiled) {
     append(blob, &size, argv, sizeof argv - 1);
     append_padded(blob, &size, environ, sizeof environ - 1);
     for (uint32_t i = 0; i < preopens; i++) {
-        uint32_t length = 1 + below(9), head[3] = {3 + i, below(2), length};
+        uint32_t length = 1 + below(9), head[3] = {3 + i, below(3), length};
+        bool socket = head[1] == 2;
         append(blob, &size, head, sizeof head);
         append_padded(blob, &size, "directory", length);
         files[3 + i] = (struct file){true, one_in(4) ? O_PATH : O_RDONLY, S_IFDIR | 0755, 0};
+        if (socket)
+            files[3 + i] = (struct file){true, O_RDWR, S_IFSOCK | 0755, 0};
     }
     for (uint32_t i = 0; spoiled && i < 1 + below(4); i++)
         blob[below(size)] ^= (uint8_t)(1 << below(8));
