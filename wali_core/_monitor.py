@@ -224,7 +224,7 @@ class _Monitor:
         self._lock = allocate_lock()
         self._guards: list[Guard] = []
         self._signalled: list[Guard] = []  # guards that Ctrl-C ends, the innermost last
-        self._started = False
+        self._started = self._tells_children = False
         self._read_end = self._write_end = -1
 
     def add(self, guard: Guard, *, takes_signals: bool) -> None:
@@ -252,6 +252,10 @@ class _Monitor:
             return
         if self._read_end < 0:
             self._read_end, self._write_end = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        if not self._tells_children:
+            # Not before: a hook costs every fork, and most programs need no monitor.
+            os.register_at_fork(after_in_child=self.forget)
+            self._tells_children = True
         start_quiet_thread(self._run, self._read_end)
         self._started = True
 
@@ -302,10 +306,10 @@ class _Monitor:
             if fd >= 0:
                 os.close(fd)
         self.__init__()  # type: ignore[misc]
+        self._tells_children = True
 
 
 _AGAIN: Final = 0.05  # seconds
 _LONGEST: Final = 3600.0  # seconds; poll(2) counts milliseconds, in an int
 
 _monitor = _Monitor()
-os.register_at_fork(after_in_child=_monitor.forget)

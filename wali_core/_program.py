@@ -8,9 +8,9 @@ the embedder's process instead (``isolation="shared"``), without all that.
 from __future__ import annotations
 
 import ctypes
-import math
 import os
 import time
+from _thread import get_native_id
 from ctypes import byref
 from functools import partial
 
@@ -27,7 +27,7 @@ from wali_core._memory import WASM_PAGE, AddressSpace, LinearMemory, SharedMemor
 from wali_core._messages import OF_THREADS, served_messages
 from wali_core._prepare import CALL_EXPORT
 from wali_core._process_calls import served_process
-from wali_core._signals import ALL, Alarm, reset_actions, set_mask
+from wali_core._signals import ALL, Alarm, mask_around_fork, reset_actions, set_mask
 from wali_core._threads import Threads
 
 TYPE_CHECKING = False
@@ -79,6 +79,7 @@ NOT_SHARED: Final = (
 _SAYS: Final = frozenset(("write", "writev"))
 _ENOSYS: Final = 38
 _STOPPED: Final = -(1 << 63)
+_ABORTED: Final = -512  # of the core's: a signal came before the call had begun
 _SIGNED: Final = {"i": ctypes.c_int32, "I": ctypes.c_int64}
 
 TIMED_OUT: Final = 124
@@ -116,11 +117,13 @@ class AnyProgram(AnyGuest):
         self._failures: dict[int, BaseException] = {}
         self._withheld: Mapping[str, str] = {}
         self._mask = 0
-        self._forked = False
+        self._pid = os.getpid()
         self._executor: Callable[..., int] = _unserved
         self._resolved: tuple[Any, ...] = ()
         self._running: _monitor.Guard | None = None
         self.threads = Threads(self)
+        self._masks = mask_around_fork()
+        self._tids = memoryview(engine.core.running).cast("B").cast("q")  # the first one's first
         self._alarm = Alarm(engine.core, self.threads.in_flight)
         self._served = self._serve()
         self._callback = bridge.HOST_CALL(self._host)
@@ -430,27 +433,58 @@ class AnyProgram(AnyGuest):
         )
 
     def _fork(self, context: int) -> int:
-        """In the child only the calling thread goes on, and it is alone."""
-        mask = set_mask(ALL)
+        """In the child only the calling thread goes on, and it is alone.
+
+        A page is copied for most of the objects that are looked at there: so both do the same, with
+        what is at hand, unless there is more to be put right.
+        """
+        if self._has_company():
+            return self._fork_with_company(context)
+        (block, unblock), tids, native_id, fork = self._masks, self._tids, get_native_id, os.fork
+        block()
         try:
-            with self.threads.lock:
-                child = self._processes.fork() if self._processes else os.fork()
-                if child == 0:
-                    self._in_child(context)
+            if self._context.signal:
+                return _ABORTED  # the handler runs first, and in the parent alone
+            child = fork()
+            tids[0] = native_id()
         except OSError as error:
             return -(error.errno or _ENOSYS)
         finally:
-            set_mask(mask)
+            unblock()
+        return child
+
+    def _has_company(self) -> bool:
+        """Is there, or was there, anything in the process that a child does not have?"""
+        watched = self._running is not None and self._running.deadline is not None
+        return watched or self.threads.shared or self._processes is not None or self._alarm.started
+
+    def _fork_with_company(self, context: int) -> int:
+        block, unblock = self._masks
+        with self.threads.lock:
+            block()
+            try:
+                if bridge.Context.from_address(context).signal:
+                    return _ABORTED
+                child = self._processes.fork() if self._processes else os.fork()
+                if child == 0:
+                    self._in_child(context)
+            except OSError as error:
+                return -(error.errno or _ENOSYS)
+            finally:
+                unblock()
         return child
 
     def _in_child(self, context: int) -> None:
-        self._forked = True
         self._alarm.forget()
-        if self._own_process:
-            self.threads.forget(context)
+        self.threads.forget(context)
         self._context.table.contents.lock = 0
         if self._running is not None and self._running.deadline is not None:
             self._running.watch_again()
+
+    @property
+    def _forked(self) -> bool:
+        """Is this a process that the program has forked?"""
+        return os.getpid() != self._pid
 
     def _spawn(self, entry: int, argument: int) -> int:
         if not self._own_process or self._memory is None:
@@ -502,7 +536,7 @@ class Program(AnyProgram, Guest):
         super().limit_computing(seconds, whole_run=whole_run)
         if seconds is None or not self._own_process:
             return
-        limit_cpu_time(math.ceil(time.process_time() + seconds) + 1)
+        limit_cpu_time(int(time.process_time() + seconds) + 2)
 
     def start_program(self, link: ProgramLink, *, again: bool = False) -> None:
         """Instantiate: the program's start function runs, which initialises its memory."""

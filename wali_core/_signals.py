@@ -11,6 +11,7 @@ import ctypes
 import os
 import time
 from _thread import start_new_thread
+from functools import partial
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -40,6 +41,16 @@ def set_mask(mask: int) -> int:
     size = ctypes.c_size_t(8)
     _syscall(_RT_SIGPROCMASK, _SETMASK, ctypes.byref(new), ctypes.byref(old), size)
     return old.value
+
+
+def mask_around_fork() -> tuple[Callable[[], object], Callable[[], object]]:
+    """What blocks all signals, and what puts back what was blocked before, for one thread."""
+    quick = ctypes.PyDLL(None).syscall  # which keeps the interpreter's lock, and no errno
+    everything, before = ctypes.c_uint64(ALL & ~_NOT_BLOCKED), ctypes.c_uint64()
+    size = ctypes.c_size_t(8)
+    new, old = ctypes.byref(everything), ctypes.byref(before)
+    block = partial(quick, _RT_SIGPROCMASK, _SETMASK, new, old, size)
+    return block, partial(quick, _RT_SIGPROCMASK, _SETMASK, old, ctypes.c_void_p(), size)
 
 
 def start_quiet_thread(run: Callable[..., object], *arguments: Any) -> None:
@@ -79,6 +90,11 @@ class Alarm:
         self._core = core
         self._in_flight = in_flight
         self._fd = -1
+
+    @property
+    def started(self) -> bool:
+        """Is there such a thread?"""
+        return self._fd >= 0
 
     def start(self) -> int:
         """Serve the core's request."""

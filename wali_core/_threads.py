@@ -40,7 +40,8 @@ class Threads:
         self._count = 0
         self._left: Any = None  # a lock, where the first thread waits for the others
         self._contexts: list[Any] = []  # for threads to come
-        self._shared = False
+        self.shared = False
+        """Has there been more than one?"""
         self._last_status = 0
 
     # --- who runs the program's code --------------------------------------------------------------
@@ -84,7 +85,7 @@ class Threads:
 
     def spawn(self, entry: int, argument: int) -> int:
         """Start a thread with a function of table 0; its number, or -1."""
-        if not self._shared and not self._share():
+        if not self.shared and not self._share():
             return _FAILED
         if not self._program.begin_thread():
             return _FAILED
@@ -117,7 +118,7 @@ class Threads:
             return False
         # The program must outlive its threads, whatever the interpreter does at its own end.
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._program))
-        self._shared = True
+        self.shared = True
         return True
 
     def _context(self) -> Any:

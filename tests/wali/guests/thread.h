@@ -4,6 +4,9 @@
 
 #include "wali.h"
 
+#ifndef STACKS
+#define STACKS 200
+#endif
 enum { FUTEX_WAIT = 0, FUTEX_WAKE = 1, FUTEX_REQUEUE = 3, FUTEX_CMP_REQUEUE = 4 };
 enum { FUTEX_WAIT_BITSET = 9, FUTEX_WAKE_BITSET = 10, FUTEX_PRIVATE = 128 };
 enum { MOST = 200, STACK = 65536 };
@@ -16,7 +19,7 @@ struct thread {
 };
 
 static struct thread threads[MOST];
-static char stacks[MOST][STACK] __attribute__((aligned(16)));
+static char stacks[STACKS][STACK] __attribute__((aligned(16)));
 
 static void finish(struct thread *t) {
     __atomic_store_n(&t->done, 1, __ATOMIC_SEQ_CST);
@@ -80,7 +83,7 @@ static int start(int i) {
 /* A stack is used again much later: who has told that it is done still has a few steps to go. */
 static int begin(int i, void (*run)(long), long argument) {
     static int stack;
-    threads[i] = (struct thread){0, 0, run, argument, stacks[stack++ % MOST] + STACK};
+    threads[i] = (struct thread){0, 0, run, argument, stacks[stack++ % STACKS] + STACK};
     return start(i);
 }
 
