@@ -26,7 +26,7 @@ from capabilities.lockdown import Lockdown, privileges, view
 from capabilities.lockdown._kernel import prctl
 from wali_core import Runtime
 from wali_core._bridge import core
-from wali_core._filter import Sockets, rules
+from wali_core._filter import Sockets, allowed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -96,7 +96,7 @@ def starts(folder: Path) -> dict[str, tuple[Callable[[], None], Callable[[], Non
     calls = policy.granted_calls(core.catalogue())
 
     def lock_down() -> None:
-        found = rules(calls, Sockets())
+        found = allowed(calls, Sockets())
         Lockdown.prepare(policy, calls=calls, rules=found, keep=()).commit()
 
     lock_down_by = {"the rules": (nothing, lock_down)}

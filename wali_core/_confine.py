@@ -14,7 +14,7 @@ from stat import S_ISDIR
 
 from wali_core._environment import EnvironmentFile
 from wali_core._errors import PolicyError
-from wali_core._filter import Sockets, rules
+from wali_core._filter import Sockets, allowed
 from wali_core._grants import beneath, reaches_proc
 from wali_core._stdio import identity
 
@@ -163,6 +163,29 @@ def confine(
     withheld = granted.withheld_calls(catalogue).items()
     confinement.withheld = {name: f"{key} of {granted.source}" for name, key in withheld}
     return confinement
+
+
+def foresee(policy: Policy | None, grants: Grants, core: Core) -> None:
+    """Make what ``confine`` will need in a process that is forked from this one, as far as known.
+
+    It is a guess, which costs time where it is wrong and nothing else.  What is wrong with the
+    policy is left to be said there.
+    """
+    import capabilities
+    from capabilities.lockdown import METADATA_WRITERS
+
+    base = capabilities.Policy.none() if policy is None else policy
+    if base.lockdown == "off":
+        return
+    seen = base.view != "off"
+    try:
+        granted = _with_places(base, _places(base, grants.preopens.values())[0])
+        calls = granted.reachable_calls(core.catalogue())
+    except capabilities.PolicyError:
+        return
+    calls |= _READS_ENVIRONMENT if grants.env else frozenset()
+    calls -= frozenset() if seen else METADATA_WRITERS
+    allowed(calls, _sockets(granted, seen=seen))
 
 
 def _environment_without_place(
@@ -360,11 +383,6 @@ def _prepared(policy: Policy, calls: Collection[str], inside: View | None) -> Lo
         keep.add(privileges.SETUID)
     if not _SETS_GROUPS.isdisjoint(calls):
         keep.add(privileges.SETGID)
-    sockets = Sockets(
-        tcp=bool(policy.network.connect or policy.network.listen),
-        listen=bool(policy.network.listen),
-        unix=inside is not None and bool(policy.network.unix),
-    )
     return Lockdown.prepare(
         policy,
         read_only=environments,
@@ -373,9 +391,20 @@ def _prepared(policy: Policy, calls: Collection[str], inside: View | None) -> Lo
         exec_paths=[grant.guest if inside else grant.host for grant in policy.filesystem.exec],
         calls=calls,
         inside=inside,
-        rules=rules(calls, sockets),
+        rules=None
+        if policy.lockdown == "off"
+        else allowed(calls, _sockets(policy, seen=inside is not None)),
         # In a user namespace they were all gained by making it.
         keep=() if view.claimed() else keep,
+    )
+
+
+def _sockets(policy: Policy, *, seen: bool) -> Sockets:
+    """What kinds there may be; unix sockets where a view shows those that are granted alone."""
+    return Sockets(
+        tcp=bool(policy.network.connect or policy.network.listen),
+        listen=bool(policy.network.listen),
+        unix=seen and bool(policy.network.unix),
     )
 
 
@@ -412,7 +441,6 @@ def enclose(
         for (_, name), row in core.calls.items()
         if row.capable or row.capable_guest
     }
-    allowed = rules(calls, None)
     keep = (privileges.CHOWN, privileges.DAC_OVERRIDE, privileges.FOWNER, privileges.FSETID)
     try:
         rlimits.lower(core=0)
@@ -425,7 +453,7 @@ def enclose(
             read_write=trees[False],
             calls=calls,
             inside=inside,
-            rules=allowed,
+            rules=None if off else allowed(calls, None),
             keep=() if view.claimed() else keep,
             # Before this version renaming from one directory to another cannot be granted.
             oldest=_LANDLOCK_RENAMES,

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
     from typing import Any, Final
 
-    from capabilities.lockdown.seccomp import Rule, Tests
+    from capabilities.lockdown.seccomp import Filter, Rule, Tests
 
 RUNTIME: Final = "*"
 
@@ -207,12 +207,33 @@ class Sockets:
         self.tcp, self.listen, self.unix = tcp, listen, unix
 
 
+_made: dict[object, Filter] = {}
+_MOST_MADE: Final = 16
+
+
+def allowed(granted: Collection[str], sockets: Sockets | None) -> Filter:
+    """The filter of ``rules``; that of the same calls is made once.
+
+    A process that forks others makes what they will ask for: there each page that a computation
+    looks at is copied first, so that it takes some five times as long.
+    """
+    from capabilities.lockdown.seccomp import Filter
+
+    kinds = None if sockets is None else (sockets.tcp, sockets.listen, sockets.unix)
+    key = frozenset(granted), kinds
+    found = _made.get(key)
+    if found is None:
+        while len(_made) >= _MOST_MADE:
+            del _made[next(iter(_made))]
+        found = _made[key] = Filter(rules(granted, sockets))
+    return found
+
+
 def rules(granted: Collection[str], sockets: Sockets | None) -> list[Rule]:
     """The rules for a guest that may make some calls, by their names without ``SYS_``.
 
     Without ``sockets`` it is a shim that makes the calls: it is in capability mode, in which the
-    commands of those that multiplex are fewer.  The rules hold the process that asks for them: it
-    may end itself by a signal.
+    commands of those that multiplex are fewer.
     """
     from capabilities.lockdown.seccomp import Rule
 
@@ -249,7 +270,9 @@ def _conditions(
     yield "ioctl", (((1, _ALL, requests),),)
     yield "prlimit64", (((0, _ALL, (0,)),),)  # the process's own
     if "kill" not in granted:
-        yield "kill", (((0, _ALL, (os.getpid(),)), (1, _ALL, (_SIGINT, _SIGPIPE, *_FAULTS))),)
+        from capabilities.lockdown.seccomp import OWN_PROCESS
+
+        yield "kill", (((0, _ALL, (OWN_PROCESS,)), (1, _ALL, (_SIGINT, _SIGPIPE, *_FAULTS))),)
     if "tkill" not in granted:
         yield "tgkill", (((2, _ALL, (_SIGABRT,)),),)
     if sockets is not None:

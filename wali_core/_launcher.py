@@ -65,6 +65,7 @@ class Launcher:
         self._deaths = Deaths()
         self._supervisors: set[int] = set()
         self._modules: dict[tuple[str, str], Module] = {}
+        self._policy, self._allow_all = setting.policy, setting.allow_all
         self._runtime = Runtime(
             policy=setting.policy,
             allow_all=setting.allow_all,
@@ -100,6 +101,7 @@ class Launcher:
     def _launch(self, order: Order, artefact: int, descriptors: Descriptors) -> None:
         try:
             module = self._module(order, artefact)
+            self._foresee(order)
             pid = os.fork()
         except (WaliError, OSError) as error:
             _child.answer(descriptors.answer, error)
@@ -108,6 +110,13 @@ class Launcher:
                 self._supervise(order, descriptors, module)
             self._supervisors.add(pid)
         descriptors.close()
+
+    def _foresee(self, order: Order) -> None:
+        """Have at hand what will confine the program."""
+        if not self._allow_all:
+            from wali_core._confine import foresee
+
+            foresee(self._policy, order.grants, self._runtime.engine.core)
 
     def _module(self, order: Order, artefact: int) -> Module:
         try:

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from capabilities import Grant, Policy
 
-    from .seccomp import Rule
+    from .seccomp import Filter
     from .view import View
 
     Mode: TypeAlias = Literal["required", "best-effort", "off"]
@@ -135,7 +135,7 @@ class Lockdown:
     """
 
     __slots__ = (
-        *("_calls", "_filter", "_keep", "_ports", "_program", "_ruleset", "_trees", "_view"),
+        *("_calls", "_filter", "_keep", "_ports", "_ruleset", "_trees", "_view"),
         *("filters", "missing", "mode"),
     )
 
@@ -147,12 +147,11 @@ class Lockdown:
         ports: tuple[Collection[int], Collection[int]],
         calls: Collection[str] | None,
         inside: View | None,
-        rules: Collection[Rule] | None,
+        rules: Filter | None,
         keep: Collection[int] | None,
     ) -> None:
         self._ruleset, self._trees, self._ports, self._calls = ruleset, trees, ports, calls
         self._view, self._filter, self._keep = inside, rules, keep
-        self._program = b"" if rules is None else seccomp.compile(rules)
         self.filters = rules is not None
         self.mode: Mode = mode
         self.missing = ruleset.missing if ruleset else tuple(landlock.FEATURES)
@@ -169,7 +168,7 @@ class Lockdown:
         listen_ports: Iterable[int] = (),
         calls: Collection[str] | None = None,
         inside: View | None = None,
-        rules: Collection[Rule] | None = None,
+        rules: Filter | None = None,
         keep: Collection[int] | None = None,
     ) -> Lockdown:
         """Open what is granted and have the kernel accept the rules. Nobody is confined yet.
@@ -185,7 +184,7 @@ class Lockdown:
                 call that nobody can make does; None is any call.
             inside: the view that this thread is in, where the policy's files have the names that
                 the guest knows them by, and the paths above those that they have there.
-            rules: the calls that the whole process may make of the kernel; None for any.
+            rules: a filter of the calls that the whole process may make; None for any.
             keep: the capabilities that the thread keeps of those that it has; None for all.
 
         Raises:
@@ -221,7 +220,7 @@ class Lockdown:
         listen_ports: Iterable[int] = (),
         calls: Collection[str] | None = None,
         inside: View | None = None,
-        rules: Collection[Rule] | None = None,
+        rules: Filter | None = None,
         keep: Collection[int] | None = None,
         oldest: int = 1,
     ) -> Lockdown:
@@ -268,8 +267,8 @@ class Lockdown:
             raise LockdownError([f"privileges cannot be given up: {error.strerror}"]) from error
         if self._ruleset is not None:
             self._ruleset.commit()
-        if self.filters:
-            seccomp.install(self._program)
+        if self._filter is not None:
+            seccomp.install(self._filter.program)
 
     def close(self) -> None:
         """Give the rules up, if they were not committed. It may be called more than once."""
@@ -311,7 +310,7 @@ class Lockdown:
             if feature not in self.missing:
                 yield f"kernel: {line}"
         if self._filter is not None:
-            names = ", ".join(sorted(rule.name for rule in self._filter))
+            names = ", ".join(sorted(rule.name for rule in self._filter.rules))
             yield f"kernel: no system call is made but these (seccomp): {names}"
 
     def _left(self) -> Iterator[str]:

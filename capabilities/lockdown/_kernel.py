@@ -7,12 +7,19 @@ import os
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Final
+    from typing import Any, Final, TypeAlias
+
+    Argument: TypeAlias = int | bytes | ctypes.Array[Any] | None
 
 MACHINE: Final = os.uname().machine
 
 _libc = ctypes.CDLL(None, use_errno=True)
-_libc.syscall.restype = ctypes.c_long
+_syscall, _prctl = _libc.syscall, _libc.prctl
+# A start makes a hundred calls through these, so that ctypes has to find out nothing: an argument
+# of this type may be an integer of either sign, bytes, an array, a reference, or None.
+_syscall.argtypes = (ctypes.c_long, *(ctypes.c_void_p,) * 6)
+_syscall.restype = ctypes.c_long
+_prctl.argtypes = (ctypes.c_int, *(ctypes.c_ulong,) * 4)
 
 
 def number(x86_64: int, aarch64: int) -> int:
@@ -20,28 +27,23 @@ def number(x86_64: int, aarch64: int) -> int:
     return x86_64 if MACHINE == "x86_64" else aarch64
 
 
-def call(which: int, *arguments: int | bytes | ctypes.Array[Any] | ctypes.Structure | None) -> int:
+def call(
+    which: int,
+    first: Argument = 0,
+    second: Argument = 0,
+    third: Argument = 0,
+    fourth: Argument = 0,
+    fifth: Argument = 0,
+) -> int:
     """Make a system call.
 
     Raises:
         OSError: it failed.
     """
-    # A plain int would be passed as 32 bits; a struct is passed by its address.
-    words = [
-        ctypes.c_long(word)
-        if isinstance(word, int)
-        else ctypes.byref(word)
-        if isinstance(word, ctypes.Structure)
-        else word
-        for word in arguments
-    ]
-    result: int = _libc.syscall(ctypes.c_long(which), *words)
+    result: int = _syscall(which, first, second, third, fourth, fifth, 0)
     if result < 0:
         raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
     return result
-
-
-_libc.prctl.argtypes = (ctypes.c_int, *(ctypes.c_ulong,) * 4)
 
 
 def prctl(option: int, first: int = 0, second: int = 0) -> None:
@@ -50,5 +52,5 @@ def prctl(option: int, first: int = 0, second: int = 0) -> None:
     Raises:
         OSError: it failed.
     """
-    if _libc.prctl(option, first, second, 0, 0) < 0:
+    if _prctl(option, first, second, 0, 0) < 0:
         raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))

@@ -8,11 +8,10 @@ It serves every guest's start, so it imports nothing that takes time, and nothin
 
 from __future__ import annotations
 
-import ctypes
 import os
-import sys
 from errno import E2BIG, EBADF
 from stat import S_ISDIR
+from struct import pack
 
 from capabilities._errors import LockdownError
 
@@ -125,8 +124,8 @@ class Ruleset:
         self.abi, self.missing = abi, missing
         files, tcp, scopes = handled(abi)
         masks = [files, *([tcp] if tcp else []), *([scopes] if scopes else [])]
-        attr = (ctypes.c_uint64 * len(masks))(*masks)
-        self._fd = call(_CREATE_RULESET, attr, ctypes.sizeof(attr), 0) if abi else -1
+        attr = pack(f"={len(masks)}Q", *masks)
+        self._fd = call(_CREATE_RULESET, attr, len(attr), 0) if abi else -1
 
     def grant_path(self, path: str | int, rights: int) -> None:
         """Grant rights on a file, or on all that lies in a directory; by a descriptor or a path.
@@ -140,10 +139,8 @@ class Ruleset:
             rights &= handled(self.abi)[0]
             if not S_ISDIR(os.fstat(fd).st_mode):
                 rights &= OF_FILES
-            # Packed: 64 bits and 32.
-            rule = rights.to_bytes(8, sys.byteorder) + fd.to_bytes(4, sys.byteorder)
             if self._fd >= 0:
-                call(_ADD_RULE, self._fd, _PATH_BENEATH, rule, 0)
+                call(_ADD_RULE, self._fd, _PATH_BENEATH, pack("=Qi", rights, fd), 0)
         finally:
             if fd != path:
                 os.close(fd)
@@ -151,7 +148,7 @@ class Ruleset:
     def grant_port(self, port: int, rights: int) -> None:
         """Grant to connect to a TCP port, or to bind to it, whatever the address."""
         if handled(self.abi)[1]:
-            call(_ADD_RULE, self._fd, _NET_PORT, (ctypes.c_uint64 * 2)(rights, port), 0)
+            call(_ADD_RULE, self._fd, _NET_PORT, pack("=QQ", rights, port), 0)
 
     def commit(self) -> None:
         """Confine the calling thread for good, and keep it from gaining privileges by exec.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 from errno import EINVAL, EPERM
+from struct import pack
 
 from ._kernel import call, number, prctl
 
@@ -22,13 +23,14 @@ NET_BIND_SERVICE: Final = 10
 SYS_ADMIN: Final = 21
 
 _CAPGET, _CAPSET = number(125, 90), number(126, 91)
-_VERSION = 0x20080522
+_HEADER = pack("=II", 0x20080522, 0)  # the version of the sets, and this thread
 _PR_CAPBSET_DROP, _PR_SET_NO_NEW_PRIVS = 24, 38
 _PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL = 47, 4
 _BEYOND = 64  # more than there will be: the sets are 64 bits wide
 
 # Two words of 32 bits each, the lower half first: effective, permitted, inheritable.
 _EFFECTIVE, _PERMITTED, _HALF = 0, 1, 3
+_Sets = ctypes.c_uint32 * 6  # made once: that takes longer than a system call
 
 
 def holds(capability: int) -> bool:
@@ -55,12 +57,12 @@ def drop(keep: Collection[int] = ()) -> None:
         # can narrow what programs could have, and nobody else gains by it.
         if error.errno not in (EINVAL, EPERM):
             raise
-    had, left = _sets(), (ctypes.c_uint32 * 6)()
+    had, left = _sets(), _Sets()
     for capability in keep:
         half, bit = _HALF * (capability // 32), 1 << capability % 32
         left[_EFFECTIVE + half] |= had[_EFFECTIVE + half] & bit
         left[_PERMITTED + half] |= had[_PERMITTED + half] & bit
-    call(_CAPSET, _header(), left)
+    call(_CAPSET, _HEADER, left)
 
 
 def no_new_privileges() -> None:
@@ -72,11 +74,7 @@ def no_new_privileges() -> None:
     prctl(_PR_SET_NO_NEW_PRIVS, 1)
 
 
-def _header() -> ctypes.Array[ctypes.c_uint32]:
-    return (ctypes.c_uint32 * 2)(_VERSION, 0)
-
-
 def _sets() -> ctypes.Array[ctypes.c_uint32]:
-    sets = (ctypes.c_uint32 * 6)()
-    call(_CAPGET, _header(), sets)
+    sets = _Sets()
+    call(_CAPGET, _HEADER, sets)
     return sets

@@ -13,6 +13,7 @@ It serves every guest's start, so it imports nothing that takes time.
 from __future__ import annotations
 
 import ctypes
+import os
 import sys
 from errno import EPERM
 from struct import pack
@@ -43,6 +44,7 @@ _WORD = 0xFFFFFFFF
 _LOAD, _EQUAL, _NOT_LESS, _AND, _JUMP, _RETURN = 0x20, 0x15, 0x35, 0x54, 0x05, 0x06
 # In the struct seccomp_data that the program looks at.
 _NUMBER_AT, _ARCHITECTURE_AT, _ARGUMENTS_AT = 0, 4, 16
+_INSTRUCTION, _CONSTANT_AT = 8, 4  # the size of one, and where in it its constant is
 _FARTHEST = 255  # instructions that a comparison can skip
 _MOST_INSTRUCTIONS = 4096
 _FEW = 3  # calls that are looked for one after the other
@@ -53,15 +55,19 @@ _NEWER: Final = 424
 _ENOSYS: Final = 38
 
 
+OWN_PROCESS: Final = 0xFFFFFF00  # no process has such a number, no other value is this one
+
+
 class Rule:
     """One call that is allowed.
 
     Attributes:
         name: the kernel's name for it.
         number: its number on this processor.
-        unless: None: whatever its arguments; else alternatives, of which one must hold. Each is a
-            tuple of tests, which must all hold; a test is (index of the argument, mask, values):
-            the lower 32 bits of the argument, under the mask, must be one of the values.
+        alternatives: None: whatever its arguments; else one must hold. Each is a tuple of tests,
+            which must all hold; a test is (index of the argument, mask, values): the lower 32 bits
+            of the argument, under the mask, must be one of the values. `OWN_PROCESS` among them is
+            the number of the process that installs the filter.
         reason: who needs it, and what for.
     """
 
@@ -74,10 +80,25 @@ class Rule:
         self.alternatives = alternatives
 
 
+class Filter:
+    """Rules with the program that they come to, which may be made long before it is installed.
+
+    Attributes:
+        rules: those that it was made of.
+        program: what `install` takes.
+    """
+
+    __slots__ = ("program", "rules")
+
+    def __init__(self, rules: Iterable[Rule]) -> None:
+        self.rules = tuple(rules)
+        self.program = compile(self.rules)
+
+
 def available() -> bool:
     """Return whether the kernel has what `install` takes."""
     try:
-        call(_SECCOMP, _GET_ACTION_AVAIL, 0, (ctypes.c_uint32 * 1)(_KILL))
+        call(_SECCOMP, _GET_ACTION_AVAIL, 0, pack("=I", _KILL))
     except OSError:
         return False
     return sys.byteorder == "little"  # where a word lies in an argument depends on it
@@ -110,22 +131,23 @@ def install(program: bytes) -> None:
     Raises:
         LockdownError: the kernel refused, or cannot do it for some thread.
     """
-    buffer = ctypes.create_string_buffer(program, len(program))
+    program = _of_own_process(program)
+    address = ctypes.cast(ctypes.c_char_p(program), ctypes.c_void_p).value
+    fprog = pack("@HP", len(program) // _INSTRUCTION, address)
     try:
-        thread = call(
-            _SECCOMP,
-            _SET_MODE_FILTER,
-            _ALL_THREADS,
-            _Program(len(program) // 8, ctypes.addressof(buffer)),
-        )
+        thread = call(_SECCOMP, _SET_MODE_FILTER, _ALL_THREADS, fprog)
     except OSError as error:
         raise LockdownError([f"seccomp refused: {error.strerror}"]) from error
     if thread:
         raise LockdownError([f"seccomp refused: thread {thread} has a filter of its own"])
 
 
-class _Program(ctypes.Structure):
-    _fields_ = (("length", ctypes.c_ushort), ("filter", ctypes.c_void_p))
+def _of_own_process(program: bytes) -> bytes:
+    own, at = pack("=I", OWN_PROCESS), -1
+    while (at := program.find(own, at + 1)) >= 0:
+        if at % _INSTRUCTION == _CONSTANT_AT:
+            program = program[:at] + pack("=I", os.getpid()) + program[at + len(own) :]
+    return program
 
 
 def _search(

@@ -13,10 +13,10 @@ It serves the start of most guests, so it imports nothing that takes time.
 
 from __future__ import annotations
 
-import ctypes
 import os
 from errno import ENOSPC, ENOSYS, EROFS
 from stat import S_ISDIR, S_ISLNK
+from struct import pack
 
 from capabilities._errors import LockdownError
 
@@ -388,8 +388,8 @@ def _move_in(root: int, whole: Bind | None) -> None:
 def _set_attributes(
     fd: int, path: bytes, flags: int, attributes: int, *, propagation: int = 0
 ) -> None:
-    what = (ctypes.c_uint64 * 4)(attributes, 0, propagation, 0)
-    call(_MOUNT_SETATTR, fd, path, flags, what, ctypes.sizeof(what))
+    what = pack("=QQQQ", attributes, 0, propagation, 0)  # struct mount_attr
+    call(_MOUNT_SETATTR, fd, path, flags, what, len(what))
 
 
 def _reason(error: OSError) -> str:

@@ -9,7 +9,8 @@ import pytest
 from wali.spec.syscalls import SYSCALLS
 
 from tests.architecture.test_reachable import NATIVE, functions_of
-from wali_core._filter import KERNEL_CALLS, RUNTIME, Sockets, rules
+from wali_core import _filter
+from wali_core._filter import KERNEL_CALLS, RUNTIME, Sockets, allowed, rules
 from wali_core._table import CALLS, INTERNAL
 
 ROWS = {row[0]: row for row in KERNEL_CALLS}
@@ -109,6 +110,19 @@ def test_rules_are_data() -> None:
     assert few["ppoll"].reason == "every wait of the guest's"
     assert not {"socket", "execve", "mkdirat", "getppid"} & few.keys()
     assert all(rule.reason for rule in few.values())
+
+
+def test_a_filter_is_made_once() -> None:
+    """For the same calls and the same kinds of sockets; no more than a few are kept."""
+    first = allowed({"openat"}, Sockets(tcp=True))
+
+    assert allowed(["openat"], Sockets(tcp=True)) is first
+    assert allowed({"openat"}, Sockets()) is not first
+    assert allowed({"openat"}, None) is not first
+    for call in CALLS:
+        allowed({call.name}, None)
+    assert len(_filter._made) <= _filter._MOST_MADE
+    assert allowed({"openat"}, Sockets(tcp=True)).program == first.program
 
 
 def test_everything_fits() -> None:

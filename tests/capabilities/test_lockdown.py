@@ -267,9 +267,9 @@ def test_explanation() -> None:
 IN_A_VIEW = r"""
 from capabilities import Filesystem, Grant, Lockdown, Policy
 from capabilities.lockdown import view
-from wali_core._filter import Sockets, rules
+from wali_core._filter import Sockets, allowed
 calls = {"openat", "chmod", "connect", "socket", "bind", "getpgid"}
-found = rules(calls, Sockets(tcp=True))
+found = allowed(calls, Sockets(tcp=True))
 grant = Grant("/usr", "/other")
 policy = Policy(filesystem=Filesystem(read_only=(grant,)))
 view.claim()
@@ -323,9 +323,9 @@ def test_a_kernel_without_filters_is_refused(monkeypatch: pytest.MonkeyPatch) ->
     rules = [seccomp.Rule("read", 0, "to read")]
 
     with pytest.raises(LockdownError, match=r"this kernel has no seccomp filters, .*best-effort"):
-        Lockdown.prepare(Policy(), rules=rules)
-    Lockdown.prepare(Policy(lockdown="off"), rules=rules).close()
-    lockdown = Lockdown.prepare(Policy(lockdown="best-effort"), rules=rules)
+        Lockdown.prepare(Policy(), rules=seccomp.Filter(rules))
+    Lockdown.prepare(Policy(lockdown="off"), rules=seccomp.Filter(rules)).close()
+    lockdown = Lockdown.prepare(Policy(lockdown="best-effort"), rules=seccomp.Filter(rules))
     lockdown.close()
     assert not [line for line in lockdown.explain() if "(seccomp)" in line]
 

@@ -247,6 +247,32 @@ def test_fast_open_is_refused() -> None:
     assert run(FILTERED, calls, "tcp", *attempts).splitlines()[:-1] == ["ok", *["EPERM"] * 3]
 
 
+@needs_seccomp
+def test_own_process_is_whoever_installs_it() -> None:
+    """A filter may be made in one process and hold another: that one may signal itself."""
+    code = """
+import os
+from capabilities.lockdown import privileges, seccomp
+from capabilities.lockdown._kernel import number
+kill, alternatives = number(62, 129), (((0, 0xFFFFFFFF, (seccomp.OWN_PROCESS,)),),)
+rules = [seccomp.Rule("", which, "") for which in range(400) if which != kill]
+filter = seccomp.Filter([*rules, seccomp.Rule("kill", kill, "", alternatives)])
+made = os.getpid()
+if os.fork():
+    os.wait()
+else:
+    privileges.no_new_privileges()
+    seccomp.install(filter.program)
+    os.kill(os.getpid(), 0)
+    for other in (made, 0):
+        try:
+            os.kill(other, 0)
+        except PermissionError:
+            print("refused")
+"""
+    assert run(code) == "refused\nrefused\n"
+
+
 def test_it_takes_giving_up_privileges_first() -> None:
     """An ordinary user cannot filter what a set-uid program may do: the kernel says so."""
     code = """

@@ -6,6 +6,7 @@ Every refusal is an attempt of a real program's; the same attempts succeed with 
 from __future__ import annotations
 
 import errno
+import json
 import os
 import socket
 import subprocess
@@ -598,3 +599,58 @@ def test_python_opens_nothing_after_lockdown_of_a_wasi_guest(what: str, box: Pat
     assert "armed" in done.stderr.splitlines()
     assert "event: " not in done.stderr
     assert os.listdir(box) == (["new"] if what == "opens" else [])
+
+
+# --- ahead of time --------------------------------------------------------------------------------
+
+FORESEEN = """
+import json, sys
+from capabilities import Policy
+from wali_core import _confine, _filter
+from wali_core._bridge import core
+from wali_core._grants import Grants
+from wali_core._calls import environment_text
+policy, folders, variables = json.loads(sys.argv[1])
+policy = Policy.from_dict(policy, "/")
+grants = Grants()
+grants.add_policy(policy)
+grants.add_dirs({name: name for name in folders})
+grants.add_env(variables)
+_confine.foresee(policy, grants, core)
+made = len(_filter._made)
+environment = environment_text([f"{k}={v}".encode() for k, v in grants.env.items()])
+_confine.confine(policy, grants, core, environment=environment)
+print(made, len(_filter._made))
+"""
+
+
+@needs_landlock
+@pytest.mark.parametrize("variables", [{}, {"A": "1"}])
+@pytest.mark.parametrize("folders", [[], ["/usr"]])
+@pytest.mark.parametrize(
+    "tables",
+    [
+        {},
+        {"view": "off"},
+        {"filesystem": {"read_only": ["/usr"]}},
+        {"filesystem": {"exec": ["/usr"]}},
+        {"network": {"connect": ["tcp://*:80"], "listen": ["tcp://*:81"]}},
+        {"syscalls": {"allow": ["@default", "@chown"]}},
+        {"environment": {"set": {"B": "2"}}},
+    ],
+)
+def test_filters_are_foreseen(
+    tables: dict[str, object], folders: list[str], variables: dict[str, str]
+) -> None:
+    """What a launcher makes before it forks is what the forked process asks for."""
+    words = json.dumps([{"version": 1, **tables}, folders, variables])
+    done = subprocess.run(
+        [sys.executable, "-c", FORESEEN, words],
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == "1 1\n"
