@@ -17,6 +17,7 @@ import statistics
 import sys
 import tempfile
 import time
+from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,7 +31,9 @@ from benchmarks._many import LIMIT, POLLER, WASI, Writer
 from wali_core import Runtime
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable
+
+    from wali_core._engine import Module
 
 CALLS, WAITS, ROUNDS = 50_000, 3000, 7
 ONE, MANY, SIZE = 3000, 60, 512
@@ -269,34 +272,69 @@ async def bare_client(connection: socket.socket, rounds: int) -> None:
                 raise ValueError("not what was sent")
 
 
-async def bare(count: int, rounds: int) -> float:
-    """An echo without WebAssembly; the seconds that it took the clients."""
+@asynccontextmanager
+async def bare_serving(count: int) -> AsyncIterator[int]:
+    """An echo server without WebAssembly; its port."""
     with socket.create_server(("127.0.0.1", 0), backlog=count) as listener:
         listener.setblocking(False)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(bare_server, listener, count)
-            connections = await _echo.connect(listener.getsockname()[1], count)
-            began = trio.current_time()
-            async with trio.open_nursery() as clients:
-                for connection in connections:
-                    clients.start_soon(bare_client, connection, rounds)
-            return trio.current_time() - began
+            yield listener.getsockname()[1]
+
+
+async def bare(count: int, rounds: int) -> float:
+    """An echo without WebAssembly at either end; the seconds that it took the clients."""
+    async with bare_serving(count) as port:
+        connections = await _echo.connect(port, count)
+        began = trio.current_time()
+        async with trio.open_nursery() as clients:
+            for connection in connections:
+                clients.start_soon(bare_client, connection, rounds)
+        return trio.current_time() - began
+
+
+async def bare_loaded(load: Path, count: int, rounds: int) -> float:
+    """The same with clients in another process, in C."""
+    async with bare_serving(count) as port:
+        return await _echo.load(load, port, count, rounds, SIZE)
+
+
+async def loaded(
+    runtime: Runtime, server: Module, load: Path, count: int, rounds: int, log: Path
+) -> float:
+    """A guest as the server of those clients."""
+    port, run = _echo.serve(runtime, server, log)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(run)
+        return await _echo.load(load, port, count, rounds, SIZE)
 
 
 async def echoes(runtime: Runtime, folder: Path) -> None:
-    """Echo over one connection and over a thousand, with guests and without."""
+    """Echo over one connection and over a thousand, with guests and without.
+
+    First only the server is a guest, and the clients are the same for both: so the figures say what
+    a server costs.  Then the clients are guests as well, or tasks in Python, in the same thread.
+    """
     server, client = _echo.build(folder, 1100)
+    load, log = _echo.build_load(folder), folder / "log"
     modules = runtime.load(server, isolation="shared"), runtime.load(client)
     for count, rounds in ((1, ONE), (1000, MANY)):
-        found = []
-        for _ in range(3):
+        served, whole = [], []
+        for _ in range(5):
+            theirs = await bare_loaded(load, count, rounds)
+            served.append((theirs, await loaded(runtime, modules[0], load, count, rounds, log)))
             theirs = await bare(count, rounds)
-            ours = await _echo.echo(runtime, modules, count, rounds, SIZE, folder / "log")
-            found.append((theirs, ours))
-        rate = statistics.median(count * rounds / ours for _, ours in found)
-        ratio = statistics.median(theirs / ours for theirs, ours in found)
-        say(f"echo over {count} connection(s), a second", rate, "", "")
-        say("  of an echo in Python on trio", ratio, "x", ">= 0.8", met=ratio >= 0.8)
+            ours = await _echo.echo(runtime, modules, count, rounds, SIZE, log)
+            whole.append((theirs, ours))
+        compare(f"echo server, {count} connection(s), a second", count * rounds, served)
+        compare("echo with clients that are guests, too, a second", count * rounds, whole)
+
+
+def compare(what: str, messages: int, found: list[tuple[float, float]]) -> None:
+    """Print how many messages came back in a second, and the ratio to the others' time."""
+    ratio = statistics.median(theirs / ours for theirs, ours in found)
+    say(what, statistics.median(messages / ours for _, ours in found), "", "")
+    say("  of the same in Python on trio", ratio, "x", ">= 0.8", met=ratio >= 0.8)
 
 
 async def main() -> None:

@@ -62,6 +62,8 @@ class CooperativeGuest(AnyGuest):
         self._make_room(_FEW)
         self._cpu_time: float | None = None
         self._wanted = 0  # by how many pages its memory must grow
+        self._lent: frozenset[int] = frozenset()
+        self._future, self._over, self._waits_for = 0, False, (-1, 0)
         self._reactor: Reactor | None = reactor_for(engine)
 
     async def start(self, shim: Shim | None) -> None:
@@ -210,17 +212,23 @@ class CooperativeGuest(AnyGuest):
         self._busy = True
         self._began = time.perf_counter()
         try:
-            while not self._let_run(future):
+            self._future, self._over = future, self._let_run(future)
+            while not self._over:
                 waited = True
                 if slot.suspended:
                     if reactor.turns.taken:
                         reactor.turns.release()
+                    if self._waits_alone(slot):
+                        self._count_wait()
+                        await reactor.watches.sleep(*self._waits_for, self._go_on)
+                        continue
                     slot.resumed = await self._wait(slot)
                 elif slot.requested:
                     slot.answer = await self._answer(slot)
                     slot.answered = not slot.grow
                 elif self._ran >= _HARDLY:
                     await reactor.turns.take()
+                self._over = self._let_run(future)
         except BaseException:
             self._ended = "its call was cut short"
             raise
@@ -232,6 +240,33 @@ class CooperativeGuest(AnyGuest):
         if not waited:
             await trio.lowlevel.cancel_shielded_checkpoint()
 
+    def _waits_alone(self, slot: bridge.Slot) -> bool:
+        """Does it wait, for ever, for one descriptor that is its own?  Then the reactor runs it.
+
+        What is lent can be closed by its owner, who tells trio of it.
+        """
+        if slot.count != 1 or slot.until != bridge.NO_DEADLINE or self._cpu is not None:
+            return False
+        first = self._first
+        self._waits_for = first.fd, first.events
+        return first.fd >= 0 and first.fd not in self._lent
+
+    def _go_on(self) -> bool:
+        """Let it run, on whatever task.  True where it waits for the same again."""
+        slot, waited_for = self._slot, self._waits_for
+        slot.resumed = bridge.RESUME_READY
+        self._over = self._let_run(self._future)
+        if self._over or not slot.suspended or not self._waits_alone(slot):
+            return False
+        if self._waits_for != waited_for:
+            return False
+        self._count_wait()
+        return True
+
+    def _count_wait(self) -> None:
+        self._again += 1
+        self._waits += 1
+
     async def _wait(self, slot: bridge.Slot) -> int:
         """Wait for what the slot says, if that has found room there."""
         self._again += 1
@@ -241,7 +276,7 @@ class CooperativeGuest(AnyGuest):
             return bridge.RESUME_NOT
         self._waits += 1
         if count == 1 and slot.until == bridge.NO_DEADLINE:
-            # What the reactor would do, without the coroutines between: most waits are this one.
+            # What the reactor would do, without the coroutines between.
             wait = ALONE.get(self._first.events)
             if wait is not None:
                 try:
@@ -254,6 +289,11 @@ class CooperativeGuest(AnyGuest):
                     return bridge.RESUME_READY
         assert self._reactor is not None
         return await self._reactor.wait(slot)
+
+    def place_stdio(self, stdio: Sequence[int]) -> None:
+        """Borrow the host's descriptors for 0, 1 and 2; -1 leaves a number free."""
+        super().place_stdio(stdio)
+        self._lent = frozenset(stdio)
 
     def _make_room(self, count: int) -> None:
         self._fds = (bridge.PollFd * count)()

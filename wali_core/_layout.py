@@ -126,5 +126,6 @@ WASMTIME: Final[Fields] = (
     ),
     ("wasmtime_error_t *", "func_call_unchecked", f"{_CALLED}, wasm_trap_t **"),
     ("void", "engine_increment_epoch", "void *"),
+    ("void", "context_set_epoch_deadline", "wasmtime_context_t *, uint64_t"),
     ("void", "store_epoch_deadline_callback", "void *, void *, void *, void *"),
 )

@@ -3,8 +3,8 @@
 A guest that waits has left in its slot for what (native/async.c), and its fiber lies still.  A task
 waits in its place, for one of:
 
-- a descriptor: trio's own wait, which is the least there is to do.  It takes no descriptor more,
-  and ten thousand guests can sleep so;
+- a descriptor of the guest's own: ``_watches``, which lets it go on without waking the task;
+- one that is lent: trio's own wait, which its owner's ``notify_closing`` ends;
 - several, or one that another task waits for already: ``_watches``;
 - a time alone: trio's own deadlines.  They are in ``trio.current_time()``, so that a clock which
   tests have taken over holds for guests as well.
@@ -46,7 +46,7 @@ class Reactor:
     def __init__(self) -> None:
         self._pace = Pace()
         self.turns = Turns(self._pace)
-        self._watches = Watches()
+        self.watches = Watches()
         self.guests = 0
 
     def enter(self, engine: Engine) -> None:
@@ -64,7 +64,7 @@ class Reactor:
         self.guests -= 1
         if not self.guests:
             ticker.remove(self._pace)
-            self._watches.close()
+            self.watches.close()
 
     def poll(self, future: int) -> bool:
         """Let a guest run, until it has ended, waits, or has had its time."""
@@ -93,7 +93,7 @@ class Reactor:
         if not wanted:
             await trio.sleep_forever()
         if len(wanted) > 1 or not await _alone(*wanted[0]):
-            await self._watches.any_of(wanted)
+            await self.watches.any_of(wanted)
 
 
 async def _alone(fd: int, events: int) -> bool:

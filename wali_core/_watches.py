@@ -5,21 +5,24 @@ two guests may read from one terminal, and an embedder may wait for what a guest
 there is one epoll descriptor beside trio's own, made when it is first needed, which trio waits for:
 each guest's descriptor is in it once, however many wait.
 
+And trio's way costs: to be woken, a task is found, put in line, and entered from its outermost
+coroutine to its innermost.  A guest that waits for what is its own (``sleep``) is let run from here
+instead, in the place where its event is read.  Its task is woken only when there is more to do.
+
 What the kernel does not let into it is polled on a thread instead.  That is: a file with more than
 500 ways into nested epolls (the kernel counts those that a file has: a pipe of which 600 guests
 each hold a duplicate has 600), a chain of epolls that is too long with ours on top, and what can be
 polled but not added (a regular file).
 
-Stale descriptors.  An epoll keeps what was added under a number after that number was closed, as
-long as the open file lives on elsewhere: nobody can remove it any more, or change it, and it fires
-under a number that means another file by then.  A guest cannot close what it waits for (it has one
-thread, and that waits), and a descriptor is taken out before its guest goes on, so this can only
-happen to descriptors that are lent by the embedder, who may close them whenever he likes.  Hence
+Stale descriptors.  What was added stays there, for whoever waits for it next.  An epoll keeps it
+after its number was closed, as long as the open file lives on elsewhere: nobody can remove it any
+more, or change it, and it fires under a number that means another file by then.  Hence
 
-- everything is armed for one shot: what is stale fires once, and never spins the loop;
+- everything is armed for one shot, at each wait anew: what is stale fires once, and never spins;
 - an event is a reason to look again, no more: whoever is woken makes its system call, which says
   what is the case, and waits again where that is nothing.  A wake-up too many costs microseconds;
-- a number that the epoll does not know, or knows already, is no error: it is added, or changed.
+- a number that the epoll does not know is no error: the kernel compares the open files, too, so
+  that a number which means another one now is added to what was there.
 
 Whoever closes a lent descriptor while a guest waits for it should say so
 (``trio.lowlevel.notify_closing``), as for any task of trio's; else the guest waits on, as a thread
@@ -31,6 +34,7 @@ from __future__ import annotations
 import os
 import select
 import threading
+import time
 from typing import TYPE_CHECKING
 
 import trio
@@ -40,14 +44,19 @@ if TYPE_CHECKING:
     from typing import Final
 
 _ALWAYS: Final = select.EPOLLERR | select.EPOLLHUP
-_AT_ONCE: Final = 1024  # events
+_TOLD: Final = _ALWAYS | select.POLLNVAL
+_AT_ONCE: Final = 64  # events
+_AT_MOST: Final = 0.001  # seconds from checkpoint to checkpoint
 
 
 class _Waiter:
-    __slots__ = ("task", "woken")
+    """A task; ``go_on`` is tried before it is woken: true where it has no need to be."""
 
-    def __init__(self) -> None:
+    __slots__ = ("go_on", "task", "woken")
+
+    def __init__(self, go_on: Callable[[], bool] | None = None) -> None:
         self.task = trio.lowlevel.current_task()
+        self.go_on = go_on
         self.woken = False
 
 
@@ -62,14 +71,6 @@ class _Watch:
         self.armed = 0  # for these events, once
         self.polled = False  # by the thread
 
-    def wanted(self) -> int:
-        """The events that wake somebody who is not awake yet."""
-        events = 0
-        for waiter, asked in self.waiters.items():
-            if not waiter.woken:
-                events |= asked | _ALWAYS
-        return events
-
 
 class Watches:
     """All descriptors that are waited for in this way, in one run of trio."""
@@ -82,59 +83,65 @@ class Watches:
 
     async def any_of(self, wanted: Iterable[tuple[int, int]]) -> None:
         """Wait until one of these descriptors may have one of its events (poll(2)'s)."""
-        epoll = self._epoll or self._open()
+        await self._wait(wanted, _Waiter())
+
+    async def sleep(self, fd: int, events: int, go_on: Callable[[], bool]) -> None:
+        """Wait for one descriptor until ``go_on``, called when it may be ready, returns false.
+
+        It is called by another task: while it returns true, this one sleeps.
+        """
+        await self._wait(((fd, events),), _Waiter(go_on))
+
+    async def _wait(self, wanted: Iterable[tuple[int, int]], waiter: _Waiter) -> None:
+        if self._epoll is None:
+            self._open()
         if not self._nested.is_set():
             await self._nested.wait()
-        waiter, joined = _Waiter(), []
+        joined = []
         try:
             for fd, events in wanted:
                 joined.append(fd)
-                self._join(epoll, fd, events, waiter)
+                self._join(fd, events, waiter)
             await trio.lowlevel.wait_task_rescheduled(_give_up)
         finally:
             for fd in joined:
                 self._leave(fd, waiter)
 
-    def _open(self) -> select.epoll:
+    def _open(self) -> None:
         """Make the epoll, and have trio wait for it: before anything is in it.
 
         Else the kernel would not let a full one into trio's, instead of one thing more into it.
         """
         self._epoll, self._nested = select.epoll(), trio.Event()
         trio.lowlevel.spawn_system_task(self._dispatch, self._epoll, self._nested)
-        return self._epoll
 
-    def _join(self, epoll: select.epoll, fd: int, events: int, waiter: _Waiter) -> None:
+    def _join(self, fd: int, events: int, waiter: _Waiter) -> None:
         watch = self._watches.get(fd)
         if watch is None:
             watch = self._watches[fd] = _Watch(fd)
         watch.waiters[waiter] = watch.waiters.get(waiter, 0) | events
         if (events | _ALWAYS) & ~watch.armed:
-            self._arm(epoll, watch)
+            self._arm(watch, watch.armed | events | _ALWAYS)
 
     def _leave(self, fd: int, waiter: _Waiter) -> None:
         watch = self._watches.get(fd)
         if watch is None or watch.waiters.pop(waiter, None) is None or watch.waiters:
             return  # what is armed for nobody now fires once, and is armed for the others then
-        del self._watches[fd]
+        watch.armed = 0  # the number may be another file's when it is next waited for
         if watch.polled:
             assert self._poller is not None
             self._poller.disarm(fd)
-        elif self._epoll is not None:
-            try:
-                self._epoll.unregister(fd)
-            except OSError:
-                pass  # its owner has closed it
+            watch.polled = False
 
     # --- arming, and what comes of it -------------------------------------------------------------
 
-    def _arm(self, epoll: select.epoll, watch: _Watch) -> None:
-        watch.armed = events = watch.wanted()
-        if not events:
-            return
+    def _arm(self, watch: _Watch, events: int) -> None:
+        """Have it fire at these events, once."""
+        watch.armed = events
         if not watch.polled:
+            assert self._epoll is not None
             try:
-                _add(epoll, watch.fd, events | select.EPOLLONESHOT)
+                _set(self._epoll, watch.fd, events | select.EPOLLONESHOT)
             except OSError:
                 watch.polled = True
         if watch.polled:
@@ -143,16 +150,22 @@ class Watches:
             self._poller.arm(watch.fd, events)
 
     def _fire(self, fd: int, events: int) -> None:
+        """Wake who waits for these; what wakes nobody who is not awake yet is waited for again."""
         watch = self._watches.get(fd)
-        if watch is None:
+        if watch is None or self._epoll is None:
             return
-        watch.armed = 0
+        again = 0
         for waiter, asked in watch.waiters.items():
-            if not waiter.woken and events & (asked | _ALWAYS | select.POLLNVAL):
+            if waiter.woken:
+                continue
+            if not events & (asked | _TOLD) or (waiter.go_on is not None and waiter.go_on()):
+                again |= asked | _ALWAYS
+            else:
                 waiter.woken = True
                 trio.lowlevel.reschedule(waiter.task)
-        if self._epoll is not None:
-            self._arm(self._epoll, watch)
+        watch.armed = 0
+        if again:
+            self._arm(watch, again)
 
     async def _dispatch(self, epoll: select.epoll, nested: trio.Event) -> None:
         nested.set()  # by the time that this wakes somebody, it is
@@ -161,9 +174,13 @@ class Watches:
                 await trio.lowlevel.wait_readable(epoll.fileno())
             except trio.ClosedResourceError:
                 return
-            if not epoll.closed:
-                for fd, events in epoll.poll(0, _AT_ONCE):
+            until = time.perf_counter() + _AT_MOST
+            while self._epoll is epoll and (ready := epoll.poll(0, _AT_ONCE)):
+                for fd, events in ready:
                     self._fire(fd, events)
+                    if time.perf_counter() >= until:
+                        await trio.lowlevel.checkpoint()
+                        until = time.perf_counter() + _AT_MOST
 
     def close(self) -> None:
         """Close the epoll descriptor and end the thread.  Nobody waits any more."""
@@ -175,11 +192,11 @@ class Watches:
         self._epoll = self._poller = None
 
 
-def _add(epoll: select.epoll, fd: int, flags: int) -> None:
+def _set(epoll: select.epoll, fd: int, flags: int) -> None:
     try:
-        epoll.register(fd, flags)
-    except FileExistsError:
         epoll.modify(fd, flags)
+    except FileNotFoundError:
+        epoll.register(fd, flags)
 
 
 def _give_up(_: object) -> trio.lowlevel.Abort:

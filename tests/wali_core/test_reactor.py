@@ -19,7 +19,7 @@ import trio
 import trio.lowlevel
 import trio.testing
 
-from benchmarks._many import LIMIT, POLLER, Writer
+from benchmarks._many import LIMIT, POLLER, WASI, Writer
 from tests.wali_core.test_tasks import in_trio
 from wali_core import GuestTimeout, GuestTrap, Runtime
 from wali_core._turns import BUDGET, CHECKPOINT, LEAST, MOST, Pace, Turns
@@ -222,6 +222,94 @@ def test_more_waiters_than_the_kernel_nests(
 
     in_trio(main)
     assert threading.active_count() <= before + 2  # trio's, and the one that moves the epoch
+
+
+class Steps(trio.abc.Instrument):
+    """Counts how often each task was let run, by its name."""
+
+    def __init__(self) -> None:
+        self.count: dict[str, int] = {}
+
+    def before_task_step(self, task: trio.lowlevel.Task) -> None:
+        """Count one."""
+        self.count[task.name] = self.count.get(task.name, 0) + 1
+
+
+# Takes a byte from its socket at 3 and sends it back, so many times.
+ECHO = f"""(module
+  (import "{WASI}" "fd_read" (func $read (param i32 i32 i32 i32) (result i32)))
+  (import "{WASI}" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
+  (memory (export "memory") 1)
+  (func (export "echo") (param $count i32) (result i32)
+    (i32.store (i32.const 0) (i32.const 64))
+    (i32.store (i32.const 4) (i32.const 1))
+    (loop $again
+      (if (call $read (i32.const 3) (i32.const 0) (i32.const 1) (i32.const 8))
+        (then (return (i32.const -1))))
+      (if (call $write (i32.const 3) (i32.const 0) (i32.const 1) (i32.const 8))
+        (then (return (i32.const -2))))
+      (br_if $again (local.tee $count (i32.sub (local.get $count) (i32.const 1)))))
+    (i32.load8_u (i32.const 64))))"""
+
+
+def test_who_waits_for_the_same_again_runs_without_its_task(
+    runtime: Runtime,
+    guest_from_wat: Callable[..., Path],
+    pairs: Callable[[], tuple[socket.socket, socket.socket]],
+) -> None:
+    """A guest that answers 500 messages runs for each of them, and its task a few times."""
+    theirs, ours = pairs()
+    steps, count = Steps(), 500
+
+    async def main() -> None:
+        module = runtime.load(guest_from_wat(ECHO))
+        async with runtime.open(module, stdio=(-1, -1, -1), sockets=[theirs]) as guest:
+
+            async def serve() -> None:
+                assert await guest.call("echo", count) == (count - 1) % 256
+
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(serve, name="server")
+                await trio.testing.wait_all_tasks_blocked()
+                trio.lowlevel.add_instrument(steps)
+                for number in range(count):
+                    ours.send(bytes([number % 256]))
+                    await trio.lowlevel.wait_readable(ours)
+                    assert ours.recv(2) == bytes([number % 256])
+            assert count - 10 < guest.statistics().waits <= count
+
+    in_trio(main)
+
+    assert steps.count["server"] < 10
+
+
+def test_cancelling_reaches_who_runs_without_its_task(
+    runtime: Runtime,
+    guest_from_wat: Callable[..., Path],
+    pairs: Callable[[], tuple[socket.socket, socket.socket]],
+) -> None:
+    """Cancelled between two messages, a guest answers no more; others with its number do."""
+    ends = [pairs() for _ in range(3)]
+
+    async def main() -> None:
+        module = runtime.load(guest_from_wat(ECHO))
+        for theirs, ours in ends:
+            async with runtime.open(module, stdio=(-1, -1, -1), sockets=[theirs]) as guest:
+                with trio.CancelScope() as scope:
+                    async with trio.open_nursery() as nursery:
+                        nursery.start_soon(guest.call, "echo", 100)
+                        for _ in range(5):
+                            await trio.testing.wait_all_tasks_blocked()
+                            ours.send(b"x")
+                            await trio.lowlevel.wait_readable(ours)
+                            assert ours.recv(2) == b"x"
+                        scope.cancel()
+            ours.send(b"y")
+            await trio.testing.wait_all_tasks_blocked()
+            with pytest.raises(BlockingIOError):
+                ours.recv(1, socket.MSG_DONTWAIT)
+
+    in_trio(main)
 
 
 # --- turns ----------------------------------------------------------------------------------------

@@ -12,6 +12,9 @@ static int go_on(void *env) {
     wasmtime_val_raw_t values[MAX_ARGUMENTS];
     for (int i = 0; i < MAX_ARGUMENTS; i++)
         values[i] = w->arguments[i];
+    /* Epochs have gone by while it waited: without a new deadline it would yield at once. */
+    if (w->suspended || w->requested)
+        wasmtime.context_set_epoch_deadline(c->own.store, 1);
     w->suspended = w->requested = 0;
     wasm_trap_t *trap = c->unfinished.thunk(c, NULL, values, MAX_ARGUMENTS);
     if (!trap && values[0].i64 == SUSPENDED)
