@@ -10,6 +10,7 @@ import difflib
 from typing import TYPE_CHECKING
 
 from ._errors import PolicyError
+from ._metadata import METADATA_WRITERS
 from ._model import Problem
 
 if TYPE_CHECKING:
@@ -143,6 +144,8 @@ def rulings(parts: Parts, catalogue: Mapping[str, str]) -> dict[str, Ruling]:
         first = listed(parts, name, group)
         if not first[0]:
             return first
+        if parts.view == "off" and name in METADATA_WRITERS:
+            return False, "view", "without a view nothing holds it to the files that are granted"
         for key, names in lists:
             if name not in names and group not in names:
                 return False, key, f"neither {name!r} nor {group!r} is in it"

@@ -12,6 +12,7 @@ import attrs
 from ._conflicts import Trees
 from ._errors import PolicyError
 from ._files import Filesystem, ancestors
+from ._metadata import METADATA_WRITERS
 from ._model import (
     LOGS,
     MODES,
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from typing import TypeVar
 
     from ._files import Grant
-    from ._model import Log
+    from ._model import Log, View
 
     Item = TypeVar("Item", Grant, str)
 
@@ -58,7 +59,7 @@ def meet(one: Parts, other: Parts) -> Parts:
         environment=one.environment.intersect(other.environment),
         limits=one.limits.intersect(other.limits),
         network=one.network.intersect(other.network),
-        syscalls=one.syscalls.intersect(other.syscalls),
+        syscalls=_viewless(one.syscalls.intersect(other.syscalls), one.view, other.view),
         lockdown=stricter(one.lockdown, other.lockdown, MODES),
         view=stricter(one.view, other.view, VIEWS),
         clock=one.clock.intersect(other.clock),
@@ -66,6 +67,13 @@ def meet(one: Parts, other: Parts) -> Parts:
         audit=one.audit.intersect(other.audit),
         source=one.source if same_source else f"{one.source} and {other.source}",
     )
+
+
+def _viewless(calls: Syscalls, one: View, other: View) -> Syscalls:
+    """Withhold what one of two policies refuses for want of a view, which the other one brings."""
+    if one == other or "off" not in (one, other):
+        return calls
+    return attrs.evolve(calls, deny=(*calls.deny, *METADATA_WRITERS))
 
 
 def extend(own: Parts, stated: AbstractSet[str], base: Parts) -> Parts:
@@ -218,7 +226,8 @@ def _calls(own: Parts, stated: AbstractSet[str], base: Parts) -> Syscalls:
     if "syscalls.allow" not in stated:
         calls = attrs.evolve(calls, allow=base.syscalls.allow)
     on_deny = calls.on_deny if "syscalls.on_deny" in stated else base.syscalls.on_deny
-    return attrs.evolve(calls.intersect(base.syscalls), on_deny=on_deny)
+    both = attrs.evolve(calls.intersect(base.syscalls), on_deny=on_deny)
+    return _viewless(both, own.view if "view" in stated else base.view, base.view)
 
 
 def _log(own: Parts, stated: AbstractSet[str], base: Parts) -> Log:

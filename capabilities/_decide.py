@@ -65,7 +65,7 @@ def decide(parts: Parts, request: Request, catalogue: Mapping[str, str] | None =
     if not gate:
         return gate
     for path in request.paths:
-        decision = _decide_path(parts, path, request.access)
+        decision = _decide_path(parts, path, request.access, wasi=is_wasi(request.call))
         if not decision or path == request.paths[-1]:
             return decision
     if request.socket is not None:
@@ -107,17 +107,23 @@ def _decide_socket(parts: Parts, path: str, use: Use | None) -> Decision:
 # --- files ----------------------------------------------------------------------------------------
 
 
-def _decide_path(parts: Parts, path: str, access: str) -> Decision:
+def _decide_path(parts: Parts, path: str, access: str, *, wasi: bool) -> Decision:
     files = parts.filesystem
-    programs = _keyed("filesystem.exec", files.exec)
     trees = _keyed("filesystem.read_only", files.read_only)
     trees += _keyed("filesystem.read_write", files.read_write)
-    trees += _keyed("filesystem.devices", files.named_devices)
+    # WASI programs are given directories alone, and execute nothing.
+    programs = [] if wasi else _keyed("filesystem.exec", files.exec)
+    trees += [] if wasi else _keyed("filesystem.devices", files.named_devices)
     # What makes or removes a name changes the directory that the name is in.
     place = path.rpartition("/")[0] or "/" if access == "make" else path
     found = _innermost(place, programs if access == "execute" else trees)
     if found is None and access in ("look", "read"):
         found = _innermost(place, programs)
+    if found is None and access == "look" and not wasi:
+        sockets = _keyed("network.unix", parts.network.unix)
+        for key, grant in (*trees, *programs, *sockets):
+            if relative_to(grant.guest, place) is not None:
+                return Decision(True, key, f"{place!r} leads to {_named(grant)}")
     if found is None:
         return Decision(False, DEFAULT, f"{place!r} lies in nothing that is granted{_for(access)}")
     key, grant = found

@@ -30,6 +30,7 @@ MOST_DENIALS: Final = 100_000
 
 _REMEMBERED: Final = 4096  # events that are not written again while they are remembered
 _CALLER: Final = "caller"
+_HELD_BACK: Final = "view"  # the rule by which calls are refused whatever else is said
 
 
 def guest_path(name: str) -> str:
@@ -79,7 +80,7 @@ class Audit:
         why = "without a view nothing holds it to the files that are granted"
         for name in names:
             if self.grants(name):
-                self.calls[name] = Decision(granted=False, rule="view", reason=why)
+                self.calls[name] = Decision(granted=False, rule=_HELD_BACK, reason=why)
 
     def start(self, program: str) -> None:
         """Write down that a program begins, and under which policy."""
@@ -163,7 +164,8 @@ class Audit:
     def _verdict(self, call: str, decision: Decision, result: str) -> Verdict:
         if decision.granted:
             return "granted"
-        if call in self.calls and self.calls[call] is decision and self.on_deny == "log":
+        lets_through = self.on_deny == "log" and decision.rule != _HELD_BACK
+        if call in self.calls and self.calls[call] is decision and lets_through:
             return "logged"
         return "passed" if result in ("0", "") else "denied"
 

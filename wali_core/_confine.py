@@ -229,14 +229,19 @@ def _others(policy: Policy, places: Mapping[str, Bind]) -> list[Bind]:
 
     What can be executed may be granted as files as well, which is then the same place.
     """
+    from capabilities import Grant
     from capabilities.lockdown.view import Bind
 
     found = []
     for grant in policy.filesystem.exec:
-        if grant.guest in places:
-            places[grant.guest].executable = True
-        else:
-            found.append(Bind(grant.host, grant.guest, executable=True))
+        # What lies in another tree is a mount of its own, and may no less than that.
+        writable = False
+        for place in places.values():
+            tree = Grant(place.host, place.guest)
+            place.executable |= grant.covers(tree)
+            writable |= place.writable and tree.covers(grant)
+        if grant.guest not in places:
+            found.append(Bind(grant.host, grant.guest, writable=writable, executable=True))
     devices = policy.filesystem.named_devices
     found += [Bind(device.host, device.guest, writable=True) for device in devices]
     found += [Bind(g.host, g.guest) for g in policy.network.unix if g.guest not in places]
@@ -287,6 +292,11 @@ def _enter(
     """
     from capabilities.lockdown import LockdownError, view
 
+    if policy.network.unix and policy.lockdown == "off":
+        raise PolicyError(
+            f'{policy.source}: network.unix takes seccomp, and the policy says lockdown = "off": '
+            "without it there would be sockets of any kind"
+        )
     reason = 'the policy says view = "off"'
     if policy.view != "off":
         view.claim()

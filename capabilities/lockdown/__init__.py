@@ -22,6 +22,7 @@ It opens nothing and imports nothing.
 from __future__ import annotations
 
 from capabilities._errors import LockdownError
+from capabilities._metadata import METADATA_WRITERS
 
 from . import landlock, privileges, seccomp, view
 
@@ -43,12 +44,6 @@ __all__ = ["METADATA_WRITERS", "Lockdown", "LockdownError", "view"]
 def _names(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
-
-METADATA_WRITERS: Final = _names("""
-    chmod fchmod fchmodat fchmodat2 chown fchown fchownat lchown utime utimes futimesat utimensat
-    setxattr lsetxattr fsetxattr setxattrat removexattr lremovexattr fremovexattr removexattrat
-""")
-"""Calls that change what the host says about a file. Landlock does not hold them to the grants."""
 
 _METADATA_READERS: Final = _names("""
     stat lstat newfstatat statx access faccessat faccessat2 readlink readlinkat statfs chdir open

@@ -102,6 +102,12 @@ POLICY = Policy(
             "refused by default: '/usr/bin/cat' lies in nothing that is granted to be executed",
         ),
         ("open /opt/x", "granted by filesystem.exec[1]: '/opt/x' lies in '/opt'"),
+        ("path_open /opt/x", "refused by default: '/opt/x' lies in nothing that is granted"),
+        ("path_open /dev/null", "refused by default: '/dev/null' lies in nothing that is granted"),
+        ("stat /", "granted by filesystem.read_only[0]: '/' leads to '/usr'"),
+        ("chdir /dev", "granted by filesystem.devices[0]: '/dev' leads to '/dev/null'"),
+        ("stat /srv", "refused by default: '/srv' lies in nothing that is granted"),
+        ("path_filestat_get /", "refused by default: '/' lies in nothing that is granted"),
         (
             "open /dev/null write",
             "granted by filesystem.devices[0]: '/dev/null' lies in '/dev/null'",
@@ -136,6 +142,18 @@ def test_decision(request_: str, answer: str) -> None:
 
     assert str(decision) == answer
     assert bool(decision) == answer.startswith("granted")
+
+
+@pytest.mark.parametrize("call", ["chmod", "utimensat", "fchown"])
+def test_metadata_takes_a_view(call: str) -> None:
+    """What no rule of the kernel's holds to the grants is refused where there can be no view."""
+    catalogue = {call: "@file-system"}
+    policy = attrs.evolve(POLICY, view="off", syscalls=Syscalls(allow=[call]))
+
+    assert str(policy.decide(call, catalogue)) == (
+        "refused by view: without a view nothing holds it to the files that are granted"
+    )
+    assert attrs.evolve(policy, view="auto").decide(call, catalogue)
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -122,6 +123,21 @@ def test_calls_can_be_allowed_and_denied(attempts: Attempts, tmp_path: Path) -> 
     )
 
     assert list(got.values()) == ["0", "EPERM", "EPERM", "1", "EPERM"]
+
+
+def test_programs_stay_executable_in_inner_grants(attempts: Attempts, tmp_path: Path) -> None:
+    """A folder to change in one to execute from widens it, though it is a mount of its own."""
+    source, inner = tmp_path / "nothing.c", tmp_path / "bin" / "inner"
+    source.write_text('#include "wali.h"\nint main(int n, char **w) { return (void)w, n < 0; }\n')
+    inner.mkdir(parents=True)
+    program = shutil.copy(building.native(source), inner)
+    (tmp_path / "p.toml").write_text(
+        f'version = 1\n[filesystem]\nread_write = ["{inner}"]\nexec = ["{inner.parent}"]\n'
+    )
+
+    got = attempts("execute", program, options=("--policy", tmp_path / "p.toml"))
+
+    assert list(got.values()) == ["0"]
 
 
 NEEDS_MEMORY = """

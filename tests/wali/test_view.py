@@ -405,14 +405,23 @@ def test_folders_as_streams_are_refused(stream: str, runtime: Runtime, home: Pat
         os.close(fd)
 
 
-def test_unix_sockets_take_a_view(wali: Callable[..., Any], home: Path) -> None:
-    """Landlock would not keep a program from the others: so the two do not go together."""
-    options = policy(home, 'view = "off"\n[network]\nunix = ["./s"]\n')
+@pytest.mark.parametrize(
+    ("without", "message"),
+    [
+        ("view", 'network.unix takes a view, and the policy says view = "off"'),
+        ("lockdown", 'network.unix takes seccomp, and the policy says lockdown = "off"'),
+    ],
+)
+def test_unix_sockets_take_a_view_and_a_filter(
+    wali: Callable[..., Any], home: Path, without: str, message: str
+) -> None:
+    """Neither Landlock nor the core would keep a program from others: so they go together."""
+    options = policy(home, f'{without} = "off"\n[network]\nunix = ["./s"]\n')
 
     done = wali(*options, home / "explore.wasm", "list", "/")
 
     assert (done.returncode, done.stdout) == (126, "")
-    assert 'network.unix takes a view, and the policy says view = "off"' in done.stderr
+    assert message in done.stderr
 
 
 # --- from Python ----------------------------------------------------------------------------------

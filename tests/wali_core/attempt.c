@@ -21,6 +21,14 @@ static int read_byte(const char *path) {
     return result;
 }
 
+static int write_byte(const char *path) {
+    int fd = open(path, O_RDWR);
+    int result = fd < 0 ? fd : write(fd, "x", 1) < 0 ? -1 : 0;
+    if (fd >= 0)
+        close(fd);
+    return result;
+}
+
 static int list(const char *path) {
     DIR *directory = opendir(path);
     if (!directory)
@@ -41,7 +49,7 @@ static int attempt(const char *what, char *on) {
     if (!strcmp(what, "read"))
         return read_byte(on);
     if (!strcmp(what, "write"))
-        return opened(on, O_RDWR);
+        return write_byte(on);
     if (!strcmp(what, "create"))
         return opened(on, O_WRONLY | O_CREAT);
     if (!strcmp(what, "mkdir"))

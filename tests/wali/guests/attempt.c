@@ -55,6 +55,27 @@ static long to_port(const char *port, int listens) {
     return r;
 }
 
+static long to_path(const char *path) {
+    struct {
+        unsigned short family;
+        char path[108];
+    } there = {AF_UNIX, {0}};
+    for (int i = 0; path[i] && i < 107; i++)
+        there.path[i] = path[i];
+    long fd = SYS_socket(AF_UNIX, SOCK_STREAM, 0);
+    long r = fd < 0 ? fd : SYS_connect((int)fd, &there, sizeof there);
+    SYS_close((int)fd);
+    return r;
+}
+
+static long list(const char *path) {
+    static char names[4096];
+    long fd = SYS_open(path, O_RDONLY | O_DIRECTORY, 0);
+    long r = fd < 0 ? fd : SYS_getdents64((int)fd, names, sizeof names);
+    SYS_close((int)fd);
+    return r;
+}
+
 static long listen_unbound(void) {
     long fd = stream();
     return fd < 0 ? fd : SYS_listen((int)fd, 1);
@@ -132,6 +153,12 @@ static long attempt(const char *what, char *on) {
         return SYS_utimensat(AT_FDCWD, on, times, 0);
     if (equal(what, "connect"))
         return to_port(on, 0);
+    if (equal(what, "connect by path"))
+        return to_path(on);
+    if (equal(what, "list"))
+        return list(on);
+    if (equal(what, "access"))
+        return SYS_access(on, 4);
     if (equal(what, "listen"))
         return to_port(on, 1);
     if (equal(what, "listen unbound"))
@@ -191,7 +218,7 @@ static long attempt(const char *what, char *on) {
     if (equal(what, "clock"))
         return SYS_clock_gettime(CLOCK_MONOTONIC, times);
     if (equal(what, "pid"))
-        return SYS_getpid() > 0;
+        return SYS_getpid() < 0 ? SYS_getpid() : 1;
     return -9999;
 }
 
