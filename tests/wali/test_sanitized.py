@@ -11,6 +11,7 @@ makes so many calls, other ones each time.  A failure names its seed.
 
 from __future__ import annotations
 
+import copy
 import faulthandler
 import os
 import random
@@ -23,6 +24,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.sanitizers import COMPILERS, SanitizedBuild
 from wali_core.native import compile as compiler
 
 if TYPE_CHECKING:
@@ -33,11 +35,6 @@ SEEDS, MOST_SEEDS, CALLS, BATCH = 4, 64, 20_000, 200_000
 NOT_POSSIBLE = 77
 
 HERE = Path(__file__).parent / "sanitized"
-FLAGS = [
-    *("-std=gnu11", "-g", "-O1", "-fno-omit-frame-pointer", "-Wno-attributes"),
-    *("-fsanitize=address,undefined", "-fno-sanitize-recover=all"),
-]
-COMPILERS = {"gcc": ["gcc"], "clang": ["clang", "-Wno-unknown-attributes"]}
 OPTIONS = {"ASAN_OPTIONS": "detect_leaks=0:symbolize=0", "UBSAN_OPTIONS": "symbolize=0"}
 
 
@@ -64,11 +61,11 @@ def kinds() -> str:
     return "static const char *const *const argument_kinds[] = {\n" + "".join(lines) + "};\n"
 
 
-class Build:
+class Build(SanitizedBuild):
     """The core, watched, and one of its files exchanged where a test asks for it."""
 
     def __init__(self, name: str, folder: Path) -> None:
-        self.name, self.folder = name, folder
+        super().__init__(name, folder, ["-std=gnu11"])
         generator = compiler._load(compiler.NATIVE / "generate.py")
         generator.generate(compiler.TABLE, folder, compiler.host_arch())
         (folder / "kinds.gen.h").write_text(kinds())
@@ -81,45 +78,15 @@ class Build:
         """Compile one file."""
         out = self.folder / f"{source.name}.{len(list(self.folder.glob('*.o')))}.o"
         own = ["-Dmemcpy=core_memcpy", "-Dmemset=core_memset"] if source.name == "memory.c" else []
-        include = ["-include", str(HERE / "checks.h"), f"-I{self.folder}"]
-        self._run([*own, *include, "-c", str(source), "-o", str(out)])
+        include = f"-I{self.folder}"
+        self.run(*own, "-include", HERE / "checks.h", include, "-c", source, "-o", out)
         return out
-
-    def link(self, **exchanged: Path) -> Path:
-        """Make the program, with some objects exchanged: by the stem of their source."""
-        out = self.folder / f"fuzz{len(list(self.folder.glob('fuzz*')))}"
-        exchange = {f"{stem}.c": path for stem, path in exchanged.items()}
-        self._run([*map(str, (self.objects | exchange).values()), "-o", str(out)])
-        return out
-
-    def _run(self, words: list[str]) -> None:
-        command = [*COMPILERS[self.name], *FLAGS, *words]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr
-
-
-def why_not(name: str, folder: Path) -> str | None:
-    """Why a compiler cannot be used here, or None."""
-    if not shutil.which(name):
-        return f"{name} is not installed"
-    source, program = folder / "probe.c", folder / "probe"
-    source.write_text("int main(void) { return 0; }\n")
-    command = [*COMPILERS[name], *FLAGS, str(source), "-o", str(program)]
-    built = subprocess.run(command, capture_output=True, text=True, check=False)
-    if built.returncode:
-        return f"{name} has no AddressSanitizer: {built.stderr.strip().splitlines()[-1]}"
-    done = subprocess.run([program], capture_output=True, check=False)
-    return f"what {name} makes does not run here: {done.stderr!r}" if done.returncode else None
 
 
 @pytest.fixture(scope="module", params=COMPILERS)
 def build(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Build:
     """Return the core, compiled; once for each compiler that there is."""
-    folder = tmp_path_factory.mktemp(request.param)
-    (folder / "probe").mkdir()
-    if reason := why_not(request.param, folder / "probe"):
-        pytest.skip(f"the core is not tested under this one's sanitizers: {reason}")
-    return Build(request.param, folder)
+    return Build(request.param, tmp_path_factory.mktemp(request.param))
 
 
 @pytest.fixture(scope="module")
@@ -207,8 +174,8 @@ def test_what_is_wrong_is_seen(
     name, text, replacement, expected = BREAKAGES[what]
     source = (build.folder / name).read_text()
     assert text in source
-    broken = Build.__new__(Build)
-    broken.name, broken.folder = build.name, tmp_path_factory.mktemp("broken")
+    broken = copy.copy(build)
+    broken.folder = tmp_path_factory.mktemp("broken")
     for path in build.folder.glob("*.[ch]"):
         shutil.copy(path, broken.folder)
     (broken.folder / name).write_text(source.replace(text, replacement))

@@ -8,9 +8,6 @@ default run is short and always the same;
 
 lets that many guests live, other ones each time, on each compiler. A failure names its seed:
 `fuzz SEED LIVES` makes the same calls.
-
-The zig that everything else is built with has no runtime of AddressSanitizer's: it takes gcc or
-clang, with the library for it that comes along with them or in a package of its own (libasan).
 """
 
 from __future__ import annotations
@@ -19,7 +16,6 @@ import faulthandler
 import os
 import random
 import re
-import shutil
 import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,6 +23,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.conformance.twins import CALLS
+from tests.sanitizers import COMPILERS, SanitizedBuild
 from tests.wasi_shim.calls import SIGNATURES
 from wali_core.native import compile as compiler
 
@@ -42,12 +39,9 @@ SHIM = compiler.SHIM_SOURCES
 SOURCES = sorted({*SHIM.glob("*.c")} - {SHIM / "memory.c"}) + sorted(HERE.glob("*.c"))
 
 FLAGS = [
-    *("-std=c11", "-g", "-O1", "-fno-omit-frame-pointer"),
-    *("-fsanitize=address,undefined", "-fno-sanitize-recover=all"),
-    *("-Wall", "-Wextra", "-Werror", "-Wno-attributes"),
+    *("-std=c11", "-Wall", "-Wextra", "-Werror"),
     "-Dsched_yield=wasi_sched_yield",  # a name of the C library's
 ]
-COMPILERS = {"gcc": ["gcc"], "clang": ["clang", "-Wno-unknown-attributes"]}
 
 # What the twins do not call.
 KINDS = CALLS | {"args_get": "aa", "environ_get": "aa", "proc_exit": "i", "proc_raise": "i"}
@@ -76,57 +70,27 @@ def declarations() -> str:
     return "\n".join([*lines, ""])
 
 
-class Build:
+class Build(SanitizedBuild):
     """One compiler's objects, of which a test may exchange one."""
 
     def __init__(self, name: str, folder: Path) -> None:
-        self.command = [*COMPILERS[name], *FLAGS]
-        self.folder = folder
+        super().__init__(name, folder, FLAGS)
         (folder / "calls.gen.h").write_text(declarations())
         self.objects = {source.name: self.compile(source) for source in SOURCES}
-
-    def _run(self, *words: str | Path) -> None:
-        command = [*self.command, *map(str, words)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr
 
     def compile(self, source: Path) -> Path:
         """Compile one file, which may be a copy of one of the shim's."""
         out = self.folder / f"{source.name}.{source.parent.name}.o"
         # Quoted names only: the shim has an errno.h of its own, and so has the C library.
         folders = (f"-iquote{folder}" for folder in (source.parent, SHIM, HERE, self.folder))
-        self._run("-c", *folders, source, "-o", out)
+        self.run("-c", *folders, source, "-o", out)
         return out
-
-    def link(self, **exchanged: Path) -> Path:
-        """Make a program of the objects, with some exchanged: by the stem of their source."""
-        out = self.folder / f"fuzz{len(list(self.folder.glob('fuzz*')))}"
-        exchange = {f"{stem}.c": path for stem, path in exchanged.items()}
-        self._run(*(self.objects | exchange).values(), "-o", out)
-        return out
-
-
-def why_not(name: str, folder: Path) -> str | None:
-    """Why a compiler cannot be used here, or None."""
-    if not shutil.which(name):
-        return f"{name} is not installed"
-    source, program = folder / "probe.c", folder / "probe"
-    source.write_text("int main(void) { return 0; }\n")
-    command = [*COMPILERS[name], *FLAGS, str(source), "-o", str(program)]
-    built = subprocess.run(command, capture_output=True, text=True, check=False)
-    if built.returncode:
-        return f"{name} has no AddressSanitizer: {built.stderr.strip().splitlines()[-1]}"
-    done = subprocess.run([program], capture_output=True, check=False)
-    return f"what {name} makes does not run here: {done.stderr!r}" if done.returncode else None
 
 
 @pytest.fixture(scope="module", params=COMPILERS)
 def build(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Build:
     """Return the shim, compiled; once for each compiler that there is."""
-    folder = tmp_path_factory.mktemp(request.param)
-    if reason := why_not(request.param, folder):
-        pytest.skip(f"the shim is not tested under this one's sanitizers: {reason}")
-    return Build(request.param, folder)
+    return Build(request.param, tmp_path_factory.mktemp(request.param))
 
 
 @pytest.fixture(scope="module")
