@@ -378,6 +378,7 @@ _WASMTIME: Final[dict[str, tuple[Any, tuple[Any, ...]]]] = {
     "wasmtime_error_delete": (None, (P,)),
     "wasm_trap_message": (None, (P, POINTER(ByteVec))),
     "wasm_trap_trace": (None, (P, POINTER(ByteVec))),
+    "wasmtime_trap_code": (c_bool, (P, POINTER(c_uint8))),
     "wasm_trap_delete": (None, (P,)),
     "wasm_frame_vec_delete": (None, (POINTER(ByteVec),)),
     "wasm_frame_func_index": (c_uint32, (P,)),

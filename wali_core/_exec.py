@@ -44,6 +44,8 @@ class Executed(BaseException):
     def __init__(self, module: Module, argv: Sequence[bytes], environ: Sequence[bytes]) -> None:
         super().__init__(module)
         self.module, self.argv, self.environ = module, argv, environ
+        self.mask = 0
+        """The signals that the thread had blocked that executed it, and the program has."""
 
     def environment(self) -> bytes | None:
         """WALI's file of the environment.  It has no way to write a value with a newline."""
@@ -55,7 +57,8 @@ class Executor:
     """Serves execve for one program.
 
     ``load`` compiles a module, from its bytes and a name for it; ``roots`` are the folders and
-    files that Wasm may be executed from, None for all.
+    files that Wasm may be executed from, None for all; ``make_way`` ends the other
+    threads, and says what is to be raised then.
     """
 
     def __init__(
@@ -63,15 +66,15 @@ class Executor:
         calls: GuestCalls,
         load: Callable[[bytes, str], Module],
         roots: Sequence[str] | None,
-        alone: Callable[[], bool],
+        make_way: Callable[[int, Executed], BaseException],
     ) -> None:
         self._calls = calls
         self._load = load
         self._roots = roots
-        self._alone = alone
+        self._make_way = make_way
         self.execve = answering(self._execve)
 
-    def _execve(self, path_at: int, argv_at: int, environ_at: int) -> int:
+    def _execve(self, context: int, path_at: int, argv_at: int, environ_at: int) -> int:
         path = self._calls.string(path_at)
         argv, environ = self._strings(argv_at), self._strings(environ_at)
         if sum(map(len, (path, *argv, *environ))) > _MOST:
@@ -80,10 +83,8 @@ class Executor:
         if found is None:
             return _replace(self._calls.context, path, argv, environ)
         path, argv = found
-        if not self._alone():
-            return -errno.EAGAIN
         module = self._module(os.fsdecode(path))
-        raise Executed(module, argv, environ)
+        raise self._make_way(context, Executed(module, argv, environ))
 
     def _strings(self, at: int) -> list[bytes]:
         """A vector of strings that ends with a NULL; NULL is an empty one."""

@@ -27,7 +27,15 @@ from wali_core._memory import WASM_PAGE, AddressSpace, LinearMemory, SharedMemor
 from wali_core._messages import OF_THREADS, served_messages
 from wali_core._prepare import CALL_EXPORT
 from wali_core._process_calls import served_process
-from wali_core._signals import ALL, Alarm, mask_around_fork, reset_actions, set_mask
+from wali_core._signals import (
+    ALL,
+    Actions,
+    Alarm,
+    handle_trap,
+    mask_around_fork,
+    reset_actions,
+    set_mask,
+)
 from wali_core._threads import Threads
 
 TYPE_CHECKING = False
@@ -78,6 +86,7 @@ NOT_SHARED: Final = (
 )
 _SAYS: Final = frozenset(("write", "writev"))
 _ENOSYS: Final = 38
+_OF_THREADS: Final = (*OF_THREADS, "SYS_fork", "SYS_execve")  # told which thread it is
 _STOPPED: Final = -(1 << 63)
 _ABORTED: Final = -512  # of the core's: a signal came before the call had begun
 _SIGNED: Final = {"i": ctypes.c_int32, "I": ctypes.c_int64}
@@ -203,7 +212,7 @@ class AnyProgram(AnyGuest):
         self, load: Callable[[bytes, str], Module], roots: Sequence[str] | None
     ) -> None:
         """What execve needs: see ``Executor``."""
-        self._executor = Executor(self._calls, load, roots, self.threads.is_alone).execve
+        self._executor = Executor(self._calls, load, roots, self.threads.make_way).execve
 
     def begin_thread(self) -> bool:
         """May it have another thread?  If so, ``end_thread`` is to be called when that ends."""
@@ -364,9 +373,7 @@ class AnyProgram(AnyGuest):
             row = rows.get(name) or rows.get(f"SYS_{name}")
             types = row.parameters.decode() if row else ""
             function = calls.get(name, _unserved)
-            served.append(
-                (function, [_SIGNED[kind] for kind in types], name in (*OF_THREADS, "SYS_fork"))
-            )
+            served.append((function, [_SIGNED[kind] for kind in types], name in _OF_THREADS))
         return served
 
     def _host_calls(self) -> dict[str, Callable[..., int]]:
@@ -491,8 +498,8 @@ class AnyProgram(AnyGuest):
             return -1
         return self.threads.spawn(_unsigned(entry), _unsigned(argument))
 
-    def _execve(self, path: int, argv: int, environ: int) -> int:
-        return self._executor(path, argv, environ)
+    def _execve(self, context: int, path: int, argv: int, environ: int) -> int:
+        return self._executor(context, path, argv, environ)
 
     def _close_instance(self) -> None:
         """Free what is the program's own, and not the process's."""
@@ -549,32 +556,47 @@ class Program(AnyProgram, Guest):
         """Run the program; where it has threads or has forked, its end is the process's."""
         if self._own_process:
             set_mask(self._mask)
-        try:
-            while True:
-                try:
-                    return super().call(name, *args, timeout=timeout)
-                except Executed as next_program:
-                    self._become(next_program)
-                except GuestTrap:
-                    self._say_withheld(failed=True)
-                    raise
-        except GuestExit as end:
-            end = GuestExit(self.threads.outlive(end.status))
-            if self._forked:
-                os._exit(end.status)
-            raise end from None
+        while True:
+            try:
+                return super().call(name, *args, timeout=timeout)
+            except Executed as program:
+                self._become(program)
+            except GuestTrap:
+                self._say_withheld(failed=True)
+                raise
+            except GuestExit as end:
+                self._outlive_threads(end)
+
+    def _finish_call(self, error: int | None, trap: int | None) -> None:
+        call, store = self._context.call, self._store
+        if trap and store and self._own_process and self._stopped() is None:
+            handled = handle_trap(self._engine.core, store, call, trap)
+            if handled is not None:
+                W["wasm_trap_delete"](trap)
+                error, trap = handled
+        super()._finish_call(error, trap)
+
+    def _outlive_threads(self, end: GuestExit) -> None:
+        """The first has ended, and so has the process, unless another has executed a program."""
+        status = self.threads.outlive(end.status)
+        if self.threads.successor is not None:
+            self._become(self.threads.successor)
+            return
+        if self._forked:
+            os._exit(status)
+        raise GuestExit(status) from None
 
     def _become(self, program: Executed) -> None:
         """Go on as another program: with its descriptors, but for those that close on exec."""
-        mask = set_mask(ALL)
         self.threads.leave(self._address)
+        self.threads.successor = None
         core, context = self._engine.core, self._context
         for number, _, flags in tuple(descriptors(context)):
             if flags & bridge.DESCRIPTOR_CLOEXEC:
                 core.descriptor_release(self._address, number)
         self._close_instance()
         reset_actions(at_start=False)
-        ctypes.memset(core.actions, 0, ctypes.sizeof(core.actions))
+        Actions(core).reset()
         context.stop, context.signal, context.trap, self._ended = bridge.STOP_NONE, 0, None, None
         self._functions.clear()
         self._failures.clear()
@@ -584,7 +606,7 @@ class Program(AnyProgram, Guest):
         environment = program.environment()
         self._startup = Startup(self._calls, program.argv, environment, self._place_environment)
         self.start_program(self.resolve(*self._resolved), again=True)
-        set_mask(mask)
+        set_mask(program.mask)
 
     def _watch_epochs(self) -> None:
         core = self._engine.core

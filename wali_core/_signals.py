@@ -12,13 +12,14 @@ import os
 import time
 from _thread import start_new_thread
 from functools import partial
+from struct import Struct
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any, Final
 
-    from wali_core._bridge import Core
+    from wali_core._bridge import Core, Func
 
 ALL: Final = (1 << 64) - 1
 _SETMASK: Final = 2
@@ -75,6 +76,76 @@ def reset_actions(*, at_start: bool = True) -> None:
         _syscall(_RT_SIGACTION, number, None, old, size)
         if old[0] > _IGNORE or (at_start and number in _IGNORED_BY_PYTHON):
             _syscall(_RT_SIGACTION, number, default, None, size)
+
+
+class Actions:
+    """What the program has set for its signals, as the core keeps it: WALI's struct k_sigaction."""
+
+    def __init__(self, core: Core) -> None:
+        self._actions = memoryview(core.actions).cast("B")
+
+    def handler(self, number: int) -> int:
+        """Its index in table 0; 0 for the default action."""
+        return int(_HANDLER.unpack_from(self._actions, number * _ACTION_BYTES)[0])
+
+    def flags(self, number: int) -> int:
+        """Those of sigaction(2)."""
+        return int(_FLAGS.unpack_from(self._actions, number * _ACTION_BYTES + _HANDLER.size)[0])
+
+    def set_handler(self, number: int, handler: int) -> int:
+        """What it was.  The host's own handlers stay as they are."""
+        before = self.handler(number)
+        _HANDLER.pack_into(self._actions, number * _ACTION_BYTES, handler)
+        return before
+
+    def reset(self) -> None:
+        """As execve(2) does: what is ignored stays so, of those that the kernel is not told of."""
+        ignored = [number for number in _FAULTS if self.handler(number) == IGNORED]
+        self._actions[:] = bytes(len(self._actions))
+        for number in ignored:
+            self.set_handler(number, IGNORED)
+
+
+IGNORED: Final = 0xFFFFFFFE
+_HANDLER, _FLAGS = Struct("<I"), Struct("<Q")
+_RESETHAND: Final = 0x80000000
+_ACTION_BYTES: Final = 24
+
+
+# By wasmtime's codes of traps (trap.h): what the machine does about such a fault.
+_SIGILL, _SIGFPE, _SIGSEGV = 4, 8, 11
+_SIGNAL_OF_TRAP: Final = {
+    **dict.fromkeys((0, 1, 2, 3, 4, 5), _SIGSEGV),  # stack, memory, alignment, calls to nowhere
+    **dict.fromkeys((6, 7, 8), _SIGFPE),  # overflow, division by zero, conversion
+    9: _SIGILL,  # unreachable
+}
+
+
+def handle_trap(core: Core, store: int, call: Func, trap: int) -> tuple[int, int] | None:
+    """Run the handler that a program has for a fault of its own, now that it has come to its end.
+
+    It is called as any function, where the faulting one is no more: it can say so and end the
+    program, as most do.  Where it does not, or there is none, there is no more to be done, and the
+    result is None; else the error and the trap by which it has ended.
+    """
+    from wali_core import _bridge as bridge
+
+    code = ctypes.c_uint8()
+    if not bridge.W["wasmtime_trap_code"](trap, ctypes.byref(code)):
+        return None
+    number = _SIGNAL_OF_TRAP.get(code.value, 0)
+    actions = Actions(core)
+    handler = actions.handler(number)
+    if not number or handler in (0, IGNORED):
+        return None
+    if actions.flags(number) & _RESETHAND:
+        actions.set_handler(number, 0)
+    values, ended = (bridge.ValRaw * 2)(), ctypes.c_void_p()
+    values[0].i32, values[1].i32 = ctypes.c_int32(handler).value, number
+    error = bridge.W["wasmtime_func_call_unchecked"](
+        store, ctypes.byref(call), values, 2, ctypes.byref(ended)
+    )
+    return (error or 0, ended.value or 0) if error or ended.value else None
 
 
 class Alarm:

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import ctypes
 import os
+import time
 from _thread import allocate_lock, get_native_id, stack_size, start_new_thread
 from ctypes import byref, c_void_p
 
 from wali_core import _bridge as bridge
 from wali_core._bridge import W
+from wali_core._errors import GuestExit
 from wali_core._prepare import CALL_EXPORT, START_THREAD_EXPORT
-from wali_core._signals import ALL, set_mask
+from wali_core._process_calls import system_call
+from wali_core._signals import ALL, IGNORED, Actions, handle_trap, set_mask
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Final
 
+    from wali_core._exec import Executed
     from wali_core._program import AnyProgram
 
 _FAILED: Final = -1
@@ -43,6 +47,8 @@ class Threads:
         self.shared = False
         """Has there been more than one?"""
         self._last_status = 0
+        self.successor: Executed | None = None
+        """What the first is to go on as, when there is no other any more."""
 
     # --- who runs the program's code --------------------------------------------------------------
 
@@ -106,10 +112,6 @@ class Threads:
         begun.acquire()
         return thread.tid
 
-    def is_alone(self) -> bool:
-        """Is there no other thread than the first?"""
-        return self._count == 0
-
     def _share(self) -> bool:
         """Before the first: the descriptor table is made for several."""
         dead = os.open("/", os.O_PATH | os.O_CLOEXEC)
@@ -161,7 +163,49 @@ class Threads:
         set_mask(ALL)
         self.leave(self._program.address)
         self._left.acquire()
+        self._left = None
         return self._last_status
+
+    # --- another program in their place -----------------------------------------------------------
+
+    def make_way(self, context: int, successor: Executed) -> BaseException:
+        """End all but the calling thread, for a program that it has executed, as execve(2) does.
+
+        It is the first that goes on as that program: if this is another, it is to end as well, and
+        so is one that comes second.  What comes back is to be raised.
+        """
+        with self.lock:
+            if self.successor is not None:
+                bridge.Context.from_address(context).stop = bridge.STOP_EXIT
+                return GuestExit(0)
+            self.successor = successor
+        successor.mask = set_mask(ALL)
+        actions, pause = Actions(self._program.core), _SHORTEST
+        handler = actions.set_handler(_KICK, IGNORED)
+        while self._push(context):
+            time.sleep(pause)
+            pause = min(2 * pause, _LONGEST)
+        actions.set_handler(_KICK, handler)
+        bridge.Context.from_address(context).stop = bridge.STOP_EXIT
+        return successor
+
+    def _push(self, context: int) -> bool:
+        """Have every other thread come to its end.  Is there one still?
+
+        What computes sees it at its next safepoint.  What waits in the kernel comes out of there by
+        a signal that does nothing: one of those that are never blocked, since they are traps.
+        """
+        others = [(other, slot) for other, slot in tuple(self._slots.items()) if other != context]
+        for other, slot in others:
+            bridge.Context.from_address(other).stop = bridge.STOP_EXIT
+            try:
+                system_call("tgkill", os.getpid(), self._program.core.running[slot].tid, _KICK)
+            except OSError:
+                pass  # it has just left
+        if others:
+            W["wasmtime_engine_increment_epoch"](self._program.engine)
+        first = context == self._program.address
+        return bool(others) or (first and self._count > 0)
 
 
 class _Thread:
@@ -227,6 +271,12 @@ class _Thread:
         error = W["wasmtime_func_call_unchecked"](
             self._store, byref(self._entry), values, 3, byref(trap)
         )
+        if trap.value and not self._context.stop:
+            of = self._program
+            handled = handle_trap(of.core, self._store, self._context.call, trap.value)
+            if handled is not None:
+                W["wasm_trap_delete"](trap)
+                error, trap.value = handled
         set_mask(ALL)
         self._program.threads.leave(self._address)
         text = _drop(error, trap.value)
@@ -265,3 +315,5 @@ def _drop(error: int | None, trap: int | None) -> str:
 
 
 _PAGE: Final = 4096
+_KICK: Final = 7  # SIGBUS
+_SHORTEST, _LONGEST = 0.0002, 0.02  # seconds

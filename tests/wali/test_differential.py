@@ -34,6 +34,7 @@ pytestmark = pytest.mark.skipif(
         "owners",
         "pointers",
         "processes",
+        "replacing",
         "signals",
         "sockets",
         "system",

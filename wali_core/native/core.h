@@ -157,6 +157,7 @@ enum { CLOCKS_OF_ONES_OWN = 3 }; /* above: of other processes, by their pid */
 int64_t wali_interruptible(int64_t a, int64_t b, int64_t c, int64_t d, int64_t e, int64_t f,
                            int64_t number, const uint32_t *signal);
 int signal_settle(struct context *, int64_t *result, int restarts);
+int signal_sent(int signal, void *info, void *ucontext);
 int64_t take_mask(struct context *, struct space *, uint32_t address, uint64_t size);
 #define WAIT(context, number, a, b, c, d, e, f)                                                    \
     wali_interruptible((int64_t)(a), (int64_t)(b), (int64_t)(c), (int64_t)(d), (int64_t)(e),       \

@@ -93,6 +93,8 @@ static void on_fault(int signal, void *info, void *ucontext) {
     /* Not ours: wasmtime's own handler (a trap of the guest), or whoever was there before. */
     struct kernel_sigaction *before = &previous[signal];
     int sent = wali_engine && ((const int32_t *)info)[2] <= 0; /* by kill(2), to a WALI program */
+    if (sent && signal_sent(signal, info, ucontext))
+        return;
     if (sent || (uintptr_t)before->handler <= 1) { /* SIG_DFL, SIG_IGN: returning faults again */
         struct kernel_sigaction fatal = {.flags = SA_RESTORER, .restorer = wali_restorer};
         SYS(NR_rt_sigaction, signal, &fatal, 0, 8, 0, 0);

@@ -7,8 +7,8 @@
  * others stay pending in the kernel.  The mask that it has interrupted is put back when the guest's
  * handler has run.
  *
- * SEGV, BUS, ILL and FPE are WebAssembly's traps.  They are neither blocked nor handled on the host
- * for a guest.
+ * SEGV, BUS, ILL and FPE are WebAssembly's traps, so they are never blocked, and their handlers on
+ * the host are not changed for a guest.  Those that are sent are the guest's all the same.
  */
 #include "core.h"
 
@@ -81,6 +81,8 @@ static void on_signal(int signal, UNUSED void *info, void *ucontext) {
         return;
     }
     struct context *c = wali_running[i].c;
+    if (c->signal)
+        return;
     c->signal = (uint32_t)signal;
     c->mask_before = *mask;
     *mask = ~SYNCHRONOUS;
@@ -88,6 +90,15 @@ static void on_signal(int signal, UNUSED void *info, void *ucontext) {
         *pc = interruptible_exit;
     wasmtime.engine_increment_epoch(wali_engine);
     SYS(NR_write, wali_alarm, &one, sizeof one, 0, 0, 0);
+}
+
+/* One of those that are traps, which somebody has sent: 0 where the default action is to follow.  A
+ * second that comes while a signal is in flight is lost, since it cannot be blocked. */
+int signal_sent(int signal, void *info, void *ucontext) {
+    uint32_t handler = wali_actions[signal].handler;
+    if (handler != HANDLER_DEFAULT && handler != (uint32_t)HANDLER_IGNORE)
+        on_signal(signal, info, ucontext);
+    return handler != HANDLER_DEFAULT;
 }
 
 static void set_mask(uint64_t mask) {
@@ -105,6 +116,8 @@ static int deliver(struct context *c) {
             during |= BIT(c->signal);
         if (restart < 0) /* the first decides, as in the kernel */
             restart = (action.flags & SA_RESTART) != 0;
+        if (action.flags & SA_RESETHAND)
+            wali_actions[c->signal].handler = HANDLER_DEFAULT;
         c->has_mask_during = c->signal = 0;
         set_mask(during | action.mask); /* others may come, and run inside */
         wasmtime_error_t *error =

@@ -56,6 +56,22 @@ static void outlive(const char *how) {
     tell(how, status & 0x7f ? status & 0x7f : status >> 8);
 }
 
+/* A handler hears of it, and ends the program as it likes. */
+static void note(int signal) {
+    tell("handled", signal);
+    leave(signal + 40);
+}
+
+/* Faults that a native program has, and that are the same with the traps of WebAssembly. */
+static void handled(void) {
+    static const char *const kinds[] = {"read protected", "write protected", "read unmapped",
+                                        "divide", "unreachable"};
+    for (int signal = 1; signal < 12; signal++)
+        handle(signal, note, 0, 0);
+    for (unsigned i = 0; i < sizeof kinds / sizeof *kinds; i++)
+        outlive(kinds[i]);
+}
+
 /* What is written into a page that is gone is an error, not an end. */
 static void survive(void) {
     char *gone = cut();
@@ -76,6 +92,6 @@ int main(int argc, char **argv) {
     else if (argc > 1)
         return die(argv[1]);
     else
-        survive();
+        survive(), handled();
     return 0;
 }

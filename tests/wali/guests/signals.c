@@ -145,6 +145,30 @@ static void suspending(void) {
     show("now");
 }
 
+/* What WebAssembly's traps are as well: sent, they are signals as others. */
+static void faults(void) {
+    static const int signals[] = {4, 7, SIGFPE, SIGSEGV};
+    struct action old;
+    for (int i = 0; i < 4; i++) {
+        handle(signals[i], note, 0, 0);
+        hit(signals[i]);
+        SYS_tkill((int)SYS_gettid(), signals[i]);
+    }
+    show("sent faults");
+    handle(SIGSEGV, resend, SA_NODEFER, 0);
+    hit(SIGSEGV);
+    show("one in the other");
+    handle(SIGSEGV, note, SA_RESETHAND, 0);
+    hit(SIGSEGV);
+    SYS_rt_sigaction(SIGSEGV, NULL, &old, 8);
+    tell("reset", old.call == SIG_DFL);
+    handle(SIGSEGV, SIG_IGN, 0, 0);
+    hit(SIGSEGV);
+    show("once, and not at all");
+    for (int i = 0; i < 4; i++)
+        handle(signals[i], SIG_DFL, 0, 0);
+}
+
 static int go[2];
 
 /* Say that the next call is one to be interrupted. */
@@ -424,6 +448,7 @@ int main(int argc, char **argv) {
     (void)argc, (void)argv;
     actions();
     order();
+    faults();
     suspending();
     interrupting();
     looping();

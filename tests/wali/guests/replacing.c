@@ -1,0 +1,155 @@
+/* execve of a program with threads: all others end, whatever they do, and whoever executes. */
+#include "thread.h"
+
+static char *self;               /* its path */
+static const char *status = "5"; /* that it ends with, once it is executed */
+
+#if defined(__wasm__)
+typedef unsigned pointer;
+#else
+typedef unsigned long pointer;
+#endif
+
+static void is_there(long unused) {
+    (void)unused;
+    SYS_write(1, "  threads again\n", 16);
+}
+
+/* What is found afterwards: a process with one thread, which is its first. */
+static void shown(void) {
+    char byte;
+    tell("  first", SYS_gettid() == SYS_getpid());
+    tell("  masked", (long)mask(SIG_BLOCK, 0));
+    tell("  kept", SYS_read(7, &byte, 1));
+    tell("  closed on exec", SYS_read(9, &byte, 1));
+    struct action old;
+    for (int signal = 7; signal < 12; signal += 4) {
+        SYS_rt_sigaction(signal, NULL, &old, 8);
+        tell("  default", old.call == SIG_DFL);
+    }
+    begin(0, is_there, 0);
+    join(0);
+}
+
+static void execute(long masked) {
+    pointer words[] = {(pointer)(size_t)self, (pointer)(size_t)status, 0}, none[] = {0};
+    mask(SIG_SETMASK, (unsigned long)masked);
+    leave(40 - (int)SYS_execve(self, words, none));
+}
+
+/* --- what the others do ----------------------------------------------------------------------- */
+
+static volatile int busy, never, ends[2];
+
+static void is_busy(void) {
+    __atomic_fetch_add(&busy, 1, __ATOMIC_SEQ_CST);
+}
+
+static void sleeps(long unused) {
+    struct timespec length = {1000, 0};
+    (void)unused;
+    mask(SIG_SETMASK, ~0ul);
+    for (is_busy();;)
+        SYS_nanosleep(&length, NULL);
+}
+
+static void reads(long unused) {
+    char byte;
+    (void)unused;
+    for (is_busy();;)
+        SYS_read(ends[0], &byte, 1);
+}
+
+static void waits(long unused) {
+    (void)unused;
+    for (is_busy();;)
+        SYS_futex((void *)&never, FUTEX_WAIT, 0, NULL, NULL, 0);
+}
+
+static void loops(long unused) {
+    (void)unused;
+    for (is_busy(); !never;)
+        ;
+}
+
+static void executes_too(long unused) {
+    is_busy();
+    pause_for(50);
+    execute(unused);
+}
+
+static void (*const all[])(long) = {sleeps, reads, waits, loops};
+enum { OTHERS = 4 };
+
+static void start_all(void) {
+    SYS_pipe((int *)ends);
+    SYS_dup3((int)SYS_open("file", O_RDONLY | O_CREAT, 0600), 7, 0);
+    SYS_dup3(7, 9, O_CLOEXEC);
+    handle(SIGSEGV, SIG_DFL, 0, 0);
+    for (int i = 0; i < OTHERS; i++)
+        begin(i, all[i], 0);
+    while (busy < OTHERS)
+        SYS_sched_yield();
+    pause_for(20);
+}
+
+/* --- who executes ----------------------------------------------------------------------------- */
+
+static void the_first(void) {
+    start_all();
+    execute((long)bit(SIGUSR2));
+}
+
+static void another(void) {
+    start_all();
+    begin(5, execute, (long)bit(SIGTERM));
+    sleeps(0);
+}
+
+static void one_without_the_first(void) {
+    start_all();
+    begin(5, executes_too, 0);
+    for (;;)
+        SYS_exit(3);
+}
+
+static void two_at_once(void) {
+    start_all();
+    begin(5, executes_too, 0);
+    begin(6, executes_too, 0);
+    executes_too(0);
+}
+
+/* What cannot be executed leaves all as it is. */
+static void nothing(void) {
+    pointer words[] = {0};
+    start_all();
+    tell("no such program", SYS_execve("/no/such", words, words));
+    tell("no program", SYS_execve("file", words, words));
+    char byte = 'x';
+    SYS_write(ends[1], &byte, 1);
+    tell("they go on", busy);
+    leave(6);
+}
+
+static void in_child(const char *what, void (*run)(void)) {
+    int status = -1, pid = (int)SYS_fork();
+    if (pid == 0)
+        run();
+    SYS_wait4(pid, &status, 0, NULL);
+    tell(what, status);
+}
+
+int main(int argc, char **argv) {
+    self = argv[0];
+    if (argc > 1)
+        return shown(), (int)number(argv[1]);
+    in_child("the first", the_first);
+    in_child("another", another);
+    in_child("without the first", one_without_the_first);
+    in_child("two at once", two_at_once);
+    in_child("nothing", nothing);
+    status = "0";
+    the_first();
+    return 1;
+}
