@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from wali_core._grants import Grants, Preopen
     from wali_core._link import Hook
 
-NETWORK_CONNECT, NETWORK_LISTEN, NETWORK_ANY = 1, 2, 4
+NETWORK_CONNECT, NETWORK_LISTEN, NETWORK_ANY, NETWORK_UNIX = 1, 2, 4, 8
 
 _SETS_USERS: Final = frozenset(("setuid", "setreuid", "setresuid"))
 _SETS_GROUPS: Final = frozenset(("setgid", "setregid", "setresgid", "setgroups"))
@@ -150,8 +150,8 @@ def confine(
         if environment is not None:
             # Of files there is no other that it could open by these, if it is not held back anyway.
             calls |= {"fstat"} if unplaced else _READS_ENVIRONMENT
-        lockdown = _prepared(granted, calls, inside)
-        network = _network(granted, inside, lockdown)
+        sockets = _sockets(granted, seen=inside is not None)
+        lockdown = _prepared(granted, calls, inside, sockets)
     except (capabilities.PolicyError, LockdownError) as error:
         raise PolicyError(str(error)) from error
     refusal: int = getattr(errno, granted.syscalls.on_deny, errno.EPERM)
@@ -159,6 +159,7 @@ def confine(
     # By their names in the view, which is where they are looked for.
     programs = tuple(grant.guest for grant in granted.filesystem.exec)
     place = inside.place_environment if inside and inside.environments else None
+    network = _network(sockets, granted)
     confinement = Confinement(gate, network, lockdown, programs, place, unplaced)
     withheld = granted.withheld_calls(catalogue).items()
     confinement.withheld = {name: f"{key} of {granted.source}" for name, key in withheld}
@@ -379,7 +380,9 @@ def _refuse_renaming(places: Iterable[Bind], reason: str) -> None:
             )
 
 
-def _prepared(policy: Policy, calls: Collection[str], inside: View | None) -> Lockdown:
+def _prepared(
+    policy: Policy, calls: Collection[str], inside: View | None, sockets: Sockets
+) -> Lockdown:
     """What the kernel is to hold the program to."""
     from capabilities.lockdown import Lockdown, privileges, view
 
@@ -401,9 +404,7 @@ def _prepared(policy: Policy, calls: Collection[str], inside: View | None) -> Lo
         exec_paths=[grant.guest if inside else grant.host for grant in policy.filesystem.exec],
         calls=calls,
         inside=inside,
-        rules=None
-        if policy.lockdown == "off"
-        else allowed(calls, _sockets(policy, seen=inside is not None)),
+        rules=None if policy.lockdown == "off" else allowed(calls, sockets),
         # In a user namespace they were all gained by making it.
         keep=() if view.claimed() else keep,
     )
@@ -418,15 +419,10 @@ def _sockets(policy: Policy, *, seen: bool) -> Sockets:
     )
 
 
-def _network(policy: Policy, inside: View | None, lockdown: Lockdown) -> int:
-    """What the core is to allow of sockets.
-
-    It has no word for unix sockets alone: where those are granted, seccomp keeps to the kinds.
-    """
-    if inside and policy.network.unix and lockdown.filters:
-        return NETWORK_ANY
+def _network(sockets: Sockets, policy: Policy) -> int:
+    """What the core is to allow of sockets."""
     network = NETWORK_CONNECT * bool(policy.network.connect)
-    return network | NETWORK_LISTEN * bool(policy.network.listen)
+    return network | NETWORK_LISTEN * sockets.listen | NETWORK_UNIX * sockets.unix
 
 
 # --- WASI guests ----------------------------------------------------------------------------------

@@ -23,6 +23,7 @@ NUMBERS: Final[dict[str, int]] = {
     "NETWORK_CONNECT": 1,
     "NETWORK_LISTEN": 2,
     "NETWORK_ANY": 4,
+    "NETWORK_UNIX": 8,
     # Why a guest must end: struct context's stop.
     "STOP_NONE": 0,
     "STOP_EXIT": 1,

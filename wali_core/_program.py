@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from wali_core._environment import EnvironmentFile
     from wali_core._link import Hook
 
-NETWORK_CONNECT, NETWORK_LISTEN, NETWORK_ANY = 1, 2, 4
+NETWORK_ANY: Final = 4
 
 # What is the process's own cannot be had by a guest that shares it (errno ENOSYS).
 NOT_SHARED: Final = (

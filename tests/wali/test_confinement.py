@@ -19,7 +19,7 @@ import pytest
 import wasmtime
 
 from capabilities import Policy
-from capabilities.lockdown import landlock
+from capabilities.lockdown import landlock, view
 from tests.wali import building
 from wali_core import Runtime
 
@@ -34,6 +34,11 @@ ROOT = Path(__file__).resolve().parents[2]
 needs_landlock = pytest.mark.skipif(
     landlock.abi_version() < landlock.FEATURES["signals"],
     reason="this kernel's Landlock is missing or too old: CONFINEMENT IS NOT TESTED HERE",
+)
+
+
+needs_views = pytest.mark.skipif(
+    view.probe() != "", reason="no namespace here: WHAT A VIEW SHOWS IS NOT TESTED"
 )
 
 
@@ -200,8 +205,8 @@ def test_unknown_calls_of_a_policy_are_refused(wali: Wali, tmp_path: Path) -> No
 def holder(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[str, tuple[str, ...]]:
     """Return who holds a program to its files, and options for that."""
     file = tmp_path / "holder.toml"
-    view = "required" if request.param == "view" else "off"
-    file.write_text(f'version = 1\nview = "{view}"\n')
+    wanted = "required" if request.param == "view" else "off"
+    file.write_text(f'version = 1\nview = "{wanted}"\n')
     return request.param, ("--policy", str(file))
 
 
@@ -615,6 +620,38 @@ def test_python_opens_nothing_after_lockdown_of_a_wasi_guest(what: str, box: Pat
     assert "armed" in done.stderr.splitlines()
     assert "event: " not in done.stderr
     assert os.listdir(box) == (["new"] if what == "opens" else [])
+
+
+# --- unix sockets ---------------------------------------------------------------------------------
+
+
+@needs_landlock
+@needs_views
+@pytest.mark.parametrize("lockdown", ["required", "off"])
+def test_unix_sockets_alone_are_granted(lockdown: str, attempts: Attempts, tmp_path: Path) -> None:
+    """With or without the kernel's filter: no others come with them, nor what only the free may."""
+    with socket.socket(socket.AF_UNIX) as granted:
+        granted.bind(str(tmp_path / "s"))
+        (tmp_path / "p.toml").write_text(
+            f"""version = 1
+            view = "required"
+            lockdown = "{lockdown}"
+            [network]
+            unix = ["./s"]
+            [syscalls]
+            allow = ["@default", "@basic-io", "@network-io", "@process"]
+            """
+        )
+        got = attempts(
+            *("unix", "", "connect", "80", "listen", "80", "datagrams", "", "raw packets", ""),
+            *("multipath", "", "netlink", "", "group of parent", "", "processors of parent", ""),
+            options=("--policy", tmp_path / "p.toml"),
+        )
+
+    expected = {"unix": "0", "raw packets": "EPROTONOSUPPORT", "multipath": "EPROTONOSUPPORT"}
+    expected |= {"netlink": "EAFNOSUPPORT", "connect 80": "EACCES", "listen 80": "EACCES"}
+    expected |= {"datagrams": "EACCES", "group of parent": "EPERM"}
+    assert got == {**expected, "processors of parent": "EPERM"}
 
 
 # --- ahead of time --------------------------------------------------------------------------------

@@ -6,8 +6,8 @@
  */
 #include "core.h"
 
-/* May this guest have such a socket?  A confined one has TCP only, and that only where a port is
- * granted; the ports are the kernel's business (Landlock). */
+/* May this guest have such a socket?  A confined one has TCP only where a port is granted, and unix
+ * sockets where a view shows the granted ones; which, is the kernel's business (Landlock). */
 static int64_t socket_allowed(const struct context *c, int32_t domain, int32_t type,
                               int32_t protocol) {
     if (domain != AF_UNIX && domain != AF_INET && domain != AF_INET6)
@@ -17,9 +17,9 @@ static int64_t socket_allowed(const struct context *c, int32_t domain, int32_t t
     int32_t own = domain == AF_UNIX ? 0 : type == SOCK_STREAM ? IPPROTO_TCP : IPPROTO_UDP;
     if (protocol != 0 && protocol != own)
         return -EPROTONOSUPPORT;
-    if (c->network & NETWORK_ANY)
-        return 0;
-    return own == IPPROTO_TCP && c->network ? 0 : -EACCES;
+    uint32_t tcp = own == IPPROTO_TCP ? NETWORK_CONNECT | NETWORK_LISTEN : 0;
+    uint32_t enough = NETWORK_ANY | (domain == AF_UNIX ? NETWORK_UNIX : tcp);
+    return c->network & enough ? 0 : -EACCES;
 }
 
 BODY(body_socket) {
