@@ -295,8 +295,8 @@ def _enter(
 
     if policy.network.unix and policy.lockdown == "off":
         raise PolicyError(
-            f'{policy.source}: network.unix takes seccomp, and the policy says lockdown = "off": '
-            "without it there would be sockets of any kind"
+            f'{policy.source}: network.unix takes Landlock, and the policy says lockdown = "off": '
+            "without it those with abstract names could be connected to, whoever's they are"
         )
     reason = 'the policy says view = "off"'
     if policy.view != "off":

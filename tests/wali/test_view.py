@@ -409,13 +409,13 @@ def test_folders_as_streams_are_refused(stream: str, runtime: Runtime, home: Pat
     ("without", "message"),
     [
         ("view", 'network.unix takes a view, and the policy says view = "off"'),
-        ("lockdown", 'network.unix takes seccomp, and the policy says lockdown = "off"'),
+        ("lockdown", 'network.unix takes Landlock, and the policy says lockdown = "off"'),
     ],
 )
-def test_unix_sockets_take_a_view_and_a_filter(
+def test_unix_sockets_take_a_view_and_landlock(
     wali: Callable[..., Any], home: Path, without: str, message: str
 ) -> None:
-    """Neither Landlock nor the core would keep a program from others: so they go together."""
+    """Neither alone would keep a program from others, by path and by name: so they go together."""
     options = policy(home, f'{without} = "off"\n[network]\nunix = ["./s"]\n')
 
     done = wali(*options, home / "explore.wasm", "list", "/")
