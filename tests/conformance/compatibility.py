@@ -403,14 +403,14 @@ def _slash_behind_link(twins: Twins, call: Call, ours: Answer, theirs: Answer) -
         Call("fd_readdir", (4, 4096, 0)),
     ),
 )
-def _removed_listing(_: Twins, call: Call, ours: Answer, theirs: Answer) -> Pair | None:
-    if call.name != "fd_readdir" or ours.errno or theirs.errno or call.args[2]:
+def _removed_listing(twins: Twins, call: Call, ours: Answer, theirs: Answer) -> Pair | None:
+    if call.name != "fd_readdir" or ours.errno or theirs.errno or ours.outputs[0].used:
         return None
-    dots = [name for _, name in theirs.outputs[0].entries]
-    used = min(call.args[1], 24 + 1 + 24 + 2)
-    if dots != [b".", b".."][: len(dots)] or theirs.outputs[0].used != used:
-        return None
-    return SETTLED if ours.outputs[0].used == 0 else None
+    # Wherever this answer begins: when all is listed, and that is how they are compared.
+    whole = Call("fd_readdir", (call.args[0], 4096, 0))
+    mine, other = twins.on_ours(whole).outputs[0], twins.on_theirs(whole).outputs[0]
+    names = [name for _, name in other.entries]
+    return SETTLED if not mine.used and names == [b".", b".."] else None
 
 
 @_rule(
