@@ -191,7 +191,7 @@ class Engine:
             if cache and cache.usable:
                 # A module that cannot be kept still runs.
                 self.serialize(pointer, partial(cache.store, key))
-        return Module(self, pointer, origin, key)
+        return Module(self, pointer, origin, key, preparation)
 
     def load_artefact(self, fd: int, origin: str) -> Module:
         """A module that another process has compiled: its ``Module.artefact``.  Nobody else's!
@@ -268,12 +268,16 @@ def _write(fd: int, data: memoryview) -> None:
 class Module:
     """A compiled module.  May be shared between threads and guests of one ``Runtime``."""
 
-    def __init__(self, engine: Engine, pointer: int, origin: str, key: str = "") -> None:
+    def __init__(
+        self, engine: Engine, pointer: int, origin: str, key: str = "", preparation: str = ""
+    ) -> None:
         self.engine = engine
         self.pointer: int | None = pointer
         self.origin = origin
         self.key = key
         """What it was made of, and how: its name in the cache."""
+        self.preparation = preparation
+        """The name of how it was rewritten before it was compiled."""
         self._types = bridge.TypeVector(pointer, imports=True)
         self.imports = self._types.items
         self._exports: dict[str, tuple[int, str, str]] | None = None

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     _Number = TypeVar("_Number", int, float)
     Dirs = Mapping[str, str | os.PathLike[str] | tuple[str | os.PathLike[str], str]]
 
+_ENDLESS: Final = 1e9
+"""Seconds, 30 years: what is longer, ``math.inf`` as well, is no limit; no clock need count it."""
+
 
 class Preopen:
     """A directory of the host under a name of the guest's."""
@@ -185,6 +188,10 @@ class Grants:
         """Limits of the caller's, where they are tighter than the policy's."""
         if memory is not None and memory < 0:
             raise PolicyError(f"memory: {memory} is negative")
+        if wall_time is not None and not wall_time < _ENDLESS:
+            if not wall_time >= _ENDLESS:  # NaN
+                raise PolicyError(f"timeout: {wall_time} is no number of seconds")
+            wall_time = None
         self.wall_time = _least(self.wall_time, wall_time)
         self.memory = _least(self.memory, memory)
 
@@ -275,9 +282,15 @@ def _least(first: _Number | None, second: _Number | None) -> _Number | None:
     return second if first is None else first if second is None else min(first, second)
 
 
+def _encoded(word: str | bytes, what: str) -> bytes:
+    if not isinstance(word, (str, bytes, os.PathLike)):
+        raise TypeError(f"{what} {word!r}: it must be str or bytes, not {type(word).__name__}")
+    return os.fsencode(word)
+
+
 def encoded(words: Iterable[str | bytes], what: str) -> list[bytes]:
     """Arguments as bytes.  Raises ``PolicyError`` for what no program can be given."""
-    out = [os.fsencode(word) for word in words]
+    out = [_encoded(word, what) for word in words]
     for word in out:
         if b"\0" in word:
             raise PolicyError(f"{what} {word!r}: it holds a NUL")

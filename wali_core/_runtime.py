@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 
 PROCESS: Final = "process"
 SHARED: Final = "shared"
+_ISOLATIONS: Final = (PROCESS, SHARED)
 
 _FIRST_GRANTED: Final = 3  # the number of a guest's first descriptor after its streams
 _LOADED: Final = 64  # modules that a runtime keeps at hand
@@ -104,9 +105,10 @@ class Runtime:
         ``FileNotFoundError`` and other ``OSError`` for a file that cannot be read.
         """
         self._usable()
+        if isolation not in _ISOLATIONS:
+            raise PolicyError(f"isolation: {isolation!r}: it must be {PROCESS!r} or {SHARED!r}")
         if isinstance(module, Module):
-            if module.engine is not self.engine:
-                raise UseError("the module was loaded by another runtime: load it with this one")
+            self._refuse_unfit(module, isolation)
             return module
         data, origin = _read(module)
         preparation, prepare = _preparation(data, origin, isolation)
@@ -121,6 +123,15 @@ class Runtime:
                     del self._modules[next(iter(self._modules))]
                 self._modules[key] = loaded
         return loaded
+
+    def _refuse_unfit(self, module: Module, isolation: str) -> None:
+        if module.engine is not self.engine:
+            raise UseError("the module was loaded by another runtime: load it with this one")
+        if _abi.interface_of(module) == _abi.WALI and module.preparation != isolation:
+            raise UseError(
+                f"{module.origin}: was loaded for isolation={module.preparation!r}: "
+                f"load it with isolation={isolation!r}"
+            )
 
     def _compile(
         self,
@@ -285,7 +296,7 @@ class Runtime:
     async def _load(self, module: ModuleSource, isolation: str) -> Module:
         """As ``load``, on a thread: compiling takes its time."""
         if isinstance(module, Module):
-            return self.load(module)
+            return self.load(module, isolation=isolation)
         import trio
 
         load = partial(self.load, module, isolation=isolation)
@@ -491,8 +502,8 @@ class Runtime:
         """Run a program (a module with ``_start``) to its end.
 
         A WASI program runs in this thread.  A WALI program gets a process of its own, confined by
-        the policy; ``isolation="shared"`` runs a *trusted* one in this thread instead, without
-        file mappings, protections, fork, exec, signals and threads.
+        the policy; ``isolation="shared"`` runs a *trusted* one in this thread instead, held by
+        limits alone, and without protections, fork, exec, signals and threads.
 
         ``stdin`` is bytes, a descriptor, an open file, an iterable of bytes,
         ``subprocess.DEVNULL`` or None, which inherits.  ``stdout`` and ``stderr`` are a descriptor,
@@ -737,6 +748,8 @@ def _command_line(
     module: Module, grants: Grants, args: Sequence[str | bytes], argv0: str | bytes | None
 ) -> tuple[list[bytes], list[bytes]]:
     """What a program is told: its arguments, its name first, and its environment."""
+    if isinstance(args, (str, bytes)):
+        raise TypeError(f"args: {args!r} is one string: give a list of them")
     argv = encoded((argv0 if argv0 is not None else module.origin, *args), "argument")
     pairs = (f"{name}={value}" for name, value in grants.env.items())
     return argv, encoded(pairs, "environment variable")

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import threading
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import pytest
+import trio
 
 from tests.wali import building
-from wali_core import GuestTimeout, GuestTrap, ModuleError, Runtime
+from wali_core import GuestTimeout, GuestTrap, ModuleError, PolicyError, Runtime, UseError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -127,6 +129,41 @@ def test_must_be_spelled_out(runtime: Runtime) -> None:
         pid = guest.call("process")
 
     assert pid == os.getpid()
+
+
+@pytest.mark.parametrize("isolation", ["none", "Shared", None])
+def test_other_isolations_do_not_exist(isolation: Any, runtime: Runtime) -> None:
+    """Least of all do they run a program here, confining this process with it."""
+    program = building.program("attempt")
+    module = runtime.load(program)
+
+    for what in (program, module):
+        with pytest.raises(PolicyError, match="it must be 'process' or 'shared'"):
+            runtime.run_sync(what, args=["pid", ""], isolation=isolation)
+        with pytest.raises(PolicyError, match="isolation"):
+            trio.run(partial(runtime.run, what, isolation=isolation))
+        with pytest.raises(PolicyError, match="isolation"):
+            runtime.instantiate(what, isolation=isolation)
+    with pytest.raises(PolicyError, match="isolation"):
+        runtime.load(program, isolation=isolation)
+
+
+@pytest.mark.parametrize(("loaded", "run"), [("process", "shared"), ("shared", "process")])
+def test_modules_are_loaded_for_one_isolation(loaded: str, run: str, runtime: Runtime) -> None:
+    """Memory that can be shared could be waited on, past a deadline; without it are no threads."""
+    module = runtime.load(building.program("attempt"), isolation=loaded)
+
+    with pytest.raises(UseError, match=f"for isolation='{loaded}': load it with isolation='{run}'"):
+        runtime.run_sync(module, isolation=run)
+    with pytest.raises(UseError, match=f"load it with isolation='{run}'"):
+        trio.run(partial(runtime.run, module, isolation=run))
+
+
+def test_arguments_are_a_list(runtime: Runtime) -> None:
+    """A single string would be a list of its letters."""
+    for isolation in ("shared", "process"):
+        with pytest.raises(TypeError, match="args: 'pid' is one string: give a list of them"):
+            runtime.run_sync(building.program("attempt"), args="pid", isolation=isolation)
 
 
 def test_many_at_once(runtime: Runtime) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import math
 import os
 import pickle
 import subprocess
@@ -151,6 +152,23 @@ def test_limits_only_narrow(first: float | None, second: float | None) -> None:
     assert grants.wall_time == min(given, default=None)
 
 
+@pytest.mark.parametrize("seconds", [1e9, 1e300, math.inf])
+def test_what_is_longer_than_anybody_waits_is_no_limit(seconds: float, grants: Grants) -> None:
+    """No clock is asked to count it; the policy's limit stays."""
+    grants.narrow(seconds, None)
+    assert grants.wall_time is None
+
+    grants.narrow(5.0, None)
+    grants.narrow(seconds, None)
+    assert grants.wall_time == 5.0
+
+
+def test_time_is_a_number(grants: Grants) -> None:
+    """NaN is neither short nor long, and would be waited for in one way here, another there."""
+    with pytest.raises(PolicyError, match="timeout: nan is no number of seconds"):
+        grants.narrow(math.nan, None)
+
+
 def test_memory_cannot_be_negative(grants: Grants) -> None:
     """A limit below nothing is a mistake, and no limit is lifted by it."""
     grants.narrow(None, 5)
@@ -184,6 +202,13 @@ def test_words_become_bytes(words: list[str]) -> None:
     """Words are what the system makes of them, and bytes stay as they are."""
     assert encoded(words, "argument") == [word.encode() for word in words]
     assert encoded([word.encode() for word in words], "argument") == encoded(words, "argument")
+
+
+@pytest.mark.parametrize("word", [3, None])
+def test_words_are_text(word: object) -> None:
+    """What is neither text nor bytes is named, with what it is for."""
+    with pytest.raises(TypeError, match=rf"argument {word}: it must be str or bytes, not "):
+        encoded(["a", word], "argument")  # type: ignore[list-item]
 
 
 def test_words_have_no_nul() -> None:
