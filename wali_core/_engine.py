@@ -14,6 +14,7 @@ from wali_core._bridge import W
 from wali_core._cache import Cache, digest
 from wali_core._errors import ModuleError, UseError
 from wali_core._signals import ALL, set_mask
+from wali_core._stdio import seal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -308,11 +309,16 @@ class Module:
         return self._exports
 
     def artefact(self) -> int:
-        """A new descriptor of its compiled code, for another process's ``Engine.load_artefact``."""
+        """A new descriptor of its compiled code, for another process's ``Engine.load_artefact``.
+
+        Nobody can change it any more: several programs run it, and one to which procfs is granted
+        can open it there, by its number, which no rule for files withholds.
+        """
         assert self.pointer
-        fd = os.memfd_create("artefact", os.MFD_CLOEXEC)
+        fd = os.memfd_create("artefact", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         try:
             wrong = self.engine.serialize(self.pointer, partial(_write, fd))
+            seal(fd)
         except BaseException:
             os.close(fd)
             raise

@@ -45,6 +45,7 @@ if TYPE_CHECKING:
 
 _LOST: Final = "the process that the program ran in was lost: somebody has killed its supervisor"
 _REPORT_BYTES: Final = 4096
+_ANSWER_BYTES: Final = 1 << 20  # more than any error has to say
 
 
 def run_program(start: Callable[[], Running], streams: Streams) -> Ending:
@@ -152,7 +153,7 @@ def _result(report: bytes, answers: int) -> Ending:
     """How it went: an exception of the runtime's over there, or a status."""
     os.lseek(answers, 0, os.SEEK_SET)
     with open(answers, "rb", closefd=False) as file:
-        data = file.read()
+        data = file.read(_ANSWER_BYTES)
     if data:
         raise _error(data)
     if not report:
@@ -180,7 +181,7 @@ def _error(data: bytes) -> Exception:
         if words["kind"] in _KINDS:
             return _KINDS[words["kind"]](message)
         return OSError(int(words["errno"] or 0), message, str(words["filename"]) or None)
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         return GuestError(f"the program's process left an answer that cannot be read: {error}")
 
 

@@ -35,6 +35,11 @@ _F_ADD_SEALS: Final = 1033
 _SEALS: Final = 1 | 2 | 4 | 8  # no more seals, no shrinking, no growing, no writing
 
 
+def seal(fd: int) -> None:
+    """Let nobody change a file in memory any more (memfd_create(2), ``MFD_ALLOW_SEALING``)."""
+    fcntl.fcntl(fd, _F_ADD_SEALS, _SEALS)
+
+
 class Given:
     """Streams that stay their owner's: three descriptors, -1 for none."""
 
@@ -138,7 +143,7 @@ class Streams:
         while view:
             view = view[os.write(fd, view) :]
         os.lseek(fd, 0, os.SEEK_SET)
-        fcntl.fcntl(fd, _F_ADD_SEALS, _SEALS)
+        seal(fd)
         return fd
 
     def _output(self, stream: Output, number: int) -> int:

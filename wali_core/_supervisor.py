@@ -11,16 +11,15 @@ after one that has taken the place of this very process.
 from __future__ import annotations
 
 import _signal  # type: ignore[import-not-found]  # signal wraps it in enums, which takes a while
+import _socket
 import ctypes
 import os
 import resource
 import select
 import time
-from _socket import MSG_NOSIGNAL
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import _socket
     from collections.abc import Callable, Collection
     from typing import Final, NoReturn
 
@@ -142,7 +141,9 @@ def supervise(
     """
     adopt_orphans()
     deaths = Deaths()
-    lifeline, held = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+    # Sockets: a pipe could be opened once more, to write, by a program that finds it in procfs.
+    lifeline, held = (end.detach() for end in _socket.socketpair())
+    os.set_blocking(lifeline, False)
     own = os.getpid()
     program = os.fork()
     if program == 0:
@@ -183,7 +184,7 @@ def _report(control: _socket.socket, status: int) -> None:
     usage = resource.getrusage(resource.RUSAGE_CHILDREN)
     words = " ".join(map(repr, (status, *usage)))
     try:
-        control.send(words.encode(), MSG_NOSIGNAL)
+        control.send(words.encode(), _socket.MSG_NOSIGNAL)
     except BrokenPipeError:
         pass  # nobody wants to know any more
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.wali import building
-from wali_core import GuestError, Runtime, _supervisor
+from wali_core import GuestError, Runtime, _process, _supervisor
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -175,6 +175,19 @@ def test_descriptors_stay_here(free: Runtime, tmp_path: Path) -> None:
         run.finish()
 
     assert not any("secret" in name for name in held)
+
+
+def test_what_is_the_runtimes_own_stays_as_it_is(runtime: Runtime) -> None:
+    """A program that procfs is granted finds the descriptors of its process there.
+
+    Compiled code cannot be written to, and what is said by being closed is no pipe, which could be
+    opened once more.
+    """
+    result = runtime.run_sync(
+        building.program("reopen"), dirs={"/proc": ("/proc", "rw")}, capture_output=True
+    )
+
+    assert (result.returncode, result.stdout) == (0, b"change what is there: -1\n")
 
 
 def test_signals_are_as_a_program_finds_them(free: Runtime) -> None:
@@ -357,6 +370,22 @@ def test_reports_say_what_wait_says() -> None:
     words = " ".join(map(repr, (0x200, *usage))).encode()
 
     assert _supervisor.report_of(words) == (0x200, usage)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        *(b"x", b"\xff", b"[]", b"{}", b"7", b"[" * 100_000, b'{"kind": "GuestTrap"}'),
+        b'{"kind": "", "message": "", "filename": "", "errno": 1e999}',
+        b'{"kind": "GuestTrap", "message": "", "frames": 7}',
+    ],
+)
+def test_answers_that_say_nothing(answer: bytes) -> None:
+    """The program may have had its hands on what its process answers with: it is an error."""
+    error = _process._error(answer)
+
+    assert isinstance(error, GuestError)
+    assert "left an answer that cannot be read" in str(error)
 
 
 # --- at a terminal --------------------------------------------------------------------------------

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import gc
+import mmap
+import os
 import weakref
 from typing import TYPE_CHECKING
 
@@ -291,3 +294,22 @@ def test_a_machine_without_an_engine_is_told(monkeypatch: pytest.MonkeyPatch) ->
 
     with pytest.raises(ModuleError, match="could not make an engine"):
         Engine(bridge.core)
+
+
+def test_code_for_other_processes_is_as_it_was_compiled(engine: Engine) -> None:
+    """Whoever has its descriptor, or opens it anew by procfs, can read it and nothing else."""
+    fd = engine.compile(BYTES, "file.wasm", None).artefact()
+    try:
+        with open(f"/proc/self/fd/{fd}", "r+b", buffering=0) as file:
+            with pytest.raises(PermissionError):
+                file.write(b"x")
+            with pytest.raises(PermissionError):
+                file.truncate(1)
+            with pytest.raises(PermissionError):
+                mmap.mmap(file.fileno(), 1)  # to write, and shared
+            with pytest.raises(PermissionError):
+                fcntl.fcntl(file, fcntl.F_ADD_SEALS, 0)
+
+        assert engine.load_artefact(fd, "file.wasm").is_program
+    finally:
+        os.close(fd)
