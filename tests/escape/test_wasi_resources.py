@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import time
 from typing import TYPE_CHECKING
 
@@ -116,6 +117,23 @@ def test_waiting_ends_with_the_time(wasi_host: WasiHost, world: World) -> None:
     finally:
         os.close(read_end)
         os.close(write_end)
+
+
+@pytest.mark.parametrize("call", ["fd_read", "sock_recv"])
+def test_what_is_ready_and_gives_nothing_ends_with_the_time(
+    wasi_host: WasiHost, world: World, call: str
+) -> None:
+    """Linux says that a datagram socket which was shut down is ready, and to read it AGAIN.
+
+    Whoever tries again whenever it is ready tries for ever.
+    """
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    with ours, theirs, wasi_host.enter(world, stdin=theirs.fileno()) as wasi:
+        wasi.call("sock_shutdown", 0, 1)
+        wasi.memory.write(64, (1024).to_bytes(4, "little") + (8).to_bytes(4, "little"))
+        rest = (0, 128, 132) if call == "sock_recv" else (128,)
+        with pytest.raises(GuestTimeout):
+            wasi.guest.call(call, 0, 64, 1, *rest, timeout=0.05)
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import struct
 import threading
 import time
@@ -191,6 +192,36 @@ def test_many_subscriptions(start: Start, count: int) -> None:
     assert struct.unpack("<I", wasi.memory.read(400_000, 4)) == (count,)
     events = struct.iter_unpack("<QHB21x", wasi.memory.read(200_000, 32 * count))
     assert [(i, 0, CLOCK) for i in range(count)] == list(events)
+
+
+def test_more_subscriptions_than_there_are_descriptors(pipes: Pipes) -> None:
+    """The kernel polls no more entries than a process may have files; to read and to write are two.
+
+    What is ready is told to each that asked for it, and to no other.
+    """
+    wasi, count = pipes.wasi, 1500
+    many = [fd_subscription(fd, write=fd == 1, userdata=i) for i, fd in enumerate([0, 1] * count)]
+    wasi.memory.write(0, b"".join(many))
+    os.write(pipes.feed, b"x")
+    wasi.read(0, 1)
+
+    wasi.call("poll_oneoff", 0, 300_000, 2 * count, 480_000)
+
+    assert wasi.words(1, 480_000) == (count,)
+    events = list(struct.iter_unpack("<QHB21x", wasi.memory.read(300_000, 32 * count)))
+    assert events == [(i, 0, FD_WRITE) for i in range(1, 2 * count, 2)]
+
+
+def test_a_socket_that_is_read_and_written(start: Start) -> None:
+    """One descriptor, two subscriptions: each has an event of its own, when it is ready itself."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        wasi = start(sockets=[theirs])
+        wanted = fd_subscription(3, userdata=1), fd_subscription(3, write=True, userdata=2)
+
+        assert [Event(2, 0, FD_WRITE, 0, 0)] == wasi.poll(*wanted)
+        ours.send(b"abc")
+        assert [Event(1, 0, FD_READ, 3, 0), Event(2, 0, FD_WRITE, 0, 0)] == wasi.poll(*wanted)
 
 
 @pytest.mark.parametrize("pointers", [(BEYOND, 64, 0), (64, BEYOND, 0), (64, 256, BEYOND)])

@@ -126,6 +126,31 @@ def test_datagrams(datagrams: Pair) -> None:
     assert (wasi.send(1, b"fo", b"ur"), ours.recv(9)) == (4, b"four")
 
 
+def test_no_room_for_a_datagram(datagrams: Pair) -> None:
+    """It is gone all the same, as with recvmsg: else a program that drops it would see it again."""
+    for data in (b"one", b"two", b"", b"three"):
+        datagrams.ours.send(data)
+
+    assert datagrams.wasi.receive_and_flags(0) == (b"", TRUNCATED)
+    assert datagrams.wasi.receive_and_flags(0, 0, 0) == (b"", TRUNCATED)
+    assert datagrams.wasi.receive_and_flags(0, 0) == (b"", 0)
+    assert datagrams.wasi.receive_and_flags(0, 8) == (b"three", 0)
+
+
+def test_datagrams_larger_than_udps(datagrams: Pair) -> None:
+    """Whole, and where the shim has to cut one, it is told."""
+    data = os.urandom(100_000)
+    for _ in range(2):
+        datagrams.ours.send(data)
+
+    assert datagrams.wasi.receive_and_flags(0, 60_000, 60_000, flags=PEEK) == (
+        data[:65536],
+        TRUNCATED,
+    )
+    assert datagrams.wasi.receive_and_flags(0, 60_000, 60_000, flags=WAITALL) == (data, 0)
+    assert datagrams.wasi.receive_and_flags(0, 70_000) == (data[:70_000], TRUNCATED)
+
+
 def test_no_datagram_there(datagrams: Pair) -> None:
     """AGAIN, where the guest does not wait; BADF for a descriptor that may not receive."""
     datagrams.wasi.call("fd_fdstat_set_flags", 0, NONBLOCK)

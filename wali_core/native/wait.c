@@ -44,6 +44,10 @@ int64_t wait_for(struct context *c, struct pollfd *fds, uint32_t count, int64_t 
         if (__atomic_load_n(&c->stop, __ATOMIC_SEQ_CST))
             return STOPPED;
         int64_t at = monotonic_now();
+        if (at >= c->deadline) { /* also of what is ready for ever, and has nothing to give */
+            c->stop = STOP_TIMEOUT;
+            return STOPPED;
+        }
         int64_t first = until < c->deadline ? until : c->deadline;
         int64_t left = first > at ? first - at : 0;
         struct timespec timeout = {left / NSEC, left % NSEC};
@@ -57,12 +61,7 @@ int64_t wait_for(struct context *c, struct pollfd *fds, uint32_t count, int64_t 
         }
         if (r > 0 || (r < 0 && r != -EINTR))
             return r;
-        at = monotonic_now();
-        if (at >= c->deadline) {
-            c->stop = STOP_TIMEOUT;
-            return STOPPED;
-        }
-        if (at >= until)
+        if (monotonic_now() >= until)
             return 0;
     }
 }

@@ -34,8 +34,9 @@ struct descriptor {
     rights_t dropped;              /* what left `inheriting`: not to be had beneath any more */
     const struct preopen *preopen; /* or NULL */
     uint8_t filetype;
-    uint8_t flags; /* FDFLAGS_; APPEND is ours alone, the kernel never hears of it */
-    uint8_t state; /* DESCRIPTOR_ */
+    uint8_t flags;   /* FDFLAGS_; APPEND is ours alone, the kernel never hears of it */
+    uint8_t state;   /* DESCRIPTOR_ */
+    uint16_t polled; /* poll_oneoff's: where it is in the set that is polled, if it is */
 };
 
 struct descriptors {

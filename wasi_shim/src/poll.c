@@ -15,14 +15,15 @@ struct waiting { /* one subscription, while the call lasts */
     uint64_t userdata;
     uint64_t deadline; /* clocks: nanoseconds on `clock` */
     fd_t fd;
-    uint16_t error; /* known from the start: ready at once */
+    uint16_t pollfd; /* descriptors: which one stands for it, unless there is an error */
+    uint16_t error;  /* known from the start: ready at once */
     uint8_t tag;
     uint8_t clock;
 };
 
 struct poll {
     struct waiting *waiting;
-    struct kernel_pollfd *pollfds; /* of the descriptors among them, in the same order */
+    struct kernel_pollfd *pollfds; /* one for each descriptor, however often it is among them */
     uint32_t count;
     uint32_t pollfd_count;
     bool at_once;
@@ -70,6 +71,17 @@ static errno_t read_unstable_subscription(struct waiting *out, guest_address fro
     return ERRNO_SUCCESS;
 }
 
+/* Each descriptor is polled once, for all that is asked of it: the kernel allows no more entries
+ * than there can be open files, and to read and to write are two subscriptions. */
+static struct kernel_pollfd *pollfd_of(struct poll *poll, struct descriptor *descriptor, fd_t fd) {
+    uint32_t i = descriptor->polled; /* of an earlier call, maybe */
+    if (i >= poll->pollfd_count || poll->pollfds[i].fd != (int32_t)fd) {
+        i = descriptor->polled = poll->pollfd_count++;
+        poll->pollfds[i] = (struct kernel_pollfd){.fd = fd};
+    }
+    return &poll->pollfds[i];
+}
+
 /* A descriptor that is not there fails the whole call; one without the right is an event. */
 static errno_t watch(struct poll *poll, struct waiting *waiting) {
     struct descriptor *descriptor;
@@ -79,10 +91,10 @@ static errno_t watch(struct poll *poll, struct waiting *waiting) {
     bool reads = waiting->tag == EVENTTYPE_FD_READ;
     rights_t needed = RIGHTS_POLL_FD_READWRITE | (reads ? RIGHTS_FD_READ : RIGHTS_FD_WRITE);
     waiting->error = descriptor_require(waiting->fd, needed, &descriptor);
-    poll->pollfds[poll->pollfd_count++] = (struct kernel_pollfd){
-        .fd = waiting->error ? -1 : (int32_t)waiting->fd, /* poll() passes over negative ones */
-        .events = reads ? POLLIN : POLLOUT,
-    };
+    if (waiting->error)
+        return ERRNO_SUCCESS;
+    pollfd_of(poll, descriptor, waiting->fd)->events |= reads ? POLLIN : POLLOUT;
+    waiting->pollfd = descriptor->polled;
     return ERRNO_SUCCESS;
 }
 
@@ -208,18 +220,25 @@ static bool fd_event(const struct waiting *waiting, int16_t revents, struct even
     return revents != 0;
 }
 
+/* What has happened to the descriptor of a subscription, as far as that was what it asked for. */
+static int16_t happened(const struct poll *poll, const struct waiting *waiting) {
+    if (waiting->tag == EVENTTYPE_CLOCK || waiting->error)
+        return 0;
+    int16_t other = waiting->tag == EVENTTYPE_FD_READ ? POLLOUT : POLLIN;
+    return poll->pollfds[waiting->pollfd].revents & ~other;
+}
+
 /* How many events there are, or -errno. */
 static int64_t report(const struct poll *poll, guest_address out) {
-    const struct kernel_pollfd *pollfd = poll->pollfds;
     int64_t ready = 0;
     for (uint32_t i = 0; i < poll->count; i++) {
         const struct waiting *waiting = &poll->waiting[i];
+        int16_t revents = happened(poll, waiting);
         struct event event;
-        bool is_clock = waiting->tag == EVENTTYPE_CLOCK;
-        if (!is_clock && pollfd->revents & POLLNVAL)
+        if (revents & POLLNVAL)
             return -EBADF;
-        bool is_ready = is_clock ? clock_event(poll, waiting, &event)
-                                 : fd_event(waiting, (pollfd++)->revents, &event);
+        bool is_ready = waiting->tag == EVENTTYPE_CLOCK ? clock_event(poll, waiting, &event)
+                                                        : fd_event(waiting, revents, &event);
         if (!is_ready)
             continue;
         if (guest_copy_out(out + ready * sizeof event, &event, sizeof event))

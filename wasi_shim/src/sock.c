@@ -94,7 +94,6 @@ static int32_t flags_to_receive(uint32_t riflags) {
 /* What was received before an error counts: it is out of the socket. */
 static errno_t receive(fd_t fd, struct scatter *to, uint64_t wanted, uint32_t riflags,
                        uint32_t *received) {
-    bool is_datagram = descriptors.entries[fd].filetype == FILETYPE_SOCKET_DGRAM;
     char *buffer = bounce_buffer();
     if (!buffer)
         return ERRNO_NOMEM;
@@ -108,14 +107,23 @@ static errno_t receive(fd_t fd, struct scatter *to, uint64_t wanted, uint32_t ri
             return ERRNO_FAULT;
         *received += got;
         wanted -= got;
-        if (got < size || riflags != RIFLAGS_RECV_WAITALL || is_datagram)
+        if (got < size || riflags != RIFLAGS_RECV_WAITALL)
             break;
     } while (wanted > 0);
     return ERRNO_SUCCESS;
 }
 
-static errno_t receive_with_flags(fd_t fd, guest_address iovs, uint32_t count, uint32_t riflags,
-                                  uint32_t *received) {
+/* Without flags, a receive is a read. */
+static errno_t receive_plainly(fd_t fd, guest_address iovs, uint32_t count, uint32_t *received) {
+    int64_t result = guest_readv(fd, iovs, count);
+    *received = result;
+    return errno_of(result);
+}
+
+static errno_t receive_stream(fd_t fd, guest_address iovs, uint32_t count, uint32_t riflags,
+                              uint32_t *received) {
+    if (!riflags)
+        return receive_plainly(fd, iovs, count, received);
     uint64_t wanted;
     errno_t error = total_length(iovs, count, &wanted);
     if (error)
@@ -124,20 +132,41 @@ static errno_t receive_with_flags(fd_t fd, guest_address iovs, uint32_t count, u
     return receive(fd, &to, wanted < INT32_MAX ? wanted : INT32_MAX, riflags, received);
 }
 
-/* Is the next datagram larger than the room for it?  Waits for one, as receiving it would.
- *
- * The calls that receive tell only recvmsg() that they have cut something, and the core has that
- * for programs alone.  Whoever shares the socket may take this datagram and leave us the next: then
- * the flag is another one's, and the data is what it is. */
-static errno_t next_is_larger(fd_t fd, guest_address iovs, uint32_t count, bool *larger) {
+/* Larger than the bounce buffer, which only those of unix sockets can be.  Whoever shares the
+ * socket may take the one that was looked at: then the flag is that one's. */
+static errno_t receive_large_datagram(fd_t fd, guest_address iovs, uint32_t count, uint64_t room,
+                                      uint32_t *received, bool *cut) {
     char nothing;
+    int64_t size = sys_recvfrom(fd, &nothing, 0, MSG_PEEK | MSG_TRUNC, NULL, NULL);
+    if (size < 0)
+        return errno_of(size);
+    *cut = (uint64_t)size > room;
+    return receive_plainly(fd, iovs, count, received);
+}
+
+/* One whole datagram, or as much of it as there is room for, even none: the rest is lost.  It is
+ * not read, since to read nothing would leave it there; and MSG_TRUNC has the kernel say how large
+ * it was. */
+static errno_t receive_datagram(fd_t fd, guest_address iovs, uint32_t count, uint32_t riflags,
+                                uint32_t *received, bool *cut) {
     uint64_t room;
     errno_t error = total_length(iovs, count, &room);
     if (error)
         return error;
-    int64_t size = sys_recvfrom(fd, &nothing, 0, MSG_PEEK | MSG_TRUNC, NULL, NULL);
-    *larger = size > 0 && (uint64_t)size > room;
-    return errno_of(size);
+    if (room > BOUNCE_SIZE && !(riflags & RIFLAGS_RECV_PEEK))
+        return receive_large_datagram(fd, iovs, count, room, received, cut);
+    char *buffer = bounce_buffer();
+    if (!buffer)
+        return ERRNO_NOMEM;
+    uint32_t size = room < BOUNCE_SIZE ? room : BOUNCE_SIZE;
+    int32_t flags = MSG_TRUNC | (riflags & RIFLAGS_RECV_PEEK ? MSG_PEEK : 0);
+    int64_t length = sys_recvfrom(fd, buffer, size, flags, NULL, NULL);
+    if (length < 0)
+        return errno_of(length);
+    *cut = length > size;
+    *received = *cut ? size : length;
+    struct scatter to = {.iovs = iovs, .count = count};
+    return scatter_out(&to, buffer, *received);
 }
 
 errno_t sock_recv(fd_t fd, guest_address iovs, uint32_t count, uint32_t riflags,
@@ -151,19 +180,12 @@ errno_t sock_recv(fd_t fd, guest_address iovs, uint32_t count, uint32_t riflags,
     if (guest_check(size_out, sizeof(uint32_t)) || guest_check(flags_out, sizeof(uint16_t)))
         return ERRNO_FAULT;
     uint32_t received = 0;
-    bool larger = false; /* a stream has no such thing */
+    bool cut = false; /* a stream has no such thing */
     if (socket->filetype == FILETYPE_SOCKET_DGRAM)
-        error = next_is_larger(fd, iovs, count, &larger);
-    if (error)
-        return error;
-    if (riflags)
-        error = receive_with_flags(fd, iovs, count, riflags, &received);
-    else {
-        int64_t result = guest_readv(fd, iovs, count);
-        error = errno_of(result);
-        received = result;
-    }
-    const uint16_t roflags = larger ? ROFLAGS_RECV_DATA_TRUNCATED : 0;
+        error = receive_datagram(fd, iovs, count, riflags, &received, &cut);
+    else
+        error = receive_stream(fd, iovs, count, riflags, &received);
+    const uint16_t roflags = cut ? ROFLAGS_RECV_DATA_TRUNCATED : 0;
     if (!error)
         error = errno_of(guest_copy_out(flags_out, &roflags, sizeof roflags));
     return error ? error : errno_of(guest_store_u32(size_out, received));
