@@ -54,6 +54,8 @@ NOT_HELD = {
     "all": set(),
     # Landlock has no hook for it, and the gate cannot do without the calls.
     "without a view": READS_METADATA,
+    # Who else there is on the machine, and at which port, the core leaves to Landlock.
+    "without Landlock and seccomp": {"TCP: connect", "TCP: bind", *SIGNALS},
     # It is about files: not about ports, nor about processes.
     "view alone": {
         *("an abstract socket", "UDP", "TCP: connect", "TCP: bind", "TCP: listen without bind"),

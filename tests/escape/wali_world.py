@@ -54,6 +54,7 @@ class Layers:
 LAYERS = {
     "all": Layers(view=True, kernel=True, gate=True),
     "without a view": Layers(view=False, kernel=True, gate=True),
+    "without Landlock and seccomp": Layers(view=True, kernel=False, gate=True),
     "view alone": Layers(view=True, kernel=False, gate=False),
     "kernel alone": Layers(view=False, kernel=True, gate=False),
     "gate alone": Layers(view=False, kernel=False, gate=True),

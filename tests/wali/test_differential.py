@@ -5,11 +5,15 @@ The kernel says what is right, and a guest has hundreds of lines to compare.
 
 from __future__ import annotations
 
+import os
+import shutil
 import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
 
+from tests import ordinary
 from tests.wali import building
 
 if TYPE_CHECKING:
@@ -60,7 +64,32 @@ def test_prints_what_the_native_program_prints(
     )
     actual = wali("--allow-all", building.program(name))
 
+    same(expected, actual)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="nobody but root can be somebody else")
+@pytest.mark.parametrize("name", ["files", "links", "owners", "processes", "system"])
+def test_it_is_the_same_for_an_ordinary_user(name: str, open_folder: Path) -> None:
+    """So it is for who may do less."""
+    places = [open_folder / "here", open_folder / "there"]
+    for place in places:
+        place.mkdir()
+    ordinary.give(open_folder)
+    native, program = open_folder / name, open_folder / f"{name}.wasm"
+    shutil.copy(building.native(name), native)
+    shutil.copy(building.program(name), program)
+    wali = [sys.executable, "-m", "wali_core", "run", "--allow-all", str(program)]
+
+    expected = ordinary.run([native], open_folder, cwd=places[0])
+    actual = ordinary.run(wali, open_folder, cwd=places[1])
+
+    same(expected, actual)
+
+
+def same(
+    expected: subprocess.CompletedProcess[str], actual: subprocess.CompletedProcess[str]
+) -> None:
+    """Compare what two programs have printed, and how they have ended."""
     assert actual.stderr == ""
     assert actual.stdout.splitlines() == expected.stdout.splitlines()
     assert actual.returncode == expected.returncode == 0
-    assert len(actual.stdout) > 50

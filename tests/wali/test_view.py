@@ -320,6 +320,33 @@ def test_executed_programs_have_it(kind: str, explore: Explore, home: Path) -> N
     assert executed == ["B=2" if kind == "Wasm" else "", ".environment bin other", "/bin"]
 
 
+@pytest.mark.skipif(
+    os.geteuid() != 0 or not building.HAS_NATIVE,
+    reason="it takes root to make a set-uid file, and native guests: SET-UID FILES NOT TESTED",
+)
+@pytest.mark.parametrize("lockdown", ["required", "off"])
+def test_set_uid_files_do_nothing(lockdown: str, home: Path) -> None:
+    """One of root's, in a granted folder, makes nobody root that executes it, as it would outside.
+
+    The view alone sees to that, and so does no_new_privs.
+    """
+    (home / "bin").mkdir()
+    program = home / "bin" / "program"
+    shutil.copy(building.native("explore"), program)
+    options = policy(home, f'lockdown = "{lockdown}"\n[filesystem]\nexec = ["./bin::/bin"]\n')
+    ordinary.give(home)
+    os.chown(program, 0, 0)
+    program.chmod(0o4755)
+    wali = [sys.executable, "-m", "wali_core", "run", *options, str(home / "explore.wasm")]
+
+    outside = ordinary.run([program, "who", ""], home)
+    inside = ordinary.run([*wali, "execute to ask who", "/bin/program"], home)
+
+    assert outside.stdout == f"{ordinary.NOBODY} {ordinary.NOBODY} 0\n"
+    assert (inside.returncode, inside.stderr) == (0, "")
+    assert inside.stdout == f"{ordinary.NOBODY} {ordinary.NOBODY} {ordinary.NOBODY}\n"
+
+
 def test_a_server_has_it(home: Path, cache_folder: Path) -> None:
     """A server with epoll writes its log where its policy says, under another name."""
     program = building.program(ordinary.ROOT / "examples" / "06_echo_server" / "echo_server.c")

@@ -113,10 +113,11 @@ typedef unsigned pointer;
 typedef unsigned long pointer;
 #endif
 
-static long execute(const char *path) {
-    const char *words[] = {path, "environment", "", "list", "/", "cwd", ""};
+static long execute(const char *path, int who) {
+    const char *look[] = {path, "environment", "", "list", "/", "cwd", ""};
+    const char *ask[] = {path, "who", ""}, **words = who ? ask : look;
     pointer arguments[8] = {0}, environ[2] = {(pointer)(size_t)"B=2", 0};
-    for (int i = 0; i < 7; i++)
+    for (int i = 0; i < (who ? 3 : 7); i++)
         arguments[i] = (pointer)(size_t)words[i];
     return SYS_execve(path, arguments, environ);
 }
@@ -147,9 +148,11 @@ int main(int argc, char **argv) {
         else if (equal(what, "list in a child"))
             print(in_child(on));
         else if (equal(what, "execute"))
-            say("%d\n", execute(on));
+            say("%d\n", execute(on, 0));
+        else if (equal(what, "execute to ask who"))
+            say("%d\n", execute(on, 1));
         else if (equal(what, "who"))
-            say("%d %d\n", SYS_getuid(), SYS_getgid());
+            say("%d %d %d\n", SYS_getuid(), SYS_getgid(), SYS_geteuid());
         else
             say("what is %s?\n", what);
     }
