@@ -104,6 +104,27 @@ def _unescape(field: bytes) -> bytes:
     return parts[0] + b"".join(bytes([int(p[:3], 8)]) + p[3:] for p in parts[1:])
 
 
+def refuse_nested(preopens: Iterable[Preopen]) -> None:
+    """Raise ``PolicyError`` where a read-only directory lies in a writable one.
+
+    It would not be read-only: the other one leads to the same files, whatever its name.  (Of one
+    directory with two names that can be seen, so it is let be.)
+    """
+    read_only: list[Preopen] = []
+    writable: list[Preopen] = []
+    for preopen in preopens:
+        (read_only if preopen.read_only else writable).append(preopen)
+    around = [(os.path.realpath(outer.host), outer) for outer in writable if read_only]
+    for inner in read_only if around else ():
+        path = os.path.realpath(inner.host)
+        for place, outer in around:
+            if path != place and beneath(path, place):
+                raise PolicyError(
+                    f"directory {inner.guest!r}: {inner.host} cannot be granted read-only: it lies "
+                    f"in {outer.host}, and as {outer.guest!r} the guest may write there"
+                )
+
+
 _ROOTS: Final = frozenset(("/", "."))
 
 

@@ -12,7 +12,7 @@ from wali_core._cache import Cache
 from wali_core._ending import Ending
 from wali_core._engine import DEFAULT_STACK, Engine, Module, sniff
 from wali_core._errors import GuestExit, GuestTimeout, ModuleError, PolicyError, UseError
-from wali_core._grants import Grants, encoded, load_policy
+from wali_core._grants import Grants, encoded, load_policy, refuse_nested
 from wali_core._guest import Guest
 from wali_core._link import ShimLink, composed
 from wali_core._stdio import Given, Streams, own_streams
@@ -470,6 +470,8 @@ class Runtime:
         if self._policy is not None:
             grants.add_policy(self._policy)
         grants.add_dirs(dirs or {})
+        if not self._allow_all:
+            refuse_nested(grants.preopens.values())
         grants.add_env(env or {})
         grants.sockets = tuple(sockets)
         grants.strict_rights = strict_rights

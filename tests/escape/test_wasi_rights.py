@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.escape.wasi_guest import relay
 from tests.wasi_shim.calls import (
     CREAT,
     DIRECTORY,
@@ -16,15 +17,16 @@ from tests.wasi_shim.calls import (
     WRITE,
     Errno,
     Right,
+    Wasi,
     WasiError,
 )
+from wali_core import PolicyError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from tests.escape.evil import World
     from tests.escape.wasi_guest import WasiHost
-    from tests.wasi_shim.calls import Wasi
 
     Change = Callable[[Wasi, int], object]
 
@@ -158,6 +160,33 @@ def test_a_read_only_directory_gains_nothing_by_rights(wasi: Wasi, world: World)
         with pytest.raises(WasiError) as refused:
             wasi.call("fd_fdstat_set_rights", SHELF, *wanted)
         assert refused.value.errno is Errno.NOTCAPABLE
+    assert not world.changed
+
+
+def test_read_only_directory_in_a_writable_one(wasi_host: WasiHost, world: World) -> None:
+    """It is not granted, since it would not be read-only by the other's name."""
+    dirs = {"/box": (str(world.box), "rw"), "/box/dir": (str(world.box / "dir"), "ro")}
+    with pytest.raises(PolicyError, match="cannot be granted read-only"):
+        wasi_host.runtime.instantiate(relay("wasi_snapshot_preview1"), dirs=dirs)
+
+
+def test_writable_directory_in_a_read_only_one(wasi_host: WasiHost, world: World) -> None:
+    """It is written to by its own name, and not by the other's."""
+    dirs = {"/box": (str(world.box), "ro"), "/box/dir": (str(world.box / "dir"), "rw")}
+    module = relay("wasi_snapshot_preview1")
+    with wasi_host.runtime.instantiate(module, dirs=dirs, stdio=(-1, -1, -1)) as guest:
+        wasi = Wasi(guest)
+        wasi.close(wasi.path_open("new", fd=SHELF, oflags=CREAT, base=WRITE))
+        for change in (
+            lambda: wasi.path_open("dir/new", base=WRITE),
+            lambda: wasi.on_path("path_unlink_file", "dir/new"),
+            lambda: wasi.rename("dir/new", "old", fds=(BOX, SHELF)),
+            lambda: wasi.link("file", "file", fds=(BOX, SHELF)),
+        ):
+            with pytest.raises(WasiError) as refused:
+                change()
+            assert refused.value.errno is Errno.PERM
+        wasi.on_path("path_unlink_file", "new", fd=SHELF)
     assert not world.changed
 
 

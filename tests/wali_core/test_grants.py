@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from capabilities import Environment, Filesystem, Grant, Limits, Policy
 from wali_core import PolicyError
 from wali_core import _grants as module
-from wali_core._grants import Grants, Preopen, encoded
+from wali_core._grants import Grants, Preopen, encoded, refuse_nested
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -65,6 +65,24 @@ def test_later_directories_replace_earlier_ones(grants: Grants) -> None:
 
     assert shown(grants) == [("a", "/3", False), ("b", "/2", True)]
     assert [p.host for p in grants.added] == ["/1", "/2", "/3"]
+
+
+@pytest.mark.parametrize("through", ["", "link/"], ids=["plainly", "through_a_link"])
+def test_a_read_only_directory_does_not_lie_in_a_writable_one(
+    grants: Grants, tmp_path: Path, through: str
+) -> None:
+    """By the outer one it could be written to.  The other way round is fine, and so are twins."""
+    for name in ("out/in", "out/in/deep", "outer"):
+        (tmp_path / name).mkdir(parents=True)
+    (tmp_path / "link").symlink_to(tmp_path)
+    outer, inner = tmp_path / "out", tmp_path / through / "out/in"
+
+    grants.add_dirs({"/w": (outer, "rw"), "/twin": outer, "/outer": tmp_path / "outer"})
+    grants.add_dirs({"/a": tmp_path, "/b": (inner, "rw")})
+    refuse_nested(grants.preopens.values())
+    grants.add_dirs({"/r": inner / "deep"})
+    with pytest.raises(PolicyError, match=r"directory '/r': .*deep cannot be granted read-only"):
+        refuse_nested(grants.preopens.values())
 
 
 @pytest.mark.parametrize(
