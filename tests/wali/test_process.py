@@ -7,6 +7,7 @@ import os
 import re
 import select
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -157,6 +158,22 @@ def test_input_is_bytes(free: Runtime) -> None:
     )
 
     assert result.stdout == b"1\n1\n"
+
+
+@pytest.mark.parametrize("kind", [socket.SOCK_STREAM, socket.SOCK_DGRAM])
+def test_streams_are_sockets(kind: socket.SocketKind, wali: Wali, runtime: Runtime) -> None:
+    """A confined program finds a socket where somebody has given it one, as inetd does."""
+    program = building.program("attempt")
+    own, given = socket.socketpair(socket.AF_UNIX, kind)
+    with own, given:
+        result = runtime.run_sync(program, args=["pid", ""], stdin=given, stdout=given)
+        done = wali(program, "pid", "", stdin=given, stdout=given, capture_output=False)
+
+        assert (result.returncode, done.returncode) == (0, 0)
+        said = b""
+        while len(said) < 4:
+            said += own.recv(100, socket.MSG_DONTWAIT)
+        assert said == b"1\n1\n"
 
 
 def test_output_goes_to_a_file(free: Runtime, tmp_path: Path) -> None:
