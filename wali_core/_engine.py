@@ -179,20 +179,29 @@ class Engine:
         compilation that may take long.  Raises ``ModuleError``.
         """
         sniff(data, origin)
+        found = self.cached(data, origin, cache, preparation=preparation) if cache else None
+        if found is not None:
+            return found
         key = self.key(data, preparation)
-        pointer = cache.load(key, self._deserialize) if cache else None
-        if pointer is None:
-            if on_compile:
-                on_compile(len(data))
-            self._start_workers()
-            if prepare:
-                self._validate(data, origin)
-                data = prepare(data)
-            pointer = self._compile(data, origin)
-            if cache and cache.usable:
-                # A module that cannot be kept still runs.
-                self.serialize(pointer, partial(cache.store, key))
+        if on_compile:
+            on_compile(len(data))
+        self._start_workers()
+        if prepare:
+            self._validate(data, origin)
+            data = prepare(data)
+        pointer = self._compile(data, origin)
+        if cache and cache.usable:
+            # A module that cannot be kept still runs.
+            self.serialize(pointer, partial(cache.store, key))
         return Module(self, pointer, origin, key, preparation)
+
+    def cached(
+        self, data: bytes, origin: str, cache: Cache, *, preparation: str = ""
+    ) -> Module | None:
+        """What ``compile`` finds in the cache, which may be nothing."""
+        key = self.key(data, preparation)
+        pointer = cache.load(key, self._deserialize)
+        return None if pointer is None else Module(self, pointer, origin, key, preparation)
 
     def load_artefact(self, fd: int, origin: str) -> Module:
         """A module that another process has compiled: its ``Module.artefact``.  Nobody else's!

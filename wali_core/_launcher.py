@@ -69,11 +69,12 @@ class Launcher:
         self._runtime = Runtime(
             policy=setting.policy,
             allow_all=setting.allow_all,
-            cache=False,
+            cache=setting.cache or False,
             stack=OWN_STACK,
             pool=1 if setting.pooled else None,
         )
         _child.preload(confined=not setting.allow_all)
+        self._runtime.executables(compiling=False)  # the embedder has compiled them
         # What is there now is never garbage; and looking at it would copy its pages in each child.
         gc.collect()
         gc.freeze()

@@ -31,16 +31,16 @@ from wali_core._errors import (
     ended_by,
 )
 from wali_core._monitor import collect
-from wali_core._order import MOST_MODULES, Descriptors, Order, Setting, send
+from wali_core._order import MOST_MODULES, Descriptors, Order, send
 from wali_core._supervisor import report_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import Final
 
-    from capabilities import Policy
     from wali_core._engine import Module
     from wali_core._grants import Grants
+    from wali_core._order import Setting
     from wali_core._stdio import Streams
 
 _LOST: Final = "the process that the program ran in was lost: somebody has killed its supervisor"
@@ -205,8 +205,8 @@ class Launcher:
     The first ``start`` makes the process that does it; ``close`` lets that end.
     """
 
-    def __init__(self, policy: Policy | None, *, allow_all: bool, pooled: bool = False) -> None:
-        self._setting = Setting(policy, allow_all=allow_all, pooled=pooled)
+    def __init__(self, setting: Setting) -> None:
+        self._setting = setting
         self._artefacts: dict[str, int] = {}  # descriptors, by the keys of modules
         self.forget()
         _launchers.add(self)

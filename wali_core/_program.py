@@ -571,9 +571,9 @@ class Program(AnyProgram, Guest):
                 self._outlive_threads(end)
 
     def _finish_call(self, error: int | None, trap: int | None) -> None:
-        call, store = self._context.call, self._store
-        if trap and store and self._own_process and self._stopped() is None:
-            handled = handle_trap(self._engine.core, store, call, trap)
+        context, store = self._context, self._store
+        if trap and store and context.store == self._store_owner and self._stopped() is None:
+            handled = handle_trap(self._engine.core, store, context.call, trap)
             if handled is not None:
                 W["wasm_trap_delete"](trap)
                 error, trap = handled

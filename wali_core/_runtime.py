@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from capabilities import Policy
     from wali_core._audit import Audit
     from wali_core._cooperative import CooperativeGuest
+    from wali_core._executables import Executables
     from wali_core._flow import TaskInput, TaskOutput
     from wali_core._grants import Dirs, Preopen
     from wali_core._guest import AnyGuest
@@ -93,6 +94,7 @@ class Runtime:
         self._links: dict[str, tuple[_abi.Shim, ShimLink]] = {}
         self._cooperative_links: dict[str, tuple[_abi.Shim, ShimLink]] = {}
         self._launcher: Launcher | None = None
+        self._executables: Executables | None = None
         self._closed = False
 
     # --- modules ----------------------------------------------------------------------------------
@@ -342,23 +344,18 @@ class Runtime:
             raise
         return program
 
-    def _loader(self) -> Callable[[bytes, str], Module]:
-        """What compiles a program that this process executes, or one that it has forked.
+    def executables(self, *, compiling: bool) -> Executables:
+        """What this runtime's programs execute, made for the first of them."""
+        from wali_core._executables import Executables
 
-        In a forked process the threads are gone that compile in parallel.
-        """
-        own = os.getpid()
-
-        def load(data: bytes, origin: str) -> Module:
-            engine = self.engine
-            if os.getpid() != own:
-                engine = Engine(engine.core, engine.stack, parallel=False)
-            preparation, prepare = _preparation(data, origin, PROCESS)
-            return engine.compile(
-                data, origin, self._cache, preparation=preparation, prepare=prepare
-            )
-
-        return load
+        with self._lock:
+            if self._executables is None:
+                preparation = partial(_preparation, isolation=PROCESS)
+                self._executables = Executables(self.engine, self._cache, preparation)
+                if self._policy is not None and not self._allow_all:
+                    granted = (grant.host for grant in self._policy.filesystem.exec)
+                    self._executables.make_ready(granted, compiling=compiling)
+            return self._executables
 
     def _start_program(
         self,
@@ -401,6 +398,8 @@ class Runtime:
         argv, environ = _command_line(module, grants, args, argv0)
         environment = environment_text(environ)
         kept: dict[str, Hook] = {}
+        # While there is a cache.
+        executables = self.executables(compiling=True) if isolation == PROCESS else None
         if self._allow_all or isolation == SHARED:
             confinement = unconfined()
         else:
@@ -427,8 +426,9 @@ class Runtime:
             audit.start(module.origin)
         program.open_store()
         program.place_stdio(streams.host)
-        if isolation == PROCESS:
-            program.let_execute(self._loader(), confinement.programs)
+        if executables is not None:
+            executables.begin(confined=not self._allow_all)
+            program.let_execute(executables.load, confinement.programs)
         program.set_arguments(argv, environment, confinement.place, confinement.network)
         link = program.resolve(confinement.gate, grants.memory, hooks)
         if self._on_missing and link.missing:
@@ -622,6 +622,7 @@ class Runtime:
 
         _refuse_wasi_only(module, grants)
         argv, _ = _command_line(module, grants, args, argv0)
+        self.executables(compiling=True)  # for the launcher, which never compiles
         return partial(Running, self._launch(), module, argv, grants, streams)
 
     def execute(
@@ -667,12 +668,17 @@ class Runtime:
 
     def _launch(self) -> Launcher:
         """What starts WALI programs, made for the first of them."""
+        from wali_core._order import Setting
         from wali_core._process import Launcher
 
+        setting = Setting(
+            self._policy,
+            allow_all=self._allow_all,
+            pooled=self.engine.pool is not None,
+            cache=None if self._cache is None else self._cache.folder,
+        )
         with self._lock:
-            launcher = self._launcher or Launcher(
-                self._policy, allow_all=self._allow_all, pooled=self.engine.pool is not None
-            )
+            launcher = self._launcher or Launcher(setting)
             if not self._closed:  # else it is for the one that another thread is just starting
                 self._launcher = launcher
             return launcher

@@ -1,0 +1,115 @@
+"""What programs execute is compiled once, be they confined or in a process of their own."""
+
+from __future__ import annotations
+
+import shutil
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.wali import building
+from wali_core import Runtime
+from wali_core._engine import Engine
+
+if TYPE_CHECKING:
+    import subprocess
+    from collections.abc import Callable
+    from pathlib import Path
+
+    Wali = Callable[..., subprocess.CompletedProcess[str]]
+
+STATUS = 41  # of what is executed
+
+
+@pytest.fixture
+def tool(box: Path) -> Path:
+    """Return a program to be executed, in the folder in which its executor runs."""
+    made = box / "tools" / "tool.wasm"
+    made.parent.mkdir()
+    shutil.copy2(building.program("odd", "RESULT"), made)
+    return made
+
+
+def policy(folder: Path, grant: Path) -> Path:
+    """Write a policy that lets a program execute what is granted."""
+    made = folder / "policy.toml"
+    made.write_text(f'version = 1\n[filesystem]\nexec = ["{grant}"]\n')
+    return made
+
+
+def entries(cache: Path) -> dict[str, int]:
+    """Return what is in the cache, and as which files: one that is compiled again is a new one."""
+    return {path.name: path.stat().st_ino for path in cache.iterdir()}
+
+
+def loaded(cache: Path, tool: Path) -> bool:
+    """Is a program in the cache?"""
+    with Runtime(cache=cache) as runtime:
+        before = entries(cache)
+        runtime.load(tool)
+    return entries(cache) == before
+
+
+def run(runtime: Runtime, tool: Path) -> int:
+    """Have a child of a program execute another; its status."""
+    attempt = building.program("attempt")
+    done = runtime.run_sync(attempt, args=["execute", str(tool)], capture_output=True)
+    return int(done.stdout or b"-1") >> 8
+
+
+def test_what_a_free_program_executes_is_kept(tool: Path, tmp_path: Path) -> None:
+    """The process in which it runs finds the cache, and leaves there what it has compiled."""
+    cache = tmp_path / "cache"
+    with Runtime(allow_all=True, cache=cache) as runtime:
+        assert run(runtime, tool) == STATUS
+        kept = entries(cache)
+        assert run(runtime, tool) == STATUS
+
+    assert len(kept) == 2
+    assert entries(cache) == kept
+
+
+def test_what_is_granted_by_name_is_compiled_before(tool: Path, tmp_path: Path) -> None:
+    """It is in the cache before the program is confined, by which it could not be any more."""
+    cache = tmp_path / "cache"
+    with Runtime(policy=policy(tmp_path, tool), cache=cache) as runtime:
+        assert run(runtime, tool) == STATUS
+        kept = entries(cache)
+        assert run(runtime, tool) == STATUS
+
+    assert len(kept) == 2
+    assert entries(cache) == kept
+
+
+def test_the_command_compiles_before_as_well(
+    wali: Wali, tool: Path, tmp_path: Path, cache_folder: Path
+) -> None:
+    """A confined `wali run` leaves in the cache what it has executed, and finds it there."""
+    words = ("--policy", policy(tmp_path, tool), building.program("attempt"), "execute", tool)
+    done = wali(*words)
+    kept = entries(cache_folder / "wali")
+    wali(*words)
+
+    assert (done.returncode, int(done.stdout) >> 8, done.stderr) == (0, STATUS, "")
+    assert loaded(cache_folder / "wali", tool)
+    assert entries(cache_folder / "wali") == kept
+
+
+def test_a_granted_folder_is_looked_through(
+    tool: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of its files those are at hand that are in the cache; none is compiled for being there."""
+    cache = tmp_path / "cache"
+    granted = policy(tmp_path, tool.parent)
+    with Runtime(policy=granted, cache=cache) as runtime:
+        runtime.executables(compiling=True)
+    assert entries(cache) == {}
+    with Runtime(cache=cache) as runtime:
+        runtime.load(tool)
+
+    with Runtime(policy=granted, cache=cache) as runtime:
+        executables = runtime.executables(compiling=False)
+        monkeypatch.setattr(Engine, "compile", None)  # nothing else is needed
+        module = executables.load(tool.read_bytes(), str(tool))
+
+    assert module.is_program
