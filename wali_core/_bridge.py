@@ -191,6 +191,7 @@ class Table(ctypes.Structure):
     lowest: int
     dead: int
     lock: int
+    ends: int
     descriptors: int
 
 
@@ -239,6 +240,7 @@ STOP_NONE: Final = _layout.NUMBERS["STOP_NONE"]
 STOP_EXIT: Final = _layout.NUMBERS["STOP_EXIT"]
 STOP_TIMEOUT: Final = _layout.NUMBERS["STOP_TIMEOUT"]
 STOP_INTERRUPT: Final = _layout.NUMBERS["STOP_INTERRUPT"]
+STOP_FILES: Final = _layout.NUMBERS["STOP_FILES"]
 NO_DEADLINE: Final = 2**63 - 1
 DESCRIPTOR_CLOEXEC: Final = _layout.NUMBERS["DESCRIPTOR_CLOEXEC"]
 DESCRIPTOR_BORROWED: Final = _layout.NUMBERS["DESCRIPTOR_BORROWED"]

@@ -84,9 +84,10 @@ class GuestTimeout(GuestError, TimeoutError):
 
 
 class GuestLimit(GuestError):
-    """The guest used up what it may: ``limit`` is ``"cpu_time"``, ``"output"`` or ``"audit"``.
+    """The guest used up what it may: ``limit`` says of what.
 
-    Memory, descriptors and processes end nobody: the guest's call is refused as by the kernel.
+    It is ``"cpu_time"``, ``"memory"``, ``"open_files"``, ``"output"``, ``"processes"`` or
+    ``"audit"``.
     """
 
     def __init__(self, limit: str, message: str) -> None:
@@ -106,6 +107,19 @@ class GuestDenied(GuestError):
 
     def __reduce__(self) -> tuple[object, ...]:
         return type(self), (self.call,), self.__dict__
+
+
+_WANTED = {
+    "memory": "bytes of memory",
+    "open_files": "descriptors",
+    "processes": "processes and threads",
+}
+
+
+def more_than(limit: str, most: int) -> GuestLimit:
+    """The error of a guest that wanted more of something than there is for it."""
+    message = f"the guest wanted more than its {most} {_WANTED[limit]} (limits.{limit})"
+    return GuestLimit(limit, message)
 
 
 def ended_by(reason: str) -> GuestError:

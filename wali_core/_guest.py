@@ -21,6 +21,7 @@ from wali_core._errors import (
     PolicyError,
     UseError,
     ended_by,
+    more_than,
 )
 from wali_core._link import Trapped
 from wali_core._monitor import Guard
@@ -283,6 +284,7 @@ class AnyGuest:
         if count is not None:
             table = self._context.table.contents
             table.limit = table.limit_most = count
+            table.ends = 1
 
     def meter_output(self, limit: int | None, hosts: Sequence[int]) -> Mapping[str, Hook]:
         """Have what is written to these files counted, and the guest ended that writes too much.
@@ -588,6 +590,8 @@ class AnyGuest:
             return GuestExit(self._context.status)
         if stop == bridge.STOP_TIMEOUT:
             return GuestTimeout(self._seconds)
+        if stop == bridge.STOP_FILES:
+            return more_than("open_files", self._context.table.contents.limit_most)
         if stop == bridge.STOP_INTERRUPT:
             reasons = [capture.reason for capture in self._captures if capture.exceeded]
             if self._cpu is not None and self._cpu.exceeded:

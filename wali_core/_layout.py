@@ -29,6 +29,7 @@ NUMBERS: Final[dict[str, int]] = {
     "STOP_EXIT": 1,
     "STOP_TIMEOUT": 2,
     "STOP_INTERRUPT": 3,
+    "STOP_FILES": 4,
     # Why a call is made again: struct slot's resumed.
     "RESUME_NOT": 0,
     "RESUME_READY": 1,
@@ -61,6 +62,8 @@ TABLE: Final[Fields] = (
     ("uint32_t", "lowest", "no free number lies below"),
     ("int32_t", "dead", "with threads: what a closed descriptor is replaced by; else -1"),
     ("uint32_t", "lock", "with threads: somebody changes the table"),
+    ("uint32_t", "ends", "whoever wants more than limit_most descriptors is ended"),
+    ("uint32_t", "unused", ""),
     ("struct descriptor *", "descriptors", ""),
 )
 

@@ -13,7 +13,7 @@ import struct
 import time
 from _thread import allocate_lock, get_ident
 
-from wali_core._errors import GuestLimit
+from wali_core._errors import GuestLimit, more_than
 from wali_core._stdio import identity
 
 TYPE_CHECKING = False
@@ -179,8 +179,12 @@ class Processes:
         self._own: list[int] = []
         self.add()
 
-    def add(self) -> bool:
-        """Take a place, for a thread.  False where there are enough."""
+    def add(self) -> None:
+        """Take a place, for a thread.  Raises ``GuestLimit`` where there are enough."""
+        if not self._add():
+            raise more_than("processes", self._most)
+
+    def _add(self) -> bool:
         with self._lock:
             for index in range(self._most):
                 if index not in self._own and self._take(index):
@@ -194,9 +198,12 @@ class Processes:
             fcntl.lockf(self._file, fcntl.LOCK_UN, 1, self._own.pop())
 
     def fork(self) -> int:
-        """Fork: 0 in the child, its number in the parent; ``-EAGAIN`` where there are enough."""
+        """Fork: 0 in the child, its number in the parent, or ``-errno``.
+
+        Raises ``GuestLimit`` where there are enough.
+        """
         if not self._has_room():
-            return -errno.EAGAIN
+            raise more_than("processes", self._most)
         reader, writer = os.pipe2(os.O_CLOEXEC)
         try:
             pid = os.fork()
@@ -207,7 +214,7 @@ class Processes:
             writer = -1
             if not os.read(reader, 1):
                 os.waitpid(pid, 0)
-                pid = -errno.EAGAIN
+                raise more_than("processes", self._most)
         except OSError as error:
             return -(error.errno or errno.EAGAIN)
         finally:
@@ -219,7 +226,7 @@ class Processes:
     def _begin(self, writer: int) -> None:
         """In a child: find a place of its own, or be gone, as if it had never been."""
         self._lock, self._own = allocate_lock(), []
-        if not self.add():  # another has just been faster
+        if not self._add():  # another has just been faster
             os._exit(0)
         os.write(writer, _EXISTS)
 

@@ -184,14 +184,21 @@ class AddressSpace:
 
     ``host_of`` gives the host's descriptor for a guest's number, or -1.  ``own_process`` allows
     file mappings and protections: there a fault is the end of nobody else.  Without it, a private
-    mapping of a file is a copy.  One thread at a time.
+    mapping of a file is a copy.  ``exceed`` is told when there is no room left, and may raise what
+    is to come of that.  One thread at a time.
     """
 
     def __init__(
-        self, memory: LinearMemory, host_of: Callable[[int], int], *, own_process: bool
+        self,
+        memory: LinearMemory,
+        host_of: Callable[[int], int],
+        exceed: Callable[[], None] = lambda: None,
+        *,
+        own_process: bool,
     ) -> None:
         self.memory = memory
         self._host_of = host_of
+        self._exceed = exceed
         self._own_process = own_process
         # Bulk instructions die of what cannot be accessed, with the whole process.
         self._nothing = PROT_NONE if own_process else _BOTH
@@ -368,7 +375,11 @@ class AddressSpace:
         if start is not None:
             return start
         start = self._free.start_of_last(self._known)  # behind everything, after some growth
-        return start if self._reach(start + size) else -errno.ENOMEM
+        return start if self._reach(start + size) else self._no_room()
+
+    def _no_room(self) -> int:
+        self._exceed()
+        return -errno.ENOMEM
 
     def _is_free(self, start: int, end: int) -> bool:
         """Can a mapping go there without replacing anything?  The memory may have to grow."""
@@ -383,7 +394,7 @@ class AddressSpace:
         if start == 0:
             return -errno.EPERM  # as below vm.mmap_min_addr
         if end > self._known and not self._reach(end):
-            return -errno.ENOMEM
+            return self._no_room()
         if flags & MAP_FIXED_NOREPLACE and not self._free.holds(start, end):
             return -errno.EEXIST
         return start
@@ -409,7 +420,7 @@ class AddressSpace:
         if old_size and self._is_free(end, old + new_size):
             return self._move(old, old_size, new_size, old, flags)
         if not flags & MREMAP_MAYMOVE:
-            return -errno.ENOMEM
+            return -errno.ENOMEM  # it could have it elsewhere
         target = self._place(0, new_size, 0)
         return target if target < 0 else self._move(old, old_size, new_size, target, flags)
 

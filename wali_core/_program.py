@@ -18,7 +18,7 @@ from wali_core import _bridge as bridge
 from wali_core import _monitor
 from wali_core._bridge import W
 from wali_core._calls import AT_FDCWD, GuestCalls, Startup, served_limits, served_times
-from wali_core._errors import GuestDenied, GuestExit, GuestTrap, ModuleError
+from wali_core._errors import GuestDenied, GuestExit, GuestTrap, ModuleError, more_than
 from wali_core._exec import Executed, Executor, descriptors
 from wali_core._guest import AnyGuest, Guest
 from wali_core._limits import Processes, limit_cpu_time
@@ -84,6 +84,8 @@ NOT_SHARED: Final = (
     "SYS_setgroups",
     "SYS_sched_setscheduler",
 )
+_MAKES_THREADS: Final = frozenset(("__wasm_thread_spawn", "SYS_execve"))
+"""Imports of programs that may have threads, or become one that has."""
 _SAYS: Final = frozenset(("write", "writev"))
 _ENOSYS: Final = 38
 _OF_THREADS: Final = (*OF_THREADS, "SYS_fork", "SYS_execve")  # told which thread it is
@@ -125,6 +127,7 @@ class AnyProgram(AnyGuest):
         self._program_link: ProgramLink | None = None
         self._failures: dict[int, BaseException] = {}
         self._withheld: Mapping[str, str] = {}
+        self._memory_limit: int | None = None
         self._mask = 0
         self._pid = os.getpid()
         self._executor: Callable[..., int] = _unserved
@@ -217,9 +220,13 @@ class AnyProgram(AnyGuest):
         """What execve needs: see ``Executor``."""
         self._executor = Executor(self._calls, load, roots, self.threads.make_way).execve
 
-    def begin_thread(self) -> bool:
-        """May it have another thread?  If so, ``end_thread`` is to be called when that ends."""
-        return self._processes is None or self._processes.add()
+    def begin_thread(self) -> None:
+        """Let it have another thread; ``end_thread`` is to be called when that ends.
+
+        Raises ``GuestLimit`` where it has enough.
+        """
+        if self._processes is not None:
+            self._processes.add()
 
     def end_thread(self) -> None:
         """A thread has ended."""
@@ -275,6 +282,8 @@ class AnyProgram(AnyGuest):
         held = dict(gate)
         if not self._own_process:
             held |= dict.fromkeys(NOT_SHARED, _ENOSYS)
+        elif any(item.name in _MAKES_THREADS for item in self._module.imports):
+            self.threads.prepare()
         extern = self._make_memory(memory_limit)
         self._program_link = ProgramLink(
             self._module,
@@ -299,8 +308,8 @@ class AnyProgram(AnyGuest):
             return None
         least, most, shared = wanted.memory
         most = most if most is not None else 1 << 16
-        if limit is not None:
-            most = min(most, limit // WASM_PAGE)
+        if limit is not None and limit // WASM_PAGE < most:
+            most, self._memory_limit = limit // WASM_PAGE, limit
         if least > most:
             raise ModuleError(
                 f"{self._module.origin}: needs {least * WASM_PAGE} bytes of memory to start, "
@@ -348,7 +357,11 @@ class AnyProgram(AnyGuest):
         def host_of(number: int) -> int:
             return int(self._engine.core.descriptor_host(self._address, number))
 
-        self._space = AddressSpace(memory, host_of, own_process=self._own_process)
+        def exceed() -> None:
+            if self._memory_limit is not None:
+                raise more_than("memory", self._memory_limit)
+
+        self._space = AddressSpace(memory, host_of, exceed, own_process=self._own_process)
 
     def _read_memory(self, address: int, size: int) -> bytes:
         return self._calls.read(address, size)

@@ -13,7 +13,11 @@ TIMED_OUT: Final = 124
 REFUSED: Final = 126
 NOT_FOUND: Final = 127
 TRAPPED: Final = 128 + 6  # SIGABRT, as natively
-USED_UP: Final = {"cpu_time": 128 + 24, "output": 128 + 25}  # SIGXCPU, SIGXFSZ
+USED_UP: Final = {
+    "cpu_time": 128 + 24,  # SIGXCPU
+    "output": 128 + 25,  # SIGXFSZ
+    **dict.fromkeys(("memory", "open_files", "processes"), 128 + 9),  # SIGKILL, as without memory
+}
 DENIED: Final = 128 + 31  # SIGSYS
 USAGE_ERROR: Final = 2
 WRITE_ERROR: Final = 1

@@ -10,7 +10,7 @@ from ctypes import byref, c_void_p
 
 from wali_core import _bridge as bridge
 from wali_core._bridge import W
-from wali_core._errors import GuestExit
+from wali_core._errors import GuestExit, GuestLimit, more_than
 from wali_core._prepare import CALL_EXPORT, START_THREAD_EXPORT
 from wali_core._process_calls import system_call
 from wali_core._signals import ALL, IGNORED, Actions, handle_trap, set_mask
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 _FAILED: Final = -1
 TRAPPED: Final = 128 + 6
+USED_UP: Final = 128 + 9
 _HOST_STACK: Final = 256 << 10  # what Python, wasmtime and the core need beside the guest
 _OPEN_FILES: Final = 1024
 
@@ -44,6 +45,7 @@ class Threads:
         self._count = 0
         self._left: Any = None  # a lock, where the first thread waits for the others
         self._contexts: list[Any] = []  # for threads to come
+        self._dead = -1  # what numbers lead to that are closed while others use them
         self.shared = False
         """Has there been more than one?"""
         self._last_status = 0
@@ -93,8 +95,7 @@ class Threads:
         """Start a thread with a function of table 0; its number, or -1."""
         if not self.shared and not self._share():
             return _FAILED
-        if not self._program.begin_thread():
-            return _FAILED
+        self._program.begin_thread()
         mask = set_mask(ALL)
         begun = allocate_lock()
         begun.acquire()
@@ -112,11 +113,15 @@ class Threads:
         begun.acquire()
         return thread.tid
 
+    def prepare(self) -> None:
+        """Open what there may be no way to open any more when the first is made."""
+        if self._dead < 0:
+            self._dead = os.open("/", os.O_PATH | os.O_CLOEXEC)
+
     def _share(self) -> bool:
         """Before the first: the descriptor table is made for several."""
-        dead = os.open("/", os.O_PATH | os.O_CLOEXEC)
-        if self._program.core.table_share(self._program.address, dead) < 0:
-            os.close(dead)
+        self.prepare()
+        if self._program.core.table_share(self._program.address, self._dead) < 0:
             return False
         # The program must outlive its threads, whatever the interpreter does at its own end.
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._program))
@@ -283,9 +288,11 @@ class _Thread:
         self.status = self._context.status & 0xFF
         if (error or trap.value) and self._context.stop != bridge.STOP_EXIT:
             failure = self._program.failure_of(self._address)
+            if self._context.stop == bridge.STOP_FILES:
+                failure = more_than("open_files", self._context.table.contents.limit_most)
             text = f"wali: a thread of the program trapped: {failure or text}\n"
             os.write(2, text.encode())
-            os._exit(TRAPPED)
+            os._exit(USED_UP if isinstance(failure, GuestLimit) else TRAPPED)
 
     def close(self) -> None:
         """Free what it had."""

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     Wali = Callable[..., subprocess.CompletedProcess[str]]
 
 PAGE = 4096
-MANY = 32
 FORKS = Syscalls(allow=["@default", "@basic-io", "@file-system", "@ipc", "@process"])
 
 
@@ -156,34 +155,55 @@ def test_other_files_do_not_count(under: Wali, box: Path, tmp_path: Path) -> Non
     assert list(box.iterdir()) == []
 
 
-# --- what answers an errno ------------------------------------------------------------------------
+# --- descriptors, processes, memory ---------------------------------------------------------------
+
+WANTED = "wali: the guest wanted more than its {} (limits.{})\n"
+
+
+def ended(done: subprocess.CompletedProcess[str], what: str, limit: str) -> bool:
+    """Return whether a program was ended by a limit, which the command says."""
+    killed = 128 + signal.SIGKILL
+    return (done.returncode, done.stderr) == (killed, WANTED.format(what, limit))
 
 
 @pytest.mark.parametrize("count", [6, 20, 100])
 def test_descriptors(under: Wali, count: int) -> None:
-    """Its table has so many places: EMFILE, and a place that is free again can be had again."""
-    done = under(Limits(open_files=count), "descriptors")
+    """So many it may have; a place that is free again can be had again, one more is the end."""
+    enough = under(Limits(open_files=count), "descriptors", count - 3)
+    too_many = under(Limits(open_files=count), "descriptors", count - 2)
 
-    assert done.stdout == f"{count - 3} -24\nagain: 5\nbeyond: -9\n"
+    assert (enough.returncode, enough.stdout) == (0, f"{count - 3}\nagain: 5\nbeyond: -9\n")
+    assert ended(too_many, f"{count} descriptors", "open_files")
+    assert too_many.stdout == ""
 
 
-@pytest.mark.parametrize(
-    ("most", "children", "inside"), [(1, 0, None), (2, 1, -11), (4, 3, 0), (40, 39, 0)]
-)
-def test_processes(under: Wali, most: int, children: int, inside: int | None) -> None:
-    """All that it forks, and they fork, is counted: EAGAIN; what has ended is not."""
-    done = under(Limits(processes=most), "fork", MANY + 20)
+@pytest.mark.parametrize("most", [3, 4, 40])
+def test_processes(under: Wali, most: int) -> None:
+    """All that it forks, and they fork, is counted; what has ended is not."""
+    enough = under(Limits(processes=most), "fork", most - 1)
+    too_many = under(Limits(processes=most), "fork", most)
 
-    lines = [f"{children} -11"]
-    lines += ["after: -11"] if inside is None else [f"inside {inside}", "after: 0"]
-    assert done.stdout.splitlines() == lines
+    assert (enough.returncode, enough.stderr) == (0, "")
+    assert enough.stdout == f"{most - 1} 0\ninside 0\nafter: 0\n"
+    assert ended(too_many, f"{most} processes and threads", "processes")
+
+
+def test_processes_of_processes(under: Wali) -> None:
+    """It is the one that wants one more that is ended."""
+    done = under(Limits(processes=2), "fork", 1)
+
+    assert (done.returncode, done.stdout) == (0, f"1 0\nafter: {(128 + signal.SIGKILL) << 8}\n")
+    assert done.stderr == WANTED.format("2 processes and threads", "processes")
 
 
 def test_processes_are_counted_from_python(from_python: Callable[..., bytes]) -> None:
     """In the process of `run_sync` as well."""
-    done = from_python(Limits(processes=3), "fork", 10, capture_output=True)
+    done = from_python(Limits(processes=3), "fork", 2, capture_output=True)
+    with pytest.raises(GuestLimit) as caught:
+        from_python(Limits(processes=3), "fork", 3, capture_output=True)
 
-    assert done == b"2 -11\ninside 0\nafter: 0\n"
+    assert done == b"2 0\ninside 0\nafter: 0\n"
+    assert caught.value.limit == "processes"
 
 
 def test_killed_processes_give_back_their_place(cache_folder: Path) -> None:
@@ -191,18 +211,51 @@ def test_killed_processes_give_back_their_place(cache_folder: Path) -> None:
     policy = Policy(limits=Limits(processes=3), syscalls=FORKS)
     with Runtime(policy=policy, cache=cache_folder) as runtime:
         for _ in range(3):
+            with pytest.raises(GuestLimit, match="3 processes"):
+                runtime.run_sync(building.program("greedy"), args=["fork", "3"])
             done = runtime.run_sync(
-                building.program("greedy"), args=["fork", "10"], capture_output=True
+                building.program("greedy"), args=["fork", "2"], capture_output=True
             )
-            assert (done.stdout or b"").startswith(b"2 -11\n")
+            assert (done.stdout or b"").startswith(b"2 0\n")
+
+
+THREAD = """
+#include "thread.h"
+static void nothing(long n) { (void)n; }
+int main(int argc, char **argv) {
+    (void)argv;
+    if (begin(0, nothing, argc) >= 0)
+        join(0);
+    return 0;
+}
+"""
+
+
+def test_threads(wali: Wali, tmp_path: Path) -> None:
+    """Threads are counted with the processes."""
+    source, policy = tmp_path / "one_thread.c", tmp_path / "p.toml"
+    source.write_text(THREAD)
+    done = []
+    for most in (1, 2):
+        policy.write_text(Policy(limits=Limits(processes=most)).show())
+        done.append(wali("--policy", policy, building.program(source, "STACKS=2")))
+
+    assert done[0].stderr == WANTED.format("1 processes and threads", "processes")
+    assert ended(done[0], "1 processes and threads", "processes")
+    assert (done[1].returncode, done[1].stderr) == (0, "")
 
 
 def test_memory(under: Wali) -> None:
-    """Its memory is shared, and bounded all the same: ENOMEM."""
+    """Its memory is shared, and bounded all the same."""
     limits = Limits(memory=4 << 20)
 
     assert under(limits, "map", 512).stdout == "mapped: 0\n"
-    assert under(limits, "map", 1024).stdout == "mapped: -12\n"
+    assert ended(under(limits, "map", 1024), f"{4 << 20} bytes of memory", "memory")
+
+
+def test_memory_that_nobody_limits(under: Wali) -> None:
+    """Without a limit what a module says of its own memory is answered by errors."""
+    assert under(Limits(), "map", 1 << 19).stdout == "mapped: -12\n"
 
 
 # --- the host -------------------------------------------------------------------------------------
@@ -233,9 +286,7 @@ def test_trusted_programs_here_are_limited_too(cache_folder: Path, tmp_path: Pat
             runtime.run_sync(program, args=["spin"], isolation="shared")
         with (tmp_path / "out").open("wb") as file, pytest.raises(GuestLimit, match="output"):
             runtime.run_sync(program, args=["write", "2"], isolation="shared", stdout=file)
-        done = runtime.run_sync(
-            program, args=["descriptors"], isolation="shared", capture_output=True
-        )
+        with pytest.raises(GuestLimit, match="8 descriptors"):
+            runtime.run_sync(program, args=["descriptors", "6"], isolation="shared")
 
-    assert (done.stdout or b"").startswith(b"5 -24\n")
     assert (tmp_path / "out").stat().st_size == PAGE

@@ -81,6 +81,14 @@ static void descriptor_put(struct table *t, int32_t number, struct descriptor ne
     *d = new;
 }
 
+/* To have no more is an errno, or where a policy says how many there may be, the guest's end. */
+static int64_t full(struct context *c) {
+    if (!c->table->ends || c->table->limit < c->table->limit_most)
+        return -EMFILE;
+    c->stop = STOP_FILES;
+    return STOPPED;
+}
+
 /* A new host descriptor (or the kernel's -errno, which passes through) gets the lowest number. */
 EXPORT int64_t descriptor_install(struct context *c, int64_t host, uint16_t flags) {
     if (host < 0)
@@ -92,7 +100,7 @@ EXPORT int64_t descriptor_install(struct context *c, int64_t host, uint16_t flag
     else
         descriptor_put(t, number, (struct descriptor){.host = (int32_t)host, .flags = flags});
     unlock(t);
-    return number;
+    return number == -EMFILE ? full(c) : number;
 }
 
 /* A descriptor that a call of the guest's made, with the flags that the call gave it. */
@@ -111,7 +119,7 @@ int64_t descriptor_install_pair(struct context *c, struct space *s, uint32_t add
     for (int i = 0; i < 2; i++) {
         int64_t n = descriptor_install_made(c, hosts[i], guest_flags);
         r = n < 0 ? n : r;
-        numbers[i] = (int32_t)n;
+        numbers[i] = n < 0 ? -1 : (int32_t)n;
     }
     if (r == 0)
         r = copy_to(c, s, address, numbers, sizeof numbers);
@@ -201,7 +209,7 @@ static int64_t duplicate(struct context *c, int32_t old, int32_t from, int exact
     else
         descriptor_put(t, (int32_t)number, copy);
     unlock(t);
-    return number;
+    return number == -EMFILE ? full(c) : number;
 }
 
 BODY(body_dup2) {
