@@ -63,7 +63,6 @@ TABLE: Final[Fields] = (
     ("int32_t", "dead", "with threads: what a closed descriptor is replaced by; else -1"),
     ("uint32_t", "lock", "with threads: somebody changes the table"),
     ("uint32_t", "ends", "whoever wants more than limit_most descriptors is ended"),
-    ("uint32_t", "unused", ""),
     ("struct descriptor *", "descriptors", ""),
 )
 

@@ -76,6 +76,7 @@ EXPORT const struct row layout[] = {
     FIELD(struct table, limit_most),
     FIELD(struct table, capacity),
     FIELD(struct table, lowest),
+    FIELD(struct table, ends),
     FIELD(struct table, dead),
     FIELD(struct table, lock),
     FIELD(struct table, descriptors),
