@@ -21,6 +21,7 @@ EXAMPLES = (
     ("07_wali_program.count", "A program that makes Linux' system calls itself"),
     ("08_reactor.reactor", "Hundreds of guests in one thread, and a pipeline"),
     ("09_view.explore", "A Linux program finds what it was granted, and nothing else"),
+    ("10_agent_sandbox.sandbox", "What a language model wrote, with limits and a log"),
 )
 
 

@@ -72,6 +72,15 @@ SAID = {
         r"8 names exist for it: what the policy grants, and nothing else",
         r"what it wrote is in table/menu",
     ),
+    "10_agent_sandbox.sandbox": (
+        r"read /data/link: Operation not permitted$",
+        r"OPERATOR is not here$",
+        r"spin: cpu_time: the guest has computed for its 0\.5 s$",
+        r"flood: output: the guest wrote more output than its limit allows$",
+        r"hoard: open_files: the guest wanted more than its 16 descriptors",
+        r"the report: 3 rows, 157 in all$",
+        r"written down: write /data/sales.csv: refused by filesystem.read_only\[0\]$",
+    ),
 }
 
 pytestmark = pytest.mark.slow

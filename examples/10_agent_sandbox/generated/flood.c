@@ -1,0 +1,7 @@
+/* Output that never ends. */
+#include <stdio.h>
+
+int main(void) {
+    for (;;)
+        puts("and so on");
+}
