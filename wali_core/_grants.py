@@ -185,6 +185,8 @@ class Grants:
 
     def add_dirs(self, dirs: Dirs) -> None:
         """``{guest: host}`` or ``{guest: (host, "ro" | "rw")}``; read-only if nothing is said."""
+        if not hasattr(dirs, "items"):
+            raise TypeError(f"dirs: {dirs!r}: it must be a mapping, {{guest: host}}")
         for guest, value in dirs.items():
             host, mode = value if isinstance(value, tuple) else (value, "ro")
             if mode not in ("ro", "rw"):
@@ -199,6 +201,8 @@ class Grants:
 
     def add_env(self, env: Mapping[str, str]) -> None:
         for name, value in env.items():
+            if not all(isinstance(word, str) for word in (name, value)):
+                raise TypeError(f"environment variable {name!r}: {value!r}: both must be str")
             if not name or "=" in name or "\0" in name or "\0" in value:
                 raise PolicyError(
                     f"environment variable {name!r}: a name has no '=', and neither has a NUL"

@@ -727,9 +727,11 @@ def _needs_process(module: Module, way: str) -> ModuleError:
 
 def _refuse_library(module: Module) -> None:
     if not module.is_program:
+        way = "use instantiate and call, or wali run --invoke"
+        if _abi.interface_of(module) == _abi.WALI:
+            way = f"use instantiate and call, with isolation={SHARED!r}, if you trust it"
         raise ModuleError(
-            f"{module.origin}: no _start without parameters: a library, not a program; "
-            "use instantiate and call, or wali run --invoke"
+            f"{module.origin}: no _start without parameters: a library, not a program; {way}"
         )
 
 

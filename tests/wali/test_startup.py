@@ -203,7 +203,9 @@ def test_library_is_no_program(wali: Wali, runtime: Runtime) -> None:
         runtime.run_sync(library)
 
     assert done.returncode == 126
-    assert "a library, not a program" in done.stderr
+    assert "a library, not a program; use instantiate and call, with isolation='shared'" in (
+        done.stderr
+    )
 
 
 def test_module_from_bytes(free: Runtime) -> None:

@@ -108,6 +108,17 @@ def test_variables_are_checked(grants: Grants) -> None:
             grants.add_env({name: value})
 
 
+def test_wrong_types_are_named(grants: Grants) -> None:
+    """What was given, and for what, is said where the caller's program has no checker of types."""
+    given: Any
+    for given in ({"A": 1}, {b"A": "1"}):
+        with pytest.raises(TypeError, match=r"environment variable .*A.*: .*1.*: both must be str"):
+            grants.add_env(given)
+    given = ["/tmp"]
+    with pytest.raises(TypeError, match=r"dirs: .*/tmp.*: it must be a mapping"):
+        grants.add_dirs(given)
+
+
 def test_a_policy_is_taken_over(grants: Grants, monkeypatch: pytest.MonkeyPatch) -> None:
     """A policy gives its directories, its variables, those that are set here, and its limits."""
     monkeypatch.setenv("HERE", "x")
