@@ -12,6 +12,7 @@ process computes.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import importlib
 import json
 import os
@@ -20,6 +21,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -39,7 +41,7 @@ if TYPE_CHECKING:
 
 HERE = Path(__file__).parent
 FORKS, STARTED = 300, 200
-CALLS, ROUNDS = 5_000, 80
+CALLS, ROUNDS, NATIVE_ROUNDS = 5_000, 80, 100
 STARTS = 500
 MOST_MS = {"the view, as root": 2.0, "the view, as an ordinary user": 3.0, "the rules": 5.0}
 MOST_RATIO = 1.03
@@ -247,6 +249,59 @@ def measure_calls(folder: Path) -> bool:
     return good
 
 
+def measure_native_calls(folder: Path) -> None:
+    """Print the ratios of the same calls in C, without WebAssembly: what the kernel itself takes.
+
+    One thread is in a view, and one is where all was before; they take turns.
+    """
+    library = folder / "paths.so"
+    zig = (sys.executable, "-m", "ziglang", "cc", "-O2", "-shared", "-fPIC")
+    subprocess.run([*zig, str(HERE / "paths_native.c"), "-o", str(library)], check=True)
+    child = os.fork()
+    if child:
+        if os.waitpid(child, 0)[1]:
+            raise RuntimeError("the process has failed")
+        return
+    status = 1
+    try:
+        compare_native_calls(library, folder)
+        status = 0
+    finally:
+        os._exit(status)
+
+
+def compare_native_calls(library: Path, folder: Path) -> None:
+    """Be the process that does it, which has one thread still."""
+    view.claim()
+    on_one_processor()
+    time_calls = ctypes.CDLL(str(library)).time_calls
+    time_calls.restype = ctypes.c_long
+    (folder / "file").write_bytes(b"x")
+    renamed = "/" + "/".join("x" * len(part) for part in folder.parts[1:])
+    places = (str(folder), renamed, f"/{'x' * (len(renamed) - 1)}")
+    binds = [view.Bind(str(folder), place, writable=True) for place in places[1:]]
+    with (
+        ThreadPoolExecutor(1) as here,
+        ThreadPoolExecutor(1, initializer=view.enter, initargs=(binds,)) as there,
+    ):
+        sides = [(here, places[0]), (here, places[0]), (there, places[1]), (there, places[2])]
+        for i, call in enumerate(("stat", "open and close", "chmod")):
+            rounds = []
+            for number in range(NATIVE_ROUNDS):
+                took = dict.fromkeys(range(len(sides)), 0)
+                for side in list(took)[:: -1 if number % 2 else 1]:
+                    pool, place = sides[side]
+                    path = os.fsencode(f"{place}/file")
+                    took[side] = pool.submit(time_calls, i, path, ctypes.c_long(CALLS)).result()
+                rounds.append([time / took[0] for time in took.values()])
+            _, noise, inside, first = map(statistics.median, zip(*rounds, strict=True))
+            print(
+                f"{call:16} natively, in a view {inside:.3f} of it (the same again: {noise:.3f}); "
+                f"in the view's root itself {first:.3f}",
+                flush=True,
+            )
+
+
 def left(temporary: Path) -> tuple[int, int, int, int]:
     """How many mounts, processes, temporary files and descriptors there are."""
     with open("/proc/self/mountinfo") as mounts:
@@ -312,6 +367,7 @@ def main() -> None:
         measure_programs(folder)
         measure_starts(folder)
         measure_calls(folder)
+        measure_native_calls(folder)
         measure_leavings(folder)
 
 

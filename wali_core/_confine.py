@@ -88,6 +88,19 @@ def unconfined() -> Confinement:
     return Confinement({}, NETWORK_ANY, None, programs=None)
 
 
+def bound_privileges(policy: Policy | None) -> None:
+    """In a process that forks confined programs: give up what none of them will have."""
+    from capabilities.lockdown import privileges
+
+    if policy is None or policy.lockdown != "off":
+        privileges.bound(
+            (
+                *(privileges.CHOWN, privileges.DAC_OVERRIDE, privileges.FOWNER, privileges.FSETID),
+                *(privileges.NET_BIND_SERVICE, privileges.SETUID, privileges.SETGID),
+            )
+        )
+
+
 def claim_view(policy: Policy | None) -> None:
     """Prepare this process for a view, while it has one thread.  Raises ``PolicyError``.
 

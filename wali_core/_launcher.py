@@ -75,6 +75,10 @@ class Launcher:
         )
         _child.preload(confined=not setting.allow_all)
         self._runtime.executables(compiling=False)  # the embedder has compiled them
+        if not setting.allow_all:
+            from wali_core._confine import bound_privileges
+
+            bound_privileges(setting.policy)
         # What is there now is never garbage; and looking at it would copy its pages in each child.
         gc.collect()
         gc.freeze()

@@ -26,7 +26,6 @@ _CAPGET, _CAPSET = number(125, 90), number(126, 91)
 _HEADER = pack("=II", 0x20080522, 0)  # the version of the sets, and this thread
 _PR_CAPBSET_DROP, _PR_SET_NO_NEW_PRIVS = 24, 38
 _PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL = 47, 4
-_BEYOND = 64  # more than there will be: the sets are 64 bits wide
 
 # Two words of 32 bits each, the lower half first: effective, permitted, inheritable.
 _EFFECTIVE, _PERMITTED, _HALF = 0, 1, 3
@@ -47,22 +46,51 @@ def drop(keep: Collection[int] = ()) -> None:
     Raises:
         OSError: the kernel refused, which it does to nobody who gives up his own.
     """
-    try:
-        prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL)
-        for capability in range(_BEYOND):
-            if capability not in keep:
-                prctl(_PR_CAPBSET_DROP, capability)
-    except OSError as error:
-        # EINVAL: that was the last one. EPERM: only who may change his capabilities (CAP_SETPCAP)
-        # can narrow what programs could have, and nobody else gains by it.
-        if error.errno not in (EINVAL, EPERM):
-            raise
+    prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL)
+    _narrow(keep)
     had, left = _sets(), _Sets()
     for capability in keep:
         half, bit = _HALF * (capability // 32), 1 << capability % 32
         left[_EFFECTIVE + half] |= had[_EFFECTIVE + half] & bit
         left[_PERMITTED + half] |= had[_PERMITTED + half] & bit
     call(_CAPSET, _HEADER, left)
+
+
+_bound: Collection[int] = range(64)  # what may be in the bounding set; more than there will be
+
+
+def bound(keep: Collection[int]) -> None:
+    """Give up what programs that are executed could have, but for some, for good.
+
+    It takes a system call for each, so a process that forks others, which will keep no more than
+    these, does it once. It has one thread: each has a set of its own.
+
+    Raises:
+        OSError: the kernel refused.
+    """
+    global _bound  # noqa: PLW0603 - it is of the process, and of what it forks
+    if _narrow(keep):
+        _bound = frozenset(keep)
+
+
+def unbound() -> None:
+    """Note that the set is full again, as in a new user namespace."""
+    global _bound  # noqa: PLW0603
+    _bound = range(64)
+
+
+def _narrow(keep: Collection[int]) -> bool:
+    """Narrow the bounding set of this thread, and return whether it may."""
+    try:
+        for capability in sorted(set(_bound).difference(keep)):
+            prctl(_PR_CAPBSET_DROP, capability)
+    except OSError as error:
+        # EPERM: only who may change his capabilities (CAP_SETPCAP) can narrow what programs could
+        # have, and nobody else gains by it. EINVAL: that was the last one.
+        if error.errno not in (EINVAL, EPERM):
+            raise
+        return error.errno == EINVAL
+    return True
 
 
 def no_new_privileges() -> None:

@@ -105,6 +105,7 @@ def claim() -> None:
             raise LockdownError(
                 [f"the user namespace cannot be set up: {name}: {error.strerror}"]
             ) from error
+    privileges.unbound()
     _claim = ""
 
 

@@ -59,6 +59,47 @@ def test_some_are_kept() -> None:
 
 
 @needs_root
+def test_some_can_be_given_up_for_all_that_are_forked() -> None:
+    """Once for all of them, who give up the rest."""
+    code = f"""{SAYS}
+privileges.bound((privileges.CHOWN,))
+for kept in (privileges.CHOWN, privileges.SETUID), ():
+    if os.fork() == 0:
+        privileges.drop(kept)
+        print(sets()[0], flush=True)
+        os._exit(0)
+    os.wait()
+"""
+    kept = 1 << privileges.CHOWN
+
+    # SETUID can be had still; programs that are executed cannot.
+    assert run(code).splitlines() == [
+        str([0, kept | 1 << privileges.SETUID, kept | 1 << privileges.SETUID, kept, 0]),
+        str([0] * 5),
+    ]
+
+
+@needs_root
+def test_each_thread_gives_up_its_own() -> None:
+    """What one has given up, another has still, until it does so itself."""
+    code = f"""{SAYS}
+import threading
+def in_a_thread():
+    go.wait()
+    privileges.drop()
+    with open("/proc/thread-self/status") as file:
+        print(*(line.split()[1] for line in file if line.startswith("CapBnd")))
+go = threading.Event()
+thread = threading.Thread(target=in_a_thread)
+thread.start()
+privileges.drop()
+go.set()
+thread.join()
+"""
+    assert run(code) == f"{0:016}\n"
+
+
+@needs_root
 def test_what_is_not_there_cannot_be_kept() -> None:
     """To keep a capability is not to gain it."""
     code = f"{SAYS}\nprivileges.drop()\nprivileges.drop((0, 1))\nprint(sets()[0][2])"
