@@ -232,9 +232,10 @@ class EvilHost:
 
     @contextmanager
     def enter(self, world: World, *, grants_root: bool = False, stdin: int = -1) -> Iterator[Evil]:
-        """A guest of the evil shim with the box (or all there is), the shelf, and an output."""
-        box = "/" if grants_root else str(world.box)
-        dirs = {"/box": (box, "rw"), "/shelf": (str(world.shelf), "ro")}
+        """A guest of the evil shim with the box and the shelf, or all there is, and an output."""
+        dirs = {"/box": (str(world.box), "rw"), "/shelf": (str(world.shelf), "ro")}
+        if grants_root:
+            dirs = {"/box": ("/", "rw")}
         stdio = (stdin, world.host_stream, -1)
         with self.runtime.instantiate(self.guest, dirs=dirs, stdio=stdio) as guest:
             yield Evil(guest, world)

@@ -20,9 +20,11 @@ CLONE_NEWNS, CLONE_NEWUSER = 0x20000, 0x10000000
 MS_BIND, MS_REC, MS_PRIVATE = 0x1000, 0x4000, 0x40000
 
 
+libc = ctypes.CDLL(None, use_errno=True)
+
+
 def mount_procfs(folder: Path, file: Path) -> bool:
     """Mount them over a folder and a file that are there.  False where that is not allowed."""
-    libc = ctypes.CDLL(None, use_errno=True)
     if libc.unshare(CLONE_NEWNS) and libc.unshare(CLONE_NEWUSER | CLONE_NEWNS):
         return False
     if libc.mount(None, b"/", None, MS_REC | MS_PRIVATE, None):
@@ -48,16 +50,34 @@ def answers(shim: Path, world: World) -> dict[str, int | str]:
     return found
 
 
+def later_answers(shim: Path, world: World) -> dict[str, int]:
+    """... when it is mounted only after the box has been granted."""
+    host = EvilHost(shim, _bridge.core)
+    found = {}
+    with host.enter(world) as evil:
+        folder = evil.openat2(BOX, b"dir", os.O_PATH | os.O_DIRECTORY)
+        for path in (world.box / "empty", world.box / "dir" / "p"):
+            path.mkdir(exist_ok=True)
+            assert not libc.mount(b"/proc", os.fsencode(path), None, MS_BIND | MS_REC, None)
+        found["later_memory"] = evil.openat2(BOX, b"empty/self/mem", os.O_RDWR)
+        found["later_memory_beneath"] = evil.openat2(folder, b"p/self/mem", os.O_RDWR)
+        found["later_folder"] = evil.openat2(BOX, b"empty/self", os.O_PATH | os.O_DIRECTORY)
+        found["later_folder_by_name"] = evil.call("openat", BOX, b"empty", os.O_PATH, 0)
+        found["later_new_file"] = evil.openat2(BOX, b"empty/x", os.O_CREAT | os.O_RDWR)
+    return found
+
+
 def main() -> None:
     """Mount, attack, print."""
     with tempfile.TemporaryDirectory() as name:
-        world = World(Path(name) / "world")
+        world, later = World(Path(name) / "world"), World(Path(name) / "later")
         if mount_procfs(world.box / "empty", world.box / "file"):
-            json.dump(answers(Path(sys.argv[1]), world), sys.stdout)
+            found = answers(Path(sys.argv[1]), world)
+            json.dump(found | later_answers(Path(sys.argv[1]), later), sys.stdout)
             sys.stdout.flush()
             # The mounts go with this process: only then can the folder be removed.
-            libc = ctypes.CDLL(None)
-            for path in (world.box / "empty", world.box / "file"):
+            mounts = (world.box / "empty", world.box / "file", later.box / "empty")
+            for path in (*mounts, later.box / "dir" / "p"):
                 libc.umount2(os.fsencode(path), 2)
 
 

@@ -62,10 +62,11 @@ void capability_tame_open(uint64_t *flags, uint64_t *mode) {
     *mode &= 0777;
 }
 
-/* A procfs that happens to be mounted beneath a granted directory holds /proc/self/mem: the
- * engine's own memory, writable.  What was opened decides, not its name. */
-int64_t capability_opened(const struct descriptor *dir, int64_t host) {
-    if (host < 0 || LIKELY(!(dir->flags & DESCRIPTOR_MAY_REACH_PROC)))
+/* A procfs that happens to be mounted beneath a granted directory, maybe since it was granted,
+ * holds /proc/self/mem: the engine's own memory, writable.  What was opened decides, not its name.
+ */
+int64_t capability_opened(const struct descriptor *dir, int64_t host, int crossed) {
+    if (host < 0 || LIKELY(!crossed && !(dir->flags & DESCRIPTOR_MAY_REACH_PROC)))
         return host;
     int64_t statfs[15]; /* struct statfs: f_type comes first, 120 bytes */
     int64_t r = SYS(NR_fstatfs, host, statfs, 0, 0, 0, 0);

@@ -148,7 +148,7 @@ int64_t capability_open_how(const struct open_how *how, const char *path);
 int64_t capability_open_flags(struct context *, const struct descriptor *dir, uint64_t flags);
 int64_t capability_link_target(const char *target);
 int64_t capability_modify(struct context *, const struct descriptor *d);
-int64_t capability_opened(const struct descriptor *dir, int64_t host);
+int64_t capability_opened(const struct descriptor *dir, int64_t host, int crossed);
 int32_t capability_no_follow(int32_t flags);
 void capability_tame_open(uint64_t *flags, uint64_t *mode);
 enum { CLOCKS_OF_ONES_OWN = 3 }; /* above: of other processes, by their pid */

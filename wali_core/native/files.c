@@ -19,11 +19,11 @@ static int64_t refuse_process_memory(int64_t host) {
 
 /* What an open gave, checked and numbered.  The new descriptor inherits what its directory is. */
 static int64_t opened(struct context *c, const struct descriptor *dir, int64_t host,
-                      uint64_t guest_flags, int capable) {
+                      uint64_t guest_flags, int capable, int crossed) {
     uint16_t flags = guest_flags & O_CLOEXEC ? DESCRIPTOR_CLOEXEC : 0;
     if (dir)
         flags |= dir->flags & DESCRIPTOR_INHERITED;
-    host = capable ? capability_opened(dir, host) : refuse_process_memory(host);
+    host = capable ? capability_opened(dir, host, crossed) : refuse_process_memory(host);
     int64_t number = descriptor_install(c, host, flags);
     if (number >= 0 && !capable && !c->direct && guest_flags & O_NONBLOCK)
         descriptor_at(c, (int32_t)number)->status = STATUS_NONBLOCK;
@@ -53,12 +53,18 @@ BODY(body_openat2) {
         if (r < 0)
             return r;
     }
-    uint64_t flags = how.flags;
-    if (capable)
+    uint64_t flags = how.flags, anywhere = how.resolve;
+    if (capable) {
         capability_tame_open(&how.flags, &how.mode);
+        how.resolve |= RESOLVE_NO_XDEV; /* at first: a mount may be new, and a procfs */
+    }
     how.flags = HOST_OPEN_FLAGS(how.flags | O_CLOEXEC);
     r = SYS(NR_openat2, dir->host, path, &how, sizeof how, 0, 0);
-    return opened(c, dir, r, flags, capable);
+    int crossed = capable && r == -EXDEV;
+    how.resolve = anywhere;
+    if (crossed)
+        r = SYS(NR_openat2, dir->host, path, &how, sizeof how, 0, 0);
+    return opened(c, dir, r, flags, capable, crossed);
 }
 
 /* openat(2).  In capability mode: one component, never through a link, for a shim that has to walk
@@ -84,7 +90,7 @@ BODY(body_openat) {
             return r;
     }
     r = WAIT(c, NR_openat, host_dir, path, HOST_OPEN_FLAGS(host_flags), mode, 0, 0);
-    return opened(c, dir, r, flags, capable);
+    return opened(c, dir, r, flags, capable, 1);
 }
 
 #if defined(__aarch64__)
