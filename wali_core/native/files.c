@@ -53,18 +53,15 @@ BODY(body_openat2) {
         if (r < 0)
             return r;
     }
-    uint64_t flags = how.flags, anywhere = how.resolve;
-    if (capable) {
+    uint64_t flags = how.flags, anywhere = how.resolve, crossed = 0;
+    if (capable)
         capability_tame_open(&how.flags, &how.mode);
-        how.resolve |= RESOLVE_NO_XDEV; /* at first: a mount may be new, and a procfs */
-    }
+    how.resolve |= capable ? RESOLVE_NO_XDEV : 0; /* at first: a mount may be new, and a procfs */
     how.flags = HOST_OPEN_FLAGS(how.flags | O_CLOEXEC);
-    r = SYS(NR_openat2, dir->host, path, &how, sizeof how, 0, 0);
-    int crossed = capable && r == -EXDEV;
-    how.resolve = anywhere;
-    if (crossed)
-        r = SYS(NR_openat2, dir->host, path, &how, sizeof how, 0, 0);
-    return opened(c, dir, r, flags, capable, crossed);
+    while ((r = SYS(NR_openat2, dir->host, path, &how, sizeof how, 0, 0)) == -EXDEV && capable &&
+           !crossed++)
+        how.resolve = anywhere;
+    return opened(c, dir, r, flags, capable, crossed != 0);
 }
 
 /* openat(2).  In capability mode: one component, never through a link, for a shim that has to walk
