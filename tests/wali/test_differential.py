@@ -25,44 +25,57 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        "exec",
-        "faults",
-        "files",
-        "links",
-        "locks",
-        "memory",
-        "messages",
-        "owners",
-        "pointers",
-        "processes",
-        "replacing",
-        "signals",
-        "sockets",
-        "system",
-        "threads",
-        "waiting",
-    ],
+NAMES = (
+    *("exec", "faults", "files", "links", "locks", "memory", "messages", "owners", "pointers"),
+    *("processes", "replacing", "signals", "sockets", "system", "threads", "waiting"),
 )
+CONFINED = (
+    *("exec", "faults", "files", "locks", "memory", "messages pairs", "pointers"),
+    *("processes", "replacing", "signals", "threads", "waiting"),
+)
+"""Those that can do all that they do under a policy; after some their arguments."""
+NEED_PROC = ("exec", "signals")
+"""Which is not granted to the others: with it, calls that change metadata are refused."""
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_prints_what_the_native_program_prints(
     name: str, wali: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path
 ) -> None:
     """Every result, errno, size and byte is the kernel's."""
-    elsewhere = tmp_path / "elsewhere"
-    elsewhere.mkdir()
-
-    expected = subprocess.run(
-        [building.native(name)],
-        cwd=elsewhere,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    expected = natively(name, tmp_path)
     actual = wali("--allow-all", building.program(name))
+
+    same(expected, actual)
+
+
+@pytest.mark.parametrize("words", CONFINED)
+def test_prints_the_same_under_a_policy(
+    words: str, wali: Callable[..., subprocess.CompletedProcess[str]], box: Path, tmp_path: Path
+) -> None:
+    """Gate, view, Landlock and seccomp take nothing from what a policy grants."""
+    name, *arguments = words.split()
+    program = building.program(name)
+    policy = tmp_path / "policy.toml"
+    programs = [str(program.parent), str(box), "/bin", "/usr/bin", "/usr/lib", "/lib", "/lib64"]
+    groups = "default basic-io file-system io-event ipc network-io process signal timer sync"
+    policy.write_text(
+        f"""version = 1
+        view = "required"
+        lockdown = "required"
+        [filesystem]
+        read_only = {["/proc"] if name in NEED_PROC else []}
+        read_write = ["{box}"]
+        exec = {[path for path in programs if os.path.isdir(path)]}
+        devices = ["null"]
+        cwd = "{box}"
+        [syscalls]
+        allow = {["@" + group for group in (groups + " resources setuid chown").split()]}
+        """
+    )
+
+    expected = natively(name, tmp_path, *arguments)
+    actual = wali("--policy", policy, program, *arguments)
 
     same(expected, actual)
 
@@ -84,6 +97,21 @@ def test_it_is_the_same_for_an_ordinary_user(name: str, open_folder: Path) -> No
     actual = ordinary.run(wali, open_folder, cwd=places[1])
 
     same(expected, actual)
+
+
+def natively(name: str, tmp_path: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run the program of this machine's, in a folder of its own."""
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    return subprocess.run(
+        [building.native(name), *arguments],
+        cwd=elsewhere,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
 
 
 def same(

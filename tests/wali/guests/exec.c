@@ -78,10 +78,9 @@ static int in_child(const char *path, pointer *arguments) {
 }
 
 static void write_file(const char *name, const char *text, mode m) {
-    int fd = (int)SYS_open(name, O_WRONLY | O_CREAT | O_TRUNC, 0700);
+    int fd = (int)SYS_open(name, O_WRONLY | O_CREAT | O_TRUNC, m);
     SYS_write(fd, text, length(text));
     SYS_close(fd);
-    SYS_chmod(name, m);
 }
 
 static void script(const char *name, const char *interpreter, const char *word) {
