@@ -22,6 +22,7 @@ EXAMPLES = (
     ("08_reactor.reactor", "Hundreds of guests in one thread, and a pipeline"),
     ("09_view.explore", "A Linux program finds what it was granted, and nothing else"),
     ("10_agent_sandbox.sandbox", "What a language model wrote, with limits and a log"),
+    ("11_worker_pool.worker_pool", "A Linux program with threads ends in order at SIGTERM"),
 )
 
 

@@ -81,6 +81,11 @@ SAID = {
         r"the report: 3 rows, 157 in all$",
         r"written down: write /data/sales.csv: refused by filesystem.read_only\[0\]$",
     ),
+    "11_worker_pool.worker_pool": (
+        r"(thread \d+ has finished its first block\n  ){4}\$ kill -TERM",
+        r"signal 15: no block is begun any more",
+        r"^  \d+ primes$",
+    ),
 }
 
 pytestmark = pytest.mark.slow
