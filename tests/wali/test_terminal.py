@@ -20,7 +20,7 @@ from tests.wali import building
 from tests.wali.conftest import ROOT
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
     from pathlib import Path
     from typing import Self
 
@@ -30,6 +30,7 @@ pytestmark = [
 ]
 
 PATIENCE = 30.0  # seconds, for what takes a fraction of one
+PROMPT = "at your service> "
 INTERRUPT, QUIT, STOP, END = "\x03", "\x1c", "\x1a", "\x04"
 SHELL = """
 import fcntl, os, termios
@@ -48,7 +49,7 @@ class Terminal:
         self._seen = ""
         self._shell = subprocess.Popen(
             [sys.executable, "-c", SHELL],
-            env=environment | {"PS1": "$ ", "HISTFILE": "", "TERM": "dumb"},
+            env=environment | {"PS1": PROMPT, "HISTFILE": "", "TERM": "dumb"},
             stdin=slave,
             stdout=slave,
             stderr=slave,
@@ -83,9 +84,7 @@ class Terminal:
 
 
 @pytest.fixture(params=["native", "wali"])
-def terminal(
-    request: pytest.FixtureRequest, cache_folder: Path
-) -> Iterator[Callable[[], Terminal]]:
+def terminal(request: pytest.FixtureRequest, cache_folder: Path) -> Iterator[Terminal]:
     """Return a terminal for the native program, and for the same as a WALI program."""
     words = [str(building.native("terminal"))]
     if request.param == "wali":
@@ -104,6 +103,7 @@ def test_keys_end_it(terminal: Terminal) -> None:
             terminal.expect("in its foreground: 1\n")
             terminal.expect("ready\n")
             terminal.type(key)
+            terminal.expect(PROMPT)
             terminal.type("echo status $?\n")
             terminal.expect(f"status {status}\n")
 
@@ -134,14 +134,19 @@ def test_size_of_the_window(terminal: Terminal) -> None:
 
 def test_it_is_a_job(terminal: Terminal) -> None:
     """Ctrl-Z stops it; in the background it may not read; in the foreground it goes on."""
-    terminal.type("$program wait\n")
+    terminal.type("$program handle\n")
     terminal.expect("ready\n")
     terminal.type(STOP)
     terminal.expect("Stopped")
+    terminal.expect(PROMPT)
     terminal.type("bg\n")
-    terminal.type("jobs\n")
-    terminal.expect("Stopped")  # by SIGTTIN
+    terminal.expect("signal: 18\n")
+    stopped = "until jobs | grep -q Stopped; do :; done; jobs\n"  # by SIGTTIN
+    terminal.type(stopped)
+    terminal.expect(stopped)
+    terminal.expect("Stopped")
     terminal.type("fg\n")
+    terminal.expect("signal: 18\n")
     terminal.type("again\n")
     terminal.expect("again\nagain\n")
     terminal.type(END)

@@ -35,7 +35,7 @@ int main(int argc, char **argv) {
     SYS_ioctl(0, TIOCGPGRP, &group);
     tell("in its foreground", group == (int)SYS_getpgid(0));
     for (int signal = 1; argc > 1 && equal(argv[1], "handle") && signal <= SIGWINCH; signal++)
-        if (signal == SIGINT || signal == SIGQUIT || signal == SIGWINCH)
+        if (signal == SIGINT || signal == SIGQUIT || signal == SIGCONT || signal == SIGWINCH)
             handle(signal, note, 0, 0);
     size();
     if (argc > 1 && equal(argv[1], "loop"))
