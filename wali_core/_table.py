@@ -131,7 +131,7 @@ CALLS: Final = (
     Call("select",          23, None, "int ptr ptr ptr ptr",          "@io-event",    "body"),
     Call("pselect6",       270,   72, "int ptr ptr ptr ptr ptr",      "@io-event",     "body"),
     Call("epoll_create1",  291,   20, "cloexec",                      "@io-event",     "makes"),
-    Call("epoll_create",   213, None, "int",                          "@io-event",    "= epoll_create1(0)", ours=True),
+    Call("epoll_create",   213, None, "int",                          "@io-event",    "= epoll_create1(0)", note="of any size, also of none", ours=True),
     Call("epoll_ctl",      233,   21, "fd int fd ptr",                "@io-event",    "body"),
     Call("epoll_pwait",    281,   22, "fd ptr int int ptr uint",      "@io-event",     "body"),
     Call("epoll_wait",     232, None, "fd ptr int int",               "@io-event",    "body", ours=True),

@@ -6,6 +6,7 @@ The kernel says what is right, and a guest has hundreds of lines to compare.
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import pytest
 
 from tests import ordinary
 from tests.wali import building
+from wali_core._table import CALLS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,8 +29,28 @@ pytestmark = pytest.mark.skipif(
 
 NAMES = (
     *("exec", "faults", "files", "links", "locks", "memory", "messages", "owners", "pointers"),
-    *("processes", "replacing", "signals", "sockets", "system", "threads", "waiting"),
+    *("processes", "rare", "replacing", "signals", "sockets", "system", "threads", "waiting"),
 )
+FAMILIES = {
+    "@basic-io": ("files", "processes", "rare"),
+    "@chown": ("owners",),
+    "@default": ("memory", "owners", "processes", "system", "threads", "waiting", "rare"),
+    "@file-system": ("files", "links", "locks", "owners", "rare"),
+    "@io-event": ("waiting", "owners", "rare"),
+    "@ipc": ("processes",),
+    "@mount": ("owners",),
+    "@network-io": ("sockets", "messages"),
+    "@process": ("processes", "exec", "replacing", "signals", "owners"),
+    "@resources": ("system", "rare"),
+    "@setuid": ("owners",),
+    "@signal": ("signals", "rare"),
+    "@sync": ("files",),
+    "@timer": ("signals", "owners"),
+}
+"""Which programs make the calls of which family."""
+NOT_MADE = {
+    "rt_sigreturn": "handlers return as functions do: it is none of a program's calls",
+}
 CONFINED = (
     *("exec", "faults", "files", "locks", "memory", "messages pairs", "pointers"),
     *("processes", "replacing", "signals", "threads", "waiting"),
@@ -36,6 +58,20 @@ CONFINED = (
 """Those that can do all that they do under a policy; after some their arguments."""
 NEED_PROC = ("exec", "signals")
 """Which is not granted to the others: with it, calls that change metadata are refused."""
+
+
+@pytest.mark.parametrize("family", sorted({call.group for call in CALLS}))
+def test_every_call_of_a_family_is_made(family: str) -> None:
+    """Each call is made by one of the programs that are there for its family."""
+    files = ("wali.h", *(f"{name}.c" for name in FAMILIES[family]))
+    text = "".join((building.GUESTS / file).read_text() for file in files)
+    text = re.sub(r"^CALL\(.*$", "", text, flags=re.MULTILINE)
+    words = set(re.findall(r"\w+", re.sub(r"/\*.*?\*/", "", text, flags=re.DOTALL)))
+    made = words | {word.removeprefix("SYS_") for word in words}
+
+    names = {call.name for call in CALLS if call.group == family}
+
+    assert names - made - set(NOT_MADE) == set()
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -121,6 +121,7 @@ static void names(void) {
     tell("open a link", SYS_open("l", O_RDONLY | O_NOFOLLOW, 0));
     tell("a loop", SYS_symlink("loop", "loop") + SYS_open("loop", O_RDONLY, 0));
     tell("chmod", SYS_chmod("d/b", 0600));
+    tell("fchmod of nothing", SYS_fchmod(77, 0600));
     tell("access", SYS_access("d/b", 4));
     tell("access how", SYS_access("d/b", 99));
     tell("faccessat2", SYS_faccessat2(AT_FDCWD, "none", 0, 0));

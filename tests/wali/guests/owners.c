@@ -136,8 +136,37 @@ static void processors(void) {
     tell("little room", SYS_sched_getaffinity(0, 4, set));
 }
 
+static void show_owner(const char *path) {
+    static struct stat status;
+    tell("look", SYS_lstat(path, &status));
+    say("  of %d and %d, mode %d\n", (long)status.user, (long)status.group,
+        (long)(status.mode & 07777));
+}
+
+/* Of files: numbers that nobody has, and -1 for what stays. */
+static void files(void) {
+    int fd = (int)SYS_open("owned", O_RDWR | O_CREAT, 0600);
+    SYS_symlink("owned", "a link");
+    tell("change both", SYS_chown("owned", 30001, 30002));
+    show_owner("owned");
+    tell("the group", SYS_fchown(fd, (unsigned)-1, 30003));
+    show_owner("owned");
+    tell("of a link", SYS_fchownat(AT_FDCWD, "a link", 30004, 30005, AT_SYMLINK_NOFOLLOW));
+    show_owner("a link");
+    show_owner("owned");
+    tell("through it", SYS_fchownat(AT_FDCWD, "a link", 30006, (unsigned)-1, 0));
+    show_owner("owned");
+    tell("nothing", SYS_chown("owned", (unsigned)-1, (unsigned)-1));
+    tell("mode", SYS_fchmod(fd, 04751));
+    show_owner("owned");
+    tell("no file", SYS_fchown(77, 0, 0));
+    tell("wrong flags", SYS_fchownat(AT_FDCWD, "owned", 0, 0, 1));
+    SYS_close(fd);
+}
+
 int main(int argc, char **argv) {
     (void)argc, (void)argv;
+    files();
     names();
     groups();
     users();
