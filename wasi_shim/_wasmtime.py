@@ -154,9 +154,16 @@ class WasiConfig:
         preopens = list(self._preopens.values())
         return self.argv, self._env, preopens, list(self._streams), dict(self._custom)
 
+    def close(self) -> None:
+        """Close the files that it has opened, whose streams are empty and go nowhere from then on.
+
+        Stores that have it keep theirs.
+        """
+        for number in list(getattr(self, "_owned", ())):
+            self._set(number, None)
+
     def __del__(self) -> None:
-        for fd in getattr(self, "_owned", {}).values():
-            os.close(fd)
+        self.close()
 
 
 def _writes(permission: object) -> bool:
