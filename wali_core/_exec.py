@@ -173,6 +173,21 @@ def descriptors(context: Context) -> Iterator[tuple[int, int, int]]:
             yield number, host, flags
 
 
+def keep_from_native_programs() -> None:
+    """Close what this process was started with, its streams apart, where it becomes a native one.
+
+    They are whatever the one who called ``wali`` had open.  A WALI program has no numbers for them;
+    a native one that it executes would.
+    """
+    if _libc.syscall(_CLOSE_RANGE, 3, -1, _CLOSE_RANGE_CLOEXEC) == 0:
+        return
+    for number in {int(name) for name in os.listdir("/proc/self/fd")} - {0, 1, 2}:
+        try:  # before Linux 5.11
+            os.set_inheritable(number, False)
+        except OSError:
+            pass  # that of the listing
+
+
 def _replace(context: Context, path: bytes, argv: Sequence[bytes], environ: Sequence[bytes]) -> int:
     """The kernel's execve, with the descriptors as the guest numbers them.  Gives ``-errno``."""
     kept = [(n, host) for n, host, flags in descriptors(context) if not flags & DESCRIPTOR_CLOEXEC]
@@ -203,6 +218,7 @@ def _replace(context: Context, path: bytes, argv: Sequence[bytes], environ: Sequ
 
 
 _DUPFD_CLOEXEC, _GETFD = 1030, 1
+_CLOSE_RANGE, _CLOSE_RANGE_CLOEXEC = 436, 4
 
 
 def _fcntl(fd: int, command: int, argument: int = 0) -> int:

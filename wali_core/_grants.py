@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from wali_core._errors import PolicyError
+from wali_core._errors import PolicyError, UseError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -335,6 +335,8 @@ def load_policy(policy: Policy | str | os.PathLike[str] | None) -> Policy | None
             policy = capabilities.Policy.load(named or policy)
         except capabilities.PolicyError as error:
             raise PolicyError(str(error)) from error
+    if policy is not None and not hasattr(policy, "syscalls"):
+        raise UseError(f"policy={policy!r}: it must be a Policy, or the path or name of one")
     if policy is not None and policy.syscalls.on_deny == "log" and policy.audit.log == "none":
         raise PolicyError(
             f"{policy.source}: syscalls.on_deny: 'log' needs an audit that it goes to"

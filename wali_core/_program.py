@@ -19,7 +19,7 @@ from wali_core import _monitor
 from wali_core._bridge import W
 from wali_core._calls import AT_FDCWD, GuestCalls, Startup, served_limits, served_times
 from wali_core._errors import GuestDenied, GuestExit, GuestTrap, ModuleError, more_than
-from wali_core._exec import Executed, Executor, descriptors
+from wali_core._exec import Executed, Executor, descriptors, keep_from_native_programs
 from wali_core._guest import AnyGuest, Guest
 from wali_core._limits import Processes, limit_cpu_time
 from wali_core._link import ProgramLink
@@ -218,6 +218,7 @@ class AnyProgram(AnyGuest):
         self, load: Callable[[bytes, str], Module], roots: Sequence[str] | None
     ) -> None:
         """What execve needs: see ``Executor``."""
+        keep_from_native_programs()
         self._executor = Executor(self._calls, load, roots, self.threads.make_way).execve
 
     def begin_thread(self) -> None:

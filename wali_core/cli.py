@@ -193,6 +193,8 @@ def _run_with(options: Options, record: int | None = None) -> int:
         claim_view(policy)
     elif record is None and on_terminal():
         say("--allow-all: the program can read and change all that you can", 0)
+    if policy is not None and "allow-all" in options:
+        say(f"--allow-all lifts what {options['policy']} refuses, and leaves its limits", 0)
 
     # Not before: wasmtime's library may start threads.
     from wali_core._runtime import Runtime

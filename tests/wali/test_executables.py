@@ -113,3 +113,18 @@ def test_a_granted_folder_is_looked_through(
         module = executables.load(tool.read_bytes(), str(tool))
 
     assert module.is_program
+
+
+def test_native_programs_get_none_of_our_descriptors(wali: Wali, tmp_path: Path) -> None:
+    """What `wali` was started with, its streams apart, is not theirs."""
+    script, secret = tmp_path / "script", tmp_path / "secret"
+    script.write_text(f"#!/bin/sh\nls -l /proc/self/fd > {tmp_path}/found\n")
+    script.chmod(0o755)
+    with secret.open("w") as file:
+        done = wali(
+            *("--allow-all", building.program("attempt"), "execute", script),
+            pass_fds=[file.fileno()],
+        )
+
+    assert (done.returncode, done.stdout.strip()) == (0, "0")
+    assert str(secret) not in (tmp_path / "found").read_text()

@@ -688,6 +688,19 @@ def test_who_allows_everything_is_told(
     assert wali("run", "--allow-all", program, "args").stderr == ""
 
 
+def test_what_allow_all_lifts_is_said(
+    wali: Callable[..., Result], program: Path, tmp_path: Path
+) -> None:
+    """A policy beside it is not all dropped in silence: its limits hold."""
+    policy = tmp_path / "p.toml"
+    policy.write_text('version = 1\n[limits]\noutput = "1"\n')
+
+    done = wali("run", "--allow-all", "--policy", policy, program, "args")
+
+    assert f"wali: --allow-all lifts what {policy} refuses, and leaves its limits\n" in done.stderr
+    assert (done.returncode, done.stdout) == (153, "")
+
+
 def test_a_long_compilation_is_announced_once(
     terminal: Callable[..., tuple[int, str]], guest_from_wat: Callable[..., Path]
 ) -> None:

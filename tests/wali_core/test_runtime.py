@@ -189,6 +189,12 @@ def test_what_needs_no_shim_links_none(runtime: Runtime, answer: Path) -> None:
 # --- its end --------------------------------------------------------------------------------------
 
 
+def test_a_policy_is_one() -> None:
+    """Anything else is named."""
+    with pytest.raises(UseError, match="policy=3: it must be a Policy, or the path or name"):
+        Runtime(policy=3)  # type: ignore[arg-type]
+
+
 def test_a_closed_runtime_makes_no_guests(runtime: Runtime, answer: Path) -> None:
     """After its end a runtime loads and makes nothing; closing it again does nothing."""
     loaded = runtime.load(answer)
