@@ -12,7 +12,6 @@ import errno
 import os
 from stat import S_ISDIR
 
-from wali_core._environment import EnvironmentFile
 from wali_core._errors import PolicyError
 from wali_core._filter import Sockets, allowed
 from wali_core._grants import beneath, reaches_proc
@@ -28,6 +27,7 @@ if TYPE_CHECKING:
     from capabilities.lockdown import Lockdown
     from capabilities.lockdown.view import Bind, View
     from wali_core._bridge import Core
+    from wali_core._environment import EnvironmentFile
     from wali_core._grants import Grants, Preopen
     from wali_core._link import Hook
 
@@ -138,7 +138,8 @@ def confine(
     """
     import capabilities
     import wali_core._table  # for later: in a view there is no file of it
-    from capabilities.lockdown import METADATA_WRITERS, LockdownError, rlimits
+    from capabilities.lockdown import METADATA_WRITERS, LockdownError, rlimits, view
+    from wali_core._environment import EnvironmentFile
 
     base = capabilities.Policy.none() if policy is None else policy
     if base.filesystem.exec:
@@ -159,8 +160,10 @@ def confine(
         # it on every file of its user's; with procfs in it, on those that links there lead to.
         if inside is None or with_proc:
             calls -= METADATA_WRITERS
-        unplaced = _environment_without_place(granted, calls, inside, environment)
+        unplaced = None
         if environment is not None:
+            if not _has_place(granted, calls, inside):
+                unplaced = EnvironmentFile(view.environment_path())
             # Of files there is no other that it could open by these, if it is not held back anyway.
             calls |= {"fstat"} if unplaced else _READS_ENVIRONMENT
         sockets = _sockets(granted, seen=inside is not None)
@@ -202,21 +205,17 @@ def foresee(policy: Policy | None, grants: Grants, core: Core) -> None:
     allowed(calls, _sockets(granted, seen=seen))
 
 
-def _environment_without_place(
-    policy: Policy, calls: AbstractSet[str], inside: View | None, data: bytes | None
-) -> EnvironmentFile | None:
-    """What stands for the file of an environment where the program could not open one by its path.
+def _has_place(policy: Policy, calls: AbstractSet[str], inside: View | None) -> bool:
+    """Can the program open a file of its environment by a path?
 
-    Be it that it is not there, or that with the calls for it the program could open others.
+    Not where there is none, nor where with the calls for it the program could open others.
     """
-    from capabilities.lockdown import landlock, view
+    from capabilities.lockdown import landlock
 
     if inside:
-        has_place = bool(inside.environments) or os.path.exists("/proc/self/fd")
-    else:
-        holds = policy.lockdown != "off" and landlock.abi_version() > 0
-        has_place = holds or calls >= _READS_ENVIRONMENT
-    return None if data is None or has_place else EnvironmentFile(view.environment_path())
+        return bool(inside.environments) or os.path.exists("/proc/self/fd")
+    holds = policy.lockdown != "off" and landlock.abi_version() > 0
+    return holds or calls >= _READS_ENVIRONMENT
 
 
 def _places(policy: Policy, preopens: Iterable[Preopen]) -> tuple[list[Bind], str | None]:
