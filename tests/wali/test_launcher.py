@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from capabilities import Policy
+from capabilities.lockdown import privileges, view
 from tests.wali import building
 from wali_core import GuestError, Runtime, _process, _supervisor
 
@@ -159,6 +161,29 @@ def test_closed_streams_are_closed(number: int, said: str, cache_folder: Path) -
     )
 
     assert (done.returncode, done.stdout + done.stderr) == (0, said * 2)
+
+
+@pytest.mark.skipif(
+    os.geteuid() != 0 and view.probe() != "", reason="no namespace here, and no privileges"
+)
+def test_privileges_stay_here(cache_folder: Path) -> None:
+    """A confined program has of root's what is about files, in no set more; so have children."""
+    files = {privileges.CHOWN, privileges.DAC_OVERRIDE, privileges.FOWNER, privileges.FSETID}
+    kept = sum(1 << number for number in files) if os.geteuid() == 0 else 0
+    sets = ("CapEff", "CapPrm", "CapBnd", "CapInh", "CapAmb")
+    groups = ["@default", "@basic-io", "@process", "@ipc", "@signal", "fork", "wait4"]
+    policy = Policy.from_dict({"version": 1, "syscalls": {"allow": groups}}, "/")
+    with Runtime(cache=cache_folder, policy=policy) as runtime:
+        run = Run(runtime, "reading")
+        found = []
+        for pid in run.lines(2):
+            lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+            status = dict(line.split(":\t") for line in lines)
+            found.append([int(status[name], 16) for name in sets])
+            assert (status["NoNewPrivs"], status["Seccomp"]) == ("1", "2")
+        run.finish()
+
+    assert found == [[kept, kept, kept, 0, 0]] * 2
 
 
 def test_descriptors_stay_here(free: Runtime, tmp_path: Path) -> None:

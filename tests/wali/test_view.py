@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -381,6 +382,33 @@ def test_a_server_has_it(home: Path, cache_folder: Path) -> None:
     assert attempts == ["open /etc/passwd: -2\n", "serve at the next port: -13\n"]
     assert (status, echoes) == (0, [b"hello"] * 3)
     assert (home / "log" / "served").read_text().count("ended\n") == 3
+
+
+@pytest.mark.skipif(not shutil.which("strace"), reason="no strace: WHAT PYTHON OPENS NOT TESTED")
+def test_python_opens_nothing_in_it(home: Path, cache_folder: Path) -> None:
+    """From the view on there is only what Landlock is told of; after that, only the program."""
+    (home / "in").mkdir()
+    trace = home.parent / "trace"
+    calls = "-e trace=open,openat,openat2,execve,pivot_root,landlock_restrict_self"
+    command = [sys.executable, "-m", "wali_core", "run", "--dir", "./in::/data", "--env", "A=1"]
+    done = subprocess.run(
+        ["strace", "-f", "-o", trace, *calls.split(), *command, "explore.wasm", "cwd", ""],
+        env=os.environ | {"PYTHONPATH": str(ordinary.ROOT), "XDG_CACHE_HOME": str(cache_folder)},
+        cwd=home,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        pytest.skip(f"strace does not work here: {done.stderr}")
+
+    before, _, after = trace.read_text().partition("pivot_root(")
+    inside, _, confined = after.partition("landlock_restrict_self(")
+    opened = re.findall(r'(?:open\w*|execve)\((?:AT_FDCWD, )?"(.*?)", (.*?)[,)]', inside)
+    assert "explore.wasm" in before
+    assert {path for path, _ in opened} == {"/", "/data", "/.environment"}
+    assert all("O_PATH" in flags for _, flags in opened)
+    assert not re.findall(r"(?:open\w*|execve)\(", confined)
 
 
 # --- mistakes -------------------------------------------------------------------------------------
