@@ -140,7 +140,7 @@ _C_TYPES: Final[dict[str, Any]] = {
     "int64_t": c_int64,
     "const char *": c_char_p,
     "struct pollfd *": POINTER(PollFd),
-    "wasmtime_val_raw_t[6]": ValRaw * 6,
+    "struct arguments": ValRaw * 6,
     "wasmtime_func_t": Func,
 }
 
@@ -167,9 +167,11 @@ class Slot(ctypes.Structure):
     room: int
     arguments: Any
     done: int
+    repeats: int
 
 
 _C_TYPES["struct slot"] = Slot
+MOST_REQUESTS: Final = _layout.NUMBERS["MOST_REQUESTS"]
 REQUEST_GIVES_I32: Final = _layout.NUMBERS["REQUEST_GIVES_I32"]
 SUSPENDED: Final = -(2**63) + 1
 """What a thunk answers that has to be called again."""
@@ -534,7 +536,6 @@ class Core:
         self.denied = _address(self._library.wali_denied)
         self.unserved = c_void_p.in_dll(self._library, "wali_unserved").value or 0
         self.async_call = _address(self._library.wali_async)
-        self.async_request = _address(self._library.wali_async_request)
         self.on_epoch = _address(self._library.wali_on_epoch)
         self.on_program_epoch = _address(self._library.wali_on_program_epoch)
         self._api = (c_void_p * (len(_CORE_NEEDS) + 1))()

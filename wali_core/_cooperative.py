@@ -222,7 +222,7 @@ class CooperativeGuest(AnyGuest):
                         self._count_wait()
                         await reactor.watches.sleep(*self._waits_for, self._go_on)
                         continue
-                    slot.resumed = await self._wait(slot)
+                    self._repeat(slot, await self._wait(slot))
                 elif slot.requested:
                     slot.answer = await self._answer(slot)
                     slot.answered = not slot.grow
@@ -254,7 +254,7 @@ class CooperativeGuest(AnyGuest):
     def _go_on(self) -> bool:
         """Let it run, on whatever task.  True where it waits for the same again."""
         slot, waited_for = self._slot, self._waits_for
-        slot.resumed = bridge.RESUME_READY
+        self._repeat(slot, bridge.RESUME_READY)
         self._over = self._let_run(self._future)
         if self._over or not slot.suspended or not self._waits_alone(slot):
             return False
@@ -262,6 +262,10 @@ class CooperativeGuest(AnyGuest):
             return False
         self._count_wait()
         return True
+
+    def _repeat(self, slot: bridge.Slot, why: int) -> None:
+        """Have its next call begin where the one that waited has left off."""
+        slot.resumed, slot.repeats = why, self._context.calls + 1
 
     def _count_wait(self) -> None:
         self._again += 1
@@ -336,7 +340,7 @@ class CooperativeGuest(AnyGuest):
                 result = request(ctypes.addressof(values), self._address)
                 return result if isinstance(result, int) else await result
             except Suspended:
-                slot.resumed = await self._wait(slot)
+                self._repeat(slot, await self._wait(slot))
             except Trapped as end:
                 message, frames = bridge.trap_message(end.trap)
                 slot.grow, self._wanted = self._wanted, 0

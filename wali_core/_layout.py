@@ -36,6 +36,7 @@ NUMBERS: Final[dict[str, int]] = {
     "RESUME_EXPIRED": 2,
     # A flag of struct slot's request, which is a number: the call gives an i32.
     "REQUEST_GIVES_I32": 1,
+    "MOST_REQUESTS": 1 << 16,  # such numbers are smaller: no address is
     "MAX_THREADS": 1024,
 }
 
@@ -51,8 +52,9 @@ SLOT: Final[Fields] = (
     ("uint32_t", "resumed", "why the call is made again"),
     ("uint32_t", "grow", "by how many pages the memory is to grow before it asks again"),
     ("uint32_t", "room", "of fds"),
-    ("wasmtime_val_raw_t[6]", "arguments", ""),
+    ("struct arguments", "arguments", ""),
     ("int64_t", "done", "bytes, of a transfer that takes several attempts"),
+    ("uint64_t", "repeats", "the call that is made again, by its number (struct context's calls)"),
 )
 
 TABLE: Final[Fields] = (

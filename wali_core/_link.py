@@ -151,7 +151,7 @@ class Link:
         """The function of the core's through which a call can suspend its guest, if it may."""
         core = self.module.engine.core
         if thunk in self.requests:
-            return core.async_request
+            return core.async_call
         row = core.calls.get(("wali" if item.module == "wali_guest" else item.module, item.name))
         return core.async_call if row is not None and row.waits and thunk != core.denied else None
 
@@ -205,6 +205,8 @@ class Link:
             return self.functions.make(item.parameters, call)
         gives_i32 = item.results == "i"
         number = 2 * len(self.requests) + 2 + (bridge.REQUEST_GIVES_I32 if gives_i32 else 0)
+        if number >= bridge.MOST_REQUESTS:
+            raise ModuleError(f"{self._where(item)}: more imports of calls in Python than served")
         self.requests[number] = Request(item.parameters, call)
         return number
 
@@ -251,6 +253,11 @@ class ShimLink(Link):
     """A shim's module: in capability mode, and only the calls that the table gives to shims."""
 
     refusal = "which a shim may not have"
+
+    def _suspending(self, item: bridge.ImportType, thunk: int) -> int | None:
+        """A shim's calls say themselves that they would wait; it has one that does nothing else."""
+        waits = thunk in self.requests or (item.module, item.name) == ("guest", "suspend")
+        return self.module.engine.core.async_call if waits else None
 
     def _offered(self, item: bridge.ImportType) -> tuple[Any, Any]:
         on_guest = item.module == "wali_guest"

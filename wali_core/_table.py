@@ -264,6 +264,7 @@ AUXILIARY: Final = (
     ("guest", "store_u32",   "ptr uint",      "i", "store_u32",  "guest"),
     ("guest", "store_u64",   "ptr long",      "i", "store_u64",  "guest"),
     ("guest", "check",       "ptr uint",      "i", "check",      "guest"),
+    ("guest", "suspend",     "",              "I", "suspend",    "guest"),
 )
 # fmt: on
 

@@ -13,7 +13,7 @@ import trio
 import trio.testing
 
 from tests.wali import building
-from wali_core import GuestTimeout, GuestTrap, ModuleError, Runtime
+from wali_core import GuestLimit, GuestTimeout, GuestTrap, ModuleError, Runtime
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -67,8 +67,7 @@ def test_prints_what_the_native_program_prints(name: str, free: Runtime, tmp_pat
 def test_memory_grows_while_the_program_is_suspended(runtime: Runtime) -> None:
     """Mapping memory grows the program's, from its own stack; so far and no further."""
 
-    async def main() -> list[int]:
-        words = ["map memory", "100000", "map memory", "30000000", "protect", "", "map memory", "1"]
+    async def main(*words: str) -> list[int]:
         result = await runtime.run(
             building.program("attempt"),
             args=words,
@@ -78,7 +77,11 @@ def test_memory_grows_while_the_program_is_suspended(runtime: Runtime) -> None:
         )
         return [int(line) for line in (result.stdout or b"").splitlines()]
 
-    assert in_trio(main) == [0, -1, -38, 0]
+    fits = ["map memory", "100000", "protect", "", "map memory", "1"]
+    assert in_trio(main, *fits) == [0, -38, 0]
+    with pytest.raises(GuestLimit) as caught:
+        in_trio(main, "map memory", "100000", "map memory", "30000000")
+    assert caught.value.stdout == b"0\n"
 
 
 def test_what_is_not_trusted_is_refused(runtime: Runtime) -> None:

@@ -72,6 +72,7 @@ EXPORT const struct row layout[] = {
     FIELD(struct context, slot.room),
     FIELD(struct context, slot.arguments),
     FIELD(struct context, slot.done),
+    FIELD(struct context, slot.repeats),
     FIELD(struct table, limit),
     FIELD(struct table, limit_most),
     FIELD(struct table, capacity),

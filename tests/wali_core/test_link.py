@@ -53,11 +53,13 @@ class Shim:
         args: Sequence[bytes],
         env: Sequence[bytes],
         preopens: Sequence[tuple[int, bytes, bool]],
+        datagrams: Sequence[int] = (),
         *,
         strict: bool,
     ) -> bytes:
         """Return what the shim above reads nothing of."""
         assert not strict
+        assert not datagrams
         return b"\0".join([*args, *env, *(name for _, name, _ in preopens)])
 
 

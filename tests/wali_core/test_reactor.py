@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import faulthandler
 import functools
 import gc
@@ -22,6 +23,8 @@ import trio.testing
 from benchmarks._many import LIMIT, POLLER, WASI, Writer
 from tests.wali_core.test_tasks import in_trio
 from wali_core import GuestTimeout, GuestTrap, Runtime
+from wali_core import _bridge as bridge
+from wali_core._task_program import _THUNK as THUNK
 from wali_core._turns import BUDGET, CHECKPOINT, LEAST, MOST, Pace, Turns
 
 if TYPE_CHECKING:
@@ -308,6 +311,29 @@ def test_cancelling_reaches_who_runs_without_its_task(
             await trio.testing.wait_all_tasks_blocked()
             with pytest.raises(BlockingIOError):
                 ours.recv(1, socket.MSG_DONTWAIT)
+
+    in_trio(main)
+
+
+def test_what_an_interrupted_call_had_done_counts_for_no_other(
+    runtime: Runtime, module: Module, pairs: Callable[[], tuple[socket.socket, socket.socket]]
+) -> None:
+    """A shim that suspends in a long receive, then makes a short one, reaches nothing beside it."""
+    theirs, ours = pairs()
+    ours.send(b"x" * 100)
+
+    async def main() -> None:
+        async with runtime.open(module, stdio=(-1, -1, -1), sockets=[theirs]) as guest:
+            thunk = THUNK(runtime.engine.core.calls["wali", "SYS_recvfrom"].capable)
+            values = (bridge.ValRaw * 6)()
+            for value, argument in zip(values, (3, 1024, 10, 0, 0, 0), strict=True):
+                value.i64 = argument
+            for done, got in ((600, 10), (11, 10), (6, 10)):
+                context = guest._context
+                context.slot.done, context.slot.repeats = done, context.calls + 1
+                values[0].i64 = 3
+                assert not thunk(guest._address, None, ctypes.addressof(values), len(values))
+                assert values[0].i64 == got
 
     in_trio(main)
 

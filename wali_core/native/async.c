@@ -6,45 +6,27 @@
  */
 #include "core.h"
 
+/* In a slot's `repeats`: what call must be guest.suspend(), for it to wait. */
+#define PARKED(call) (~(call))
+
 static int go_on(void *env) {
     struct context *c = env;
     struct slot *w = &c->slot;
-    wasmtime_val_raw_t values[MAX_ARGUMENTS];
-    for (int i = 0; i < MAX_ARGUMENTS; i++)
-        values[i] = w->arguments[i];
+    struct arguments values = w->arguments;
     /* Epochs have gone by while it waited: without a new deadline it would yield at once. */
     if (w->suspended || w->requested)
         wasmtime.context_set_epoch_deadline(c->own.store, 1);
     w->suspended = w->requested = 0;
-    wasm_trap_t *trap = c->unfinished.thunk(c, NULL, values, MAX_ARGUMENTS);
-    if (!trap && values[0].i64 == SUSPENDED)
+    wasm_trap_t *trap = c->unfinished.thunk(c, NULL, values.of, MAX_ARGUMENTS);
+    if (!trap && values.of[0].i64 == SUSPENDED)
         return 0;
     *c->unfinished.trap = trap;
     if (c->unfinished.result_count)
         *c->unfinished.results = (wasmtime_val_t){
             (uintptr_t)w->request & REQUEST_GIVES_I32 ? WASMTIME_I32 : WASMTIME_I64,
-            .of.i64 = values[0].i64};
-    w->done = w->resumed = w->answered = 0;
+            .of.i64 = values.of[0].i64};
+    w->answered = 0;
     return 1;
-}
-
-static void begin(wasmtime_unchecked_callback_t *thunk, void *request, wasmtime_caller_t *caller,
-                  const wasmtime_val_t *arguments, size_t count, wasmtime_val_t *results,
-                  size_t result_count, wasm_trap_t **trap, wasmtime_async_continuation_t *next) {
-    struct context *c = wasmtime.context_get_data(wasmtime.caller_context(caller));
-    for (size_t i = 0; i < count && i < MAX_ARGUMENTS; i++)
-        c->slot.arguments[i].i64 = arguments[i].kind ? arguments[i].of.i64 : arguments[i].of.i32;
-    c->slot.request = request;
-    c->unfinished = (struct unfinished){thunk, results, result_count, trap};
-    *next = (wasmtime_async_continuation_t){.callback = go_on, .env = c};
-}
-
-/* wasmtime's callback for a call whose thunk is `env`. */
-EXPORT void wali_async(void *env, wasmtime_caller_t *caller, const wasmtime_val_t *arguments,
-                       size_t count, wasmtime_val_t *results, size_t result_count,
-                       wasm_trap_t **trap, wasmtime_async_continuation_t *next) {
-    begin((wasmtime_unchecked_callback_t *)env, NULL, caller, arguments, count, results,
-          result_count, trap, next);
 }
 
 /* A call in Python runs on the reactor's stack, never on a fiber's: it is asked for, and the answer
@@ -64,13 +46,36 @@ static wasm_trap_t *request(void *env, UNUSED wasmtime_caller_t *caller, wasmtim
     return NULL;
 }
 
-/* The same for a call in Python: `env` is for the reactor to know it by; an odd one gives an i32.
- */
-EXPORT void wali_async_request(void *env, wasmtime_caller_t *caller,
-                               const wasmtime_val_t *arguments, size_t count,
-                               wasmtime_val_t *results, size_t result_count, wasm_trap_t **trap,
-                               wasmtime_async_continuation_t *next) {
-    begin(request, env, caller, arguments, count, results, result_count, trap, next);
+/* wasmtime's callback.  `env` is the call's thunk; or, for a call in Python, a number for the
+ * reactor to know it by, of which an odd one gives an i32. */
+EXPORT void wali_async(void *env, wasmtime_caller_t *caller, const wasmtime_val_t *arguments,
+                       size_t count, wasmtime_val_t *results, size_t result_count,
+                       wasm_trap_t **trap, wasmtime_async_continuation_t *next) {
+    struct context *c = wasmtime.context_get_data(wasmtime.caller_context(caller));
+    wasmtime_unchecked_callback_t *thunk =
+        (uintptr_t)env < MOST_REQUESTS ? request : (wasmtime_unchecked_callback_t *)env;
+    for (size_t i = 0; i < count && i < MAX_ARGUMENTS; i++)
+        c->slot.arguments.of[i].i64 = arguments[i].kind ? arguments[i].of.i64 : arguments[i].of.i32;
+    c->slot.request = env;
+    c->slot.suspended = 0; /* it has not waited yet: its time to compute goes on */
+    c->unfinished = (struct unfinished){thunk, results, result_count, trap};
+    *next = (wasmtime_async_continuation_t){.callback = go_on, .env = c};
+}
+
+/* guest.suspend(): a shim's call has answered SUSPENDED, and will be made again after this one.  So
+ * only what waits has a continuation: to make one costs more than most calls do.  It counts only
+ * right after that call: what that waits for must not have been closed. */
+BODY(body_suspend) {
+    struct slot *w = &c->slot;
+    w->suspended = w->repeats == PARKED(c->calls);
+    w->repeats = c->calls--; /* it is no call of the guest's */
+    return w->suspended ? SUSPENDED : 0;
+}
+
+/* How much of a transfer is done that is made again; every other begins anew.  A shim may suspend
+ * and then make another call: so it is at most what this one is about. */
+int64_t done_before(const struct context *c, uint64_t most) {
+    return c->slot.repeats == c->calls && (uint64_t)c->slot.done <= most ? c->slot.done : 0;
 }
 
 /* wait_for in a cooperative store.  Whether the time is over is the reactor's to say: its clock
@@ -85,8 +90,8 @@ int64_t slot_wait(struct context *c, struct pollfd *fds, uint32_t count, int64_t
         return STOPPED;
     if ((r && r != -EINTR) || until <= 0)
         return r < 0 && r == -EINTR ? 0 : r;
-    int resumed = w->resumed;
-    w->resumed = RESUME_NOT;
+    int resumed = w->repeats == c->calls ? w->resumed : RESUME_NOT;
+    w->repeats = PARKED(c->calls + 1);
     if (resumed == RESUME_EXPIRED || (resumed == RESUME_NOT && until <= monotonic_now()))
         return 0;
     if (resumed == RESUME_NOT)

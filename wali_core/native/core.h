@@ -47,6 +47,9 @@ enum { NO_DIRECTORY = -1 };
 /* Where a guest of a cooperative store waits: see async.c. */
 enum { MAX_ARGUMENTS = 6 };
 enum { TRIED = 1 }; /* in the revents of a wait: it was not ready just now */
+struct arguments {
+    wasmtime_val_raw_t of[MAX_ARGUMENTS];
+};
 struct slot {
     SLOT_FIELDS
 };
@@ -180,7 +183,8 @@ wasmtime_error_t *wali_on_epoch(wasmtime_context_t *, void *data, uint64_t *delt
 /* wait.c: the only places where a guest of a blocking store sleeps. */
 int64_t wait_for(struct context *, struct pollfd *fds, uint32_t count, int64_t until);
 int64_t slot_wait(struct context *, struct pollfd *fds, uint32_t count,
-                  int64_t until); /* async.c */
+                  int64_t until);                           /* async.c */
+int64_t done_before(const struct context *, uint64_t most); /* async.c */
 int64_t monotonic_now(void);
 int64_t until_from(struct context *, struct space *, uint32_t address, int32_t unit,
                    int64_t *until);

@@ -57,7 +57,7 @@ static int64_t partly(struct context *c, int64_t done, int64_t r) {
 
 /* On what can wait.  A blocking write is not done before everything is written, as natively. */
 static int64_t transfer_waiting(struct context *c, struct transfer *t) {
-    int64_t written = c->slot.done;
+    int64_t written = done_before(c, INT64_MAX);
     advance(t, (uint64_t)written);
     for (;;) {
         int64_t r = attempt(c, t);
@@ -209,8 +209,8 @@ static int is_stream(int32_t socket) {
 }
 
 static int64_t receive(struct context *c, struct space *s, const wasmtime_val_raw_t *a) {
-    struct message m;
-    int64_t r = message_of(c, s, a, &m), got = c->slot.done;
+    struct message m = {0};
+    int64_t r = message_of(c, s, a, &m), got = done_before(c, m.size);
     if (r < 0)
         return r;
     int all = m.flags & MSG_WAITALL && !(m.flags & MSG_PEEK) && is_stream(m.d->host);
@@ -235,8 +235,8 @@ BODY(body_recvfrom) {
 }
 
 static int64_t send(struct context *c, struct space *s, const wasmtime_val_raw_t *a) {
-    struct message m;
-    int64_t r = message_of(c, s, a, &m), sent = c->slot.done;
+    struct message m = {0};
+    int64_t r = message_of(c, s, a, &m), sent = done_before(c, m.size);
     if (r < 0)
         return r;
     for (;;) {

@@ -100,11 +100,8 @@ static void on_fault(int signal, void *info, void *ucontext) {
         SYS(NR_rt_sigaction, signal, &fatal, 0, 8, 0, 0);
         if (sent)
             SYS(NR_kill, SYS(NR_getpid, 0, 0, 0, 0, 0, 0), signal, 0, 0, 0, 0);
-    } else if (before->flags & SA_SIGINFO) {
+    } else /* one without SA_SIGINFO does not look at the other two, which are in registers */
         ((void (*)(int, void *, void *))before->handler)(signal, info, ucontext);
-    } else {
-        ((void (*)(int))before->handler)(signal);
-    }
 }
 
 /* Called after wasmtime has put up its handlers, which then stand behind ours.  Once only: whoever

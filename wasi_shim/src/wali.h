@@ -6,7 +6,7 @@
  *
  *   wali        the shim's own memory
  *   wali_guest  the memory of the guest that the shim serves
- *   guest       moves bytes between the two
+ *   guest       moves bytes between the two, and waits
  *
  * The core serves these in *capability mode* (see docs/architecture.md): descriptors are numbers of
  * the guest's own table, openat2 must ask for RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS, every other
@@ -137,5 +137,34 @@ IMPORT("guest", "store_u32") int32_t guest_store_u32(uint32_t to, uint32_t value
 IMPORT("guest", "store_u64") int32_t guest_store_u64(uint32_t to, uint64_t value);
 /* 0 when [address, address + size) lies in the guest's memory */
 IMPORT("guest", "check") int32_t guest_check(uint32_t address, uint32_t size);
+
+/* --- waiting ----------------------------------------------------------------------------------
+ *
+ * Where guests share a thread, a call that would wait answers SUSPENDED, which is no kernel's
+ * result.  guest_suspend, called next, returns when it is to be made again.  Elsewhere calls wait
+ * by themselves, and this costs a comparison.
+ */
+#define SUSPENDED (INT64_MIN + 1)
+IMPORT("guest", "suspend") int64_t guest_suspend(void);
+
+#define WAITING(call)                                                                              \
+    ({                                                                                             \
+        int64_t result_;                                                                           \
+        do                                                                                         \
+            result_ = (call);                                                                      \
+        while (result_ == SUSPENDED && guest_suspend() == 0);                                      \
+        result_;                                                                                   \
+    })
+
+/* A macro is not expanded in itself: these are the functions above. */
+#ifndef DEFINES_CALLS
+#define sys_accept4(...) WAITING(sys_accept4(__VA_ARGS__))
+#define sys_clock_nanosleep(...) WAITING(sys_clock_nanosleep(__VA_ARGS__))
+#define sys_ppoll(...) WAITING(sys_ppoll(__VA_ARGS__))
+#define sys_recvfrom(...) WAITING(sys_recvfrom(__VA_ARGS__))
+#define guest_pwritev2(...) WAITING(guest_pwritev2(__VA_ARGS__))
+#define guest_readv(...) WAITING(guest_readv(__VA_ARGS__))
+#define guest_writev(...) WAITING(guest_writev(__VA_ARGS__))
+#endif
 
 #endif
