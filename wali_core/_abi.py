@@ -48,6 +48,11 @@ if TYPE_CHECKING:
 WALI = "wali"
 START_EXPORT = "__wali_start"
 """The name under which a prepared module exports what was its start function."""
+LIMIT_EXPORT = "__wali_limit_memory"
+EXCEEDED_EXPORT = "__wali_memory_exceeded"
+"""Functions of a prepared module: the first takes the most pages that its memory may have, 0 for no
+limit but its own, the second says 1 when more was wanted.
+"""
 _WASI = ("wasi_snapshot_preview1", "wasi_unstable")
 _KNOWN = dict.fromkeys(_WASI, "wasi_shim")  # found without reading every distribution's metadata
 

@@ -11,7 +11,7 @@ from _thread import get_ident
 from ctypes import byref, c_void_p
 
 from wali_core import _bridge as bridge
-from wali_core._abi import START_EXPORT
+from wali_core._abi import EXCEEDED_EXPORT, LIMIT_EXPORT, START_EXPORT
 from wali_core._bridge import W
 from wali_core._errors import (
     GuestExit,
@@ -47,6 +47,9 @@ _HOST_STACK: Final = 128 << 10  # what Python, wasmtime and the core need beside
 _RANGES: Final = {"i": (1 << 32, 1 << 31), "I": (1 << 64, 1 << 63)}
 INITIALIZE: Final = "_initialize"
 _AT_START: Final = (START_EXPORT, INITIALIZE)
+_NOT_TO_CALL: Final = frozenset((START_EXPORT, LIMIT_EXPORT, EXCEEDED_EXPORT))
+_WASM_PAGE: Final = 64 << 10
+_MOST_PAGES: Final = 1 << 16
 _NO_LIMIT: Final = (1 << 63) - 1
 _NEVER: Final = 2.0**33  # seconds: what the core's nanoseconds can still say
 
@@ -142,6 +145,7 @@ class AnyGuest:
         self._cpu: CpuTime | None = None
         self._meter: OutputMeter | None = None
         self._audit: Audit | None = None
+        self._most_memory: int | None = None
         self._imports: HostFunctions | None = None
         self._import_hooks: Mapping[str, Hook] = {}
         self._buffer = ctypes.create_string_buffer(engine.core.context_size)
@@ -272,6 +276,7 @@ class AnyGuest:
 
     def limit_memory(self, size: int | None) -> None:
         """From here on no memory of the store grows beyond ``size`` bytes, nor starts larger."""
+        self._most_memory = size
         if size is not None:
             # The limit is one memory's, so there may be one only, beside the shim's.
             memories = 1 if self._shim_instance is None else 2
@@ -362,6 +367,8 @@ class AnyGuest:
             imports[i] = served if hook is None else self._hooked(item, served, hook)
         self._instance = self._instantiate_with(imports)
         exports = self._module.exports
+        if self._most_memory is not None and LIMIT_EXPORT in exports:
+            self._call_own(LIMIT_EXPORT, min(self._most_memory // _WASM_PAGE, _MOST_PAGES))
         memory = self._export(self._instance, "memory") if "memory" in exports else None
         if memory is not None and memory.kind == bridge.EXTERN_MEMORY:
             self._engine.core.context_bind(
@@ -374,6 +381,14 @@ class AnyGuest:
             )
         found = [self._first_function(name) for name in _AT_START if name in exports]
         return [function for function in found if function is not None]
+
+    def _call_own(self, name: str, *values: int) -> Any:
+        """Call a function that the module was given when it was prepared."""
+        found = self._export(self._instance, name)
+        assert found is not None
+        assert self._store is not None
+        function = Function(self._store, found.of.func, self._module.exports.get(name))
+        return self._run_now(function, raw_values(function, values))
 
     def _first_function(self, name: str) -> Function | None:
         """What the module may export to be called first, and not again."""
@@ -474,7 +489,7 @@ class AnyGuest:
         function = self._functions.get(name)
         if function is None:
             found = self._export_of(name)
-            if found is None or found.kind != bridge.EXTERN_FUNC or name == START_EXPORT:
+            if found is None or found.kind != bridge.EXTERN_FUNC or name in _NOT_TO_CALL:
                 raise ModuleError(f"{self._module.origin}: exports no function {name!r}")
             if name == INITIALIZE:
                 raise UseError(f"{name} was called when the guest was made, and may not be again")
@@ -572,7 +587,18 @@ class AnyGuest:
         if trap:
             message, frames = bridge.trap_message(trap)
         self.raise_end()
+        if self._wanted_memory():
+            assert self._most_memory is not None
+            beyond = more_than("memory", self._most_memory)
+            self._ended = str(beyond)
+            raise beyond
         raise GuestTrap(_trap_text(message), frames)
+
+    def _wanted_memory(self) -> bool:
+        """Has it trapped because its memory may not grow any more?"""
+        if self._most_memory is None or EXCEEDED_EXPORT not in self._module.exports:
+            return False
+        return self._instance.store_id != 0 and bool(self._call_own(EXCEEDED_EXPORT))
 
     def raise_end(self) -> None:
         """Raise what has ended the guest, if anything has: perhaps as its last call returned."""

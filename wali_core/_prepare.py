@@ -49,7 +49,7 @@ _RANK: Final = {identifier: rank for rank, identifier in enumerate(_ORDER, 1)}
 EXTERN_FUNC, EXTERN_TABLE, EXTERN_MEMORY, EXTERN_GLOBAL, EXTERN_TAG = range(5)
 
 # Flags of limits (§5.3.10; "shared" is of the threads proposal).
-_HAS_MAXIMUM, _SHARED, _IS_64 = 1, 2, 4
+_HAS_MAXIMUM, _SHARED, IS_64 = 1, 2, 4
 _KNOWN_FLAGS: Final = 7
 _MOST_PAGES: Final = 1 << 16
 
@@ -218,7 +218,7 @@ def read_memory(reader: Reader) -> MemoryLimits:
     """A memory type (§5.3.11) that ``wali`` can offer."""
     start = reader.at
     flags, minimum, maximum = reader.limits()
-    if flags & _IS_64:
+    if flags & IS_64:
         raise reader.error("a 64-bit memory (memory64): build the module for wasm32", start)
     if flags & _SHARED and maximum is None:
         raise reader.error("a shared memory without a maximum", start)

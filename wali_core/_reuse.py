@@ -58,7 +58,7 @@ _STORES: Final = {
 
 _LEB: Final = rb"[\x80-\xff]*[\x00-\x7f]"
 # One instruction.  br_table has as many labels as it says: _branches reads them.
-_INSTRUCTION: Final = re.compile(
+INSTRUCTION: Final = re.compile(
     rb"|".join(
         (
             rb"[\x20-\x22\x0c\x0d\x10\x23\x24\x3f\x40\x02-\x04\x41\x42]" + _LEB,
@@ -213,7 +213,7 @@ class _Function:
         end = at
         while self._labels:
             at = end
-            match = _INSTRUCTION.match(body, at)
+            match = INSTRUCTION.match(body, at)
             if match is None:
                 raise _Unsupported
             end = match.end()

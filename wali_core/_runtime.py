@@ -773,13 +773,15 @@ def _preparation(data: bytes, origin: str, isolation: str) -> tuple[str, Callabl
         from wali_core._prepare import defer_start, is_program, prepare
 
         if not (may_be_program and is_program(data, origin)):
-            return defer_start(data, origin)
+            from wali_core._growth import watch_growth
+
+            return watch_growth(defer_start(data, origin), origin)
         from wali_core._reuse import reuse_values
 
         prepared = prepare(data, origin, unshare=isolation == SHARED)
         return reuse_values(bytes(prepared.data), origin)
 
-    return isolation if may_be_program else "start", prepare
+    return isolation if may_be_program else "guest", prepare
 
 
 def _read(module: str | os.PathLike[str] | bytes) -> tuple[bytes, str]:

@@ -11,7 +11,7 @@ import attrs
 import pytest
 
 import capabilities
-from capabilities import _values, parse_duration, parse_size
+from capabilities import _profiles, _values, parse_duration, parse_size
 from capabilities._document import TABLES, VERSION
 from capabilities._files import DEVICES
 from capabilities._model import (
@@ -44,6 +44,22 @@ def test_keys(table: str) -> None:
 
     assert list(part["properties"]) == list(attrs.fields_dict(TABLES[table]))
     assert part["additionalProperties"] is False
+
+
+@pytest.mark.parametrize("table", TABLES, ids=lambda table: table or "top")
+def test_keys_are_documented(table: str) -> None:
+    """The page on policies has a row for each key that is not a table."""
+    page = (Path(__file__).parents[2] / "docs" / "policy.md").read_text()
+    for key in attrs.fields_dict(TABLES[table]):
+        if key not in TABLES:
+            assert f"\n| `{f'{table}.{key}' if table else key}` | " in page
+
+
+def test_profiles_are_documented() -> None:
+    """So have all the policies that come with the package."""
+    page = (Path(__file__).parents[2] / "docs" / "policy.md").read_text()
+
+    assert [f"| `{name}` |" in page for name in _profiles.names()] == [True] * 3
 
 
 def test_version() -> None:

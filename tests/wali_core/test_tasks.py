@@ -88,7 +88,7 @@ def sink() -> Iterator[int]:
         (["echo"], {"stdin": b"x" * 200_000}),
         (["both", "100000"], {}),
         (["exit", "3"], {}),
-        (["grow", "10"], {"memory": 40 << 16}),
+        (["grow", "2"], {"memory": 40 << 16}),
         (["preopens"], {"dirs": {"/": "/tmp"}}),
     ],
 )
