@@ -12,6 +12,7 @@ The one exception is the package `lockdown`, which asks the kernel to confine a 
 #   _model     Environment, Network, Syscalls, Limits, Clock, Random, Audit, Problem: frozen values
 #   _values    single values of a file, and the words for what is wrong with them
 #   _document  the tables of a file
+#   _structure what is wrong with them
 #   _load      TOML to those values, with every mistake found; _conflicts: among several values
 #   _combine   two policies in one: what both grant, and what one that extends another grants
 #   _profiles  the policies that come with the package

@@ -6,7 +6,6 @@ call can be granted here that nobody serves.
 
 from __future__ import annotations
 
-import difflib
 from typing import TYPE_CHECKING
 
 from ._errors import PolicyError
@@ -213,6 +212,8 @@ def _unknown(parts: Parts, catalogue: Mapping[str, str]) -> Iterator[Problem]:
 
 
 def _message(entry: str, known: set[str]) -> str:
+    import difflib
+
     group = entry.startswith("@")
     alike = [name for name in sorted(known) if name.startswith("@") == group]
     near = sorted(variants(entry) & known) or difflib.get_close_matches(entry, alike)

@@ -1,19 +1,16 @@
-"""The policy file as TOML has it: its tables, and the words for keys that are none.
+"""The policy file as TOML has it: its tables, and how they are read where nothing is wrong.
 
-cattrs walks the tables. What it meets is either as `_values` has it or a ValueError whose message
-is meant for the author of the policy.
+A value is either as `_values` has it or a ValueError whose message is meant for the author of the
+policy. `_structure` finds all of those; what is right is read here, without cattrs, whose import
+takes as long as a small guest runs.
 """
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any, NewType, get_origin
+from collections.abc import Callable, Mapping
+from typing import Any, NewType, get_args, get_origin, get_type_hints
 
 import attrs
-import cattrs
-from cattrs.cols import list_structure_factory
-from cattrs.gen import make_dict_structure_fn, mapping_structure_factory
 
 from . import _values
 from ._files import DEVICES
@@ -158,95 +155,13 @@ PLACES: dict[str, Callable[[object], Place]] = {
 """The keys whose values name something of the host's, and what reads one of them."""
 
 
-def structure(data: object) -> tuple[Document | None, list[tuple[str, str]]]:
-    """Check every value of a policy by itself.
-
-    Args:
-        data: the whole policy, as `tomllib` gives it.
-
-    Returns:
-        The document and no problems, or None and all of them: dotted key and message.
-    """
-    try:
-        return _CONVERTER.structure(data, Document), []
-    except (cattrs.BaseValidationError, ValueError) as error:
-        return None, list(_explain(error, ""))
-
-
-def _explain(error: BaseException, key: str) -> Iterator[tuple[str, str]]:
-    """Turn what cattrs raised into dotted keys and messages."""
-    if isinstance(error, cattrs.ForbiddenExtraKeysError):
-        for name in sorted(map(str, error.extra_fields)):
-            yield _join(key, name), _unknown(key, name)
-    elif isinstance(error, cattrs.ClassValidationError):
-        fields, others = error.group_exceptions()
-        for problem, field in fields:
-            yield from _explain(problem, _join(key, field.name))
-        for problem in others:
-            yield from _explain(problem, key)
-    elif isinstance(error, cattrs.IterableValidationError):
-        for problem, item in error.group_exceptions()[0]:
-            yield from _explain(problem, _join(key, item.index))
-    elif isinstance(error, KeyError):
-        yield key, f"is missing: write {key} = {VERSION}"  # nothing but the version is required
-    else:
-        yield key, str(error)
-
-
-def _join(key: str, part: int | str) -> str:
-    if isinstance(part, int):
-        return f"{key}[{part}]"
-    bare = part.replace("-", "").replace("_", "")
-    name = part if bare.isascii() and bare.isalnum() else quote(part)
-    return f"{key}.{name}" if key else name
-
-
-def _unknown(table: str, name: str) -> str:
-    known = tuple(attrs.fields_dict(TABLES[table]))
-    for other, kind in TABLES.items():
-        if name in attrs.fields_dict(kind):
-            return f"unknown key here; it belongs to {f'[{other}]' if other else 'the top'}"
-    if near := difflib.get_close_matches(name, known, 1):
-        return f'unknown key; did you mean "{near[0]}"?'
-    return f"unknown key; allowed here: {', '.join(known)}"
-
-
 def _version(value: object) -> _Version:
     if type(value) is not int or value != VERSION:
         raise ValueError(f"{quote(value)} is not known here: write version = {VERSION}")
     return _Version(VERSION)
 
 
-_Hook = Callable[[Any, Any], Any]
-
-
-def _checked(
-    kind: type, form: str, make_hook: Callable[[Any, cattrs.BaseConverter], _Hook]
-) -> Callable[[Any, cattrs.BaseConverter], _Hook]:
-    """Wrap a factory of hooks: cattrs itself would take any iterable for a list."""
-
-    def factory(target: Any, converter: cattrs.BaseConverter) -> _Hook:
-        hook = make_hook(target, converter)
-
-        def structure(value: object, target: Any) -> object:
-            if not isinstance(value, kind):
-                raise ValueError(f"must be {form}, not {_values.kind(value)}")
-            return hook(value, target)
-
-        return structure
-
-    return factory
-
-
-def _is_generic(kind: type) -> Callable[[Any], bool]:
-    def check(target: Any) -> bool:
-        origin: object = get_origin(target)
-        return origin is kind
-
-    return check
-
-
-_READERS: dict[Any, Callable[[object], object]] = {
+READERS: dict[Any, Callable[[object], object]] = {
     _Version: _version,
     _Text: _values.text,
     _Reference: _values.reference,
@@ -273,30 +188,45 @@ _READERS: dict[Any, Callable[[object], object]] = {
 }
 
 
-def _reading(read: Callable[[object], object]) -> _Hook:
-    return lambda value, _: read(value)
+_HINTS: dict[type, dict[str, Any]] = {}
 
 
-def _make_converter() -> cattrs.Converter:
-    converter = cattrs.Converter(forbid_extra_keys=True)
-    converter.register_structure_hook_factory(
-        attrs.has, _checked(Mapping, "a table", make_dict_structure_fn)
-    )
-    converter.register_structure_hook_factory(
-        _is_generic(list),
-        _checked(list, "a list of strings", list_structure_factory),
-    )
-    converter.register_structure_hook_factory(
-        _is_generic(dict),
-        _checked(Mapping, "a table of strings", mapping_structure_factory),
-    )
-    converter.register_structure_hook_factory(
-        lambda target: target == list[list[_Call]],
-        _checked(list, "a list of lists of strings", list_structure_factory),
-    )
-    for kind, read in _READERS.items():
-        converter.register_structure_hook(kind, _reading(read))
-    return converter
+def read(data: object) -> Document | None:
+    """Read a policy each of whose values is right.
+
+    Args:
+        data: the whole policy, as `tomllib` gives it.
+
+    Returns:
+        The document, or None where anything is wrong: `_structure` says all that is.
+    """
+    try:
+        document: Document = _read(Document, data)
+    except (ValueError, TypeError):
+        return None
+    return document
 
 
-_CONVERTER = _make_converter()
+def _read(target: Any, value: Any) -> Any:
+    """Read a value of a type: a table, a list, a dictionary, or what a reader is for."""
+    if target in READERS:
+        return READERS[target](value)
+    if attrs.has(target):
+        return target(**_members(target, value))
+    kind, parts = get_origin(target), get_args(target)
+    if kind is list and isinstance(value, list):
+        return [_read(parts[0], item) for item in value]
+    if kind is dict and isinstance(value, Mapping):
+        return {_read(parts[0], name): _read(parts[1], item) for name, item in value.items()}
+    if type(None) in parts and value is not None:
+        return _read(parts[0], value)
+    raise ValueError(value)
+
+
+def _members(table: type, value: object) -> dict[str, Any]:
+    hints = _HINTS.get(table)
+    if hints is None:
+        hints = _HINTS[table] = get_type_hints(table)
+    if not isinstance(value, Mapping) or not value.keys() <= hints.keys():
+        raise ValueError(value)
+    return {name: _read(hints[name], item) for name, item in value.items()}

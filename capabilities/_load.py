@@ -19,7 +19,8 @@ import attrs
 from . import _profiles, _values
 from ._combine import LOG_NEEDS_AUDIT, NO_PATH, extend, meet
 from ._conflicts import Trees
-from ._document import PLACES, Document, structure
+from ._document import PLACES, Document
+from ._document import read as read_document
 from ._errors import PolicyError
 from ._files import Filesystem, Grant
 from ._model import (
@@ -109,7 +110,7 @@ def _unreadable(source: str, message: str) -> PolicyError:
 def _from_dict(
     data: Mapping[str, object], base_dir: str, source: str, chain: tuple[str, ...]
 ) -> Parts:
-    document, found = structure(data)
+    document, found = _structured(data)
     trees, unresolved = _resolve(data, base_dir)
     bases, elsewhere = _bases(data, base_dir, source, chain)
     wrong = [*found, *unresolved, *trees.conflicts()]
@@ -122,6 +123,16 @@ def _from_dict(
     if not bases:
         return parts
     return extend(parts, frozenset(_stated(data)), functools.reduce(meet, bases))
+
+
+def _structured(data: object) -> tuple[Document | None, list[tuple[str, str]]]:
+    """Check every value of a policy by itself: the document, or what is wrong with it."""
+    document = read_document(data)
+    if document is not None:
+        return document, []
+    from ._structure import structure
+
+    return structure(data)
 
 
 def _incomplete(document: Document | None) -> Iterator[tuple[str, str]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import posixpath
 from typing import Literal
 
@@ -138,6 +137,8 @@ class Request:
 
 
 def _access(word: str) -> Access:
+    import difflib
+
     for access in ACCESSES:
         if word == access:
             return access

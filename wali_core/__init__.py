@@ -6,8 +6,8 @@
 #                      and the numbers of _constants.py; _layout.py: what C and Python share
 # native/              the trusted C: thunks, descriptors, memory checks, capability mode, waiting
 # _bridge.py           the only module that calls wasmtime and the native core
-# _engine.py _cache.py compiling, and compiled modules on disk; _prepare.py and
-#                      _reuse.py: what is changed before
+# _engine.py _cache.py compiling, and compiled modules on disk; _prepare.py, _reuse.py and
+#                      _growth.py: what is changed before
 # _abi.py _link.py     which interface a module imports, and what stands behind each import
 # _guest.py            one program: memory, descriptors, shim, calls
 # _monitor.py          deadlines, Ctrl-C and captured output of guests that have a thread

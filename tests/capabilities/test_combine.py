@@ -25,6 +25,7 @@ from capabilities import (
     Syscalls,
 )
 from capabilities._combine import extend
+from capabilities._model import LOGS, MODES, VIEWS
 from tests.capabilities import strategies
 from tests.capabilities.strategies import CATALOGUE
 from tests.capabilities.test_decide import requests
@@ -331,7 +332,7 @@ def test_an_audit_needs_a_file_in_the_end(base: Path) -> None:
 KEYS = (
     *("filesystem.read_only", "filesystem.read_write", "filesystem.exec", "network.unix"),
     *("environment.inherit", "network.connect", "network.listen", "syscalls.allow"),
-    *("filesystem.devices", "lockdown", "view", "clock", "random"),
+    *("filesystem.devices", "lockdown", "view", "clock", "random", "audit.log"),
 )
 
 
@@ -371,6 +372,8 @@ def narrowings(draw: st.DrawFn) -> tuple[Policy, frozenset[str], Policy]:
         view=other.view,
         clock=other.clock,
         random=other.random,
+        limits=other.limits,
+        audit=other.audit,
     )
     return own, stated, base
 
@@ -400,6 +403,16 @@ def test_extending_never_widens(
             assert any(within(grant.host, outer.host) for outer in outside)
     if request_.port is not None and policy.decide(request_):
         assert base.decide(request_)
+    for denied in base.filesystem.inaccessible:
+        assert policy.filesystem.denial(denied) is not None
+    for limit, most in attrs.asdict(base.limits).items():
+        assert most is None or getattr(policy.limits, limit) <= most
+    assert MODES.index(policy.lockdown) <= MODES.index(base.lockdown)
+    assert VIEWS.index(policy.view) <= VIEWS.index(base.view)
+    assert LOGS.index(policy.audit.log) <= LOGS.index(base.audit.log)
+    assert base.audit.path in (None, policy.audit.path)
+    assert base.clock in (policy.clock, Clock())
+    assert base.random in (policy.random, Random())
 
 
 def join(tree: str, path: str) -> str:

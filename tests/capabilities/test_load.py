@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import datetime as dt
+import subprocess
+import sys
 import tomllib
 from typing import TYPE_CHECKING
 
@@ -11,8 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from capabilities import Filesystem, Grant, Limits, Policy, PolicyError, Problem
+from capabilities._document import read
 from capabilities._load import LARGEST_FILE
+from capabilities._structure import structure
 from capabilities._units import DURATION_FORM, SIZE_FORM
+from tests.capabilities import strategies
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -627,3 +632,33 @@ def test_any_data_is_a_policy_or_an_error(data: dict[str, object], *, versioned:
         again = Policy.from_dict(tomllib.loads(policy.show()), "/")
         for part in ("limits", "network", "syscalls", "lockdown"):
             assert getattr(again, part) == getattr(policy, part)
+
+
+@given(
+    data=st.dictionaries(KEYS, TOML_VALUES, max_size=5)
+    | strategies.policies.map(lambda policy: tomllib.loads(policy.show())),
+    versioned=st.booleans(),
+)
+def test_what_is_right_is_read_alike(data: dict[str, object], *, versioned: bool) -> None:
+    """What reads policies that are right takes the same for right as what finds mistakes."""
+    if versioned:
+        data["version"] = 1
+    document, problems = structure(data)
+
+    assert read(data) == document
+    assert bool(problems) == (document is None)
+
+
+def test_a_right_policy_takes_no_cattrs(tmp_path: Path) -> None:
+    """Its import takes as long as a small guest runs, and is for those that have mistakes."""
+    file = tmp_path / "p.toml"
+    file.write_text('version = 1\n[filesystem]\nread_only = ["."]\n[limits]\nmemory = "1M"\n')
+    code = (
+        "import sys; from capabilities import Policy; Policy.load(sys.argv[1]); "
+        "print(sorted({'cattrs', 'difflib'} & sys.modules.keys()))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, file], capture_output=True, text=True, check=True
+    )
+
+    assert done.stdout == "[]\n"

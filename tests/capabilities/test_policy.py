@@ -237,6 +237,7 @@ def test_intersection_never_widens(one: Policy, other: Policy) -> None:
         for grant in both.filesystem.exec:
             assert any(given.covers(grant) for given in policy.filesystem.exec)
         assert set(both.network.unix) <= set(policy.network.unix)
+        assert set(both.filesystem.devices) <= set(policy.filesystem.devices)
         for denied in policy.filesystem.inaccessible:
             assert both.filesystem.denial(denied) is not None
         for limit, given_limit in attrs.asdict(policy.limits).items():
