@@ -282,8 +282,8 @@ def test_users(explore: Explore, home: Path) -> None:
     assert other == ("0 0" if uid == "0" else "0 65534")
 
 
-def test_forked_processes_inherit_it(explore: Explore, home: Path) -> None:
-    """What a program forks has the same view."""
+def test_threads_and_forked_processes_inherit_it(explore: Explore, home: Path) -> None:
+    """What a program begins has the same view."""
     (home / "in").mkdir()
     options = policy(
         home,
@@ -291,10 +291,8 @@ def test_forked_processes_inherit_it(explore: Explore, home: Path) -> None:
         '[syscalls]\nallow = ["@default", "@basic-io", "@file-system", "fork", "wait4", "@ipc"]\n',
     )
 
-    assert explore("list in a child", "/", "list in a child", home, options=options) == [
-        "data",
-        "ENOENT",
-    ]
+    for where in ("list in a child", "list in a thread"):
+        assert explore(where, "/", where, home, options=options) == ["data", "ENOENT"]
 
 
 @pytest.mark.parametrize("kind", ["Wasm", "native"])

@@ -1,6 +1,7 @@
 /* Looks around: every two arguments say what to do and on what; a line for each says what came of
  * it, an error as its negative number. */
-#include "wali.h"
+#define STACKS 1
+#include "thread.h"
 
 static char content[1 << 16];
 
@@ -106,6 +107,24 @@ static long in_child(const char *path) {
     return status ? -(status >> 8) : size;
 }
 
+/* What another thread finds. */
+static const char *listed;
+static volatile long found;
+
+static void look(long unused) {
+    (void)unused;
+    found = names(listed);
+}
+
+static long in_thread(const char *path) {
+    listed = path;
+    long thread = begin(0, look, 0);
+    if (thread < 0)
+        return thread;
+    join(0);
+    return found;
+}
+
 /* Another program, be it this one again: it looks at its environment and around. */
 #if IS_WALI
 typedef unsigned pointer;
@@ -147,6 +166,8 @@ int main(int argc, char **argv) {
             print(unix_socket(on));
         else if (equal(what, "list in a child"))
             print(in_child(on));
+        else if (equal(what, "list in a thread"))
+            print(in_thread(on));
         else if (equal(what, "execute"))
             say("%d\n", execute(on, 0));
         else if (equal(what, "execute to ask who"))
