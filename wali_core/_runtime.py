@@ -187,7 +187,8 @@ class Runtime:
         granted on top of the policy; ``dirs`` is ``{guest: host}``, read-only, or ``{guest: (host,
         "ro" | "rw")}``.  ``sockets`` are socket objects, or descriptors of such: a WASI guest finds
         them after its directories, and they are set to non-blocking.  ``stdio`` are three
-        descriptors of this process, -1 for none; they stay the caller's.
+        descriptors of this process, -1 for none; they stay the caller's, who closes them after the
+        guest: of one that is closed before, the guest has whatever is opened in its place.
 
         With ``strict_rights`` a WASI guest has, of what it opens, the rights that it asked for and
         no others; by default only those to read and to write are a matter of asking.

@@ -78,7 +78,10 @@ class Streams:
                     "capture_output takes stdout and stderr: they cannot be given as well"
                 )
             stdout = stderr = PIPE
-        given = limit if isinstance(limit, tuple) else (limit, limit)
+        given: tuple[Any, ...] = limit if isinstance(limit, tuple) else (limit, limit)
+        for one in given:
+            if one is not None and (not isinstance(one, int) or one < 0):
+                raise UseError(f"output_limit={limit!r}: it must be a number of bytes, 0 or more")
         self._limits = tuple(_tighter(one, most) for one in given)
         self._owned: list[int] = []
         self._own = own_streams()

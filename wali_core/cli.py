@@ -301,6 +301,12 @@ def _directory(text: str) -> tuple[str, tuple[str, str]]:
     host, separator, guest = place.partition("::")
     if not host or (separator and not guest):
         raise OptionError(f"--dir {text}: it must be HOST or HOST::GUEST")
+    name, colon, tail = guest.rpartition(":")
+    if place == text and name and colon and "/" not in tail:
+        raise OptionError(
+            f"--dir {text}: {tail!r} must be ro or rw; if it is part of the name, one of them goes "
+            "behind it"
+        )
     return guest or host, (host, mode)
 
 

@@ -367,6 +367,7 @@ def test_memory_is_limited(wali: Callable[..., Result], program: Path) -> None:
         (("run", "--dir", "::/x", "FILE"), "--dir ::/x: it must be HOST or HOST::GUEST"),
         (("run", "--dir", "x::", "FILE"), "--dir x::: it must be HOST or HOST::GUEST"),
         (("run", "--dir", "x:::rw", "FILE"), "it must be HOST or HOST::GUEST"),
+        (("run", "--dir", "x::/y:wr", "FILE"), "--dir x::/y:wr: 'wr' must be ro or rw"),
         (("run", "--env", "=x", "FILE"), "--env =x: a variable needs a name"),
         (("run", "--env", "", "FILE"), "--env : a variable needs a name"),
         (("run", "--timeout", "soon", "FILE"), "--timeout: .*soon"),

@@ -159,6 +159,13 @@ def test_what_is_no_stream_is_refused(
             streams(b"in memory by then", *given[1:])
 
 
+@pytest.mark.parametrize("limit", [-1, (None, -5), "1M"])
+def test_limits_are_numbers_of_bytes(limit: Any) -> None:
+    """Anything else is named."""
+    with pytest.raises(UseError, match=r"output_limit=.*: it must be a number of bytes"):
+        Streams(None, None, None, capture=True, limit=limit)
+
+
 @pytest.mark.parametrize("given", [(None, 1, None), (None, None, DEVNULL)])
 def test_captured_streams_cannot_be_given(
     given: tuple[Any, ...], streams: Callable[..., Streams]
