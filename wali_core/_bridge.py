@@ -227,6 +227,7 @@ class Context(ctypes.Structure):
     refused_write: int
     cwd: int
     network: int
+    procfs: int
     table: Any
     host: int | None
     direct: int

@@ -14,7 +14,7 @@ from stat import S_ISDIR
 
 from wali_core._errors import PolicyError
 from wali_core._filter import Sockets, allowed
-from wali_core._grants import beneath, reaches_proc
+from wali_core._grants import PROCFS_REACHED, beneath, procfs_of, reaches_proc
 from wali_core._stdio import identity
 
 TYPE_CHECKING = False
@@ -47,7 +47,8 @@ class Confinement:
     sockets there may be; ``programs`` names the folders and files from which Wasm can be executed,
     None for all; ``place`` puts an environment where the program can open it, which takes hooks
     around its calls where that is an ``environment``.  ``withheld`` are calls that nearly every
-    program makes and this one may not, and why each.
+    program makes and this one may not, and why each.  ``procfs`` says what the core is to do about
+    /proc/PID/mem.
     """
 
     def __init__(
@@ -58,6 +59,7 @@ class Confinement:
         programs: Sequence[str] | None = (),
         place: Callable[[bytes], str] | None = None,
         environment: EnvironmentFile | None = None,
+        procfs: int = PROCFS_REACHED,
     ) -> None:
         self.gate = gate
         self.withheld: Mapping[str, str] = {}
@@ -65,6 +67,7 @@ class Confinement:
         self.network = network
         self.place = environment.place if environment else place
         self.environment = environment
+        self.procfs = procfs
         self._lockdown = lockdown
 
     def explain(self) -> list[str]:
@@ -85,7 +88,7 @@ class Confinement:
 
 def unconfined() -> Confinement:
     """``--allow-all``, and trusted programs in the embedder's process."""
-    return Confinement({}, NETWORK_ANY, None, programs=None)
+    return Confinement({}, NETWORK_ANY, None, programs=None, procfs=procfs_of(absent=False))
 
 
 def bound_privileges(policy: Policy | None) -> None:
@@ -176,7 +179,8 @@ def confine(
     programs = tuple(grant.guest for grant in granted.filesystem.exec)
     place = inside.place_environment if inside and inside.environments else None
     network = _network(sockets, granted)
-    confinement = Confinement(gate, network, lockdown, programs, place, unplaced)
+    procfs = procfs_of(absent=inside is not None and not with_proc)
+    confinement = Confinement(gate, network, lockdown, programs, place, unplaced, procfs)
     withheld = granted.withheld_calls(catalogue).items()
     confinement.withheld = {name: f"{key} of {granted.source}" for name, key in withheld}
     return confinement

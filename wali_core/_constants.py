@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 CONSTANTS: Final[dict[str, int | tuple[int, int]]] = {
     # What errno(3) lists.
     "EPERM": 1, "ENOENT": 2, "EINTR": 4, "EBADF": 9, "EAGAIN": 11, "ENOMEM": 12, "EACCES": 13,
-    "EFAULT": 14, "EBUSY": 16, "EXDEV": 18, "EINVAL": 22, "EMFILE": 24, "ENOTTY": 25, "EROFS": 30,
+    "EFAULT": 14, "EBUSY": 16, "EXDEV": 18, "EINVAL": 22, "EMFILE": 24, "ENOTTY": 25, "ESPIPE": 29,
+    "EROFS": 30,
     "ENAMETOOLONG": 36, "ENOSYS": 38, "EMSGSIZE": 90, "ENOPROTOOPT": 92, "EPROTONOSUPPORT": 93,
     "EOPNOTSUPP": 95, "EAFNOSUPPORT": 97, "EALREADY": 114, "EINPROGRESS": 115,
 

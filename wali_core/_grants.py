@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     _Number = TypeVar("_Number", int, float)
     Dirs = Mapping[str, str | os.PathLike[str] | tuple[str | os.PathLike[str], str]]
 
+PROCFS_REACHED, PROCFS_TOLD, PROCFS_ABSENT = 0, 1, 2
 _ENDLESS: Final = 1e9
 """Seconds, 30 years: what is longer, ``math.inf`` as well, is no limit; no clock need count it."""
 
@@ -69,6 +70,30 @@ def _can_be_opened(entry: os.DirEntry[str]) -> bool:
     mounts = _proc_mounts() or ()
     # Not entry.is_dir(), which raises for a link that leads where this user may not look.
     return entry.path not in mounts and os.path.isdir(entry.path) and os.access(entry.path, os.X_OK)
+
+
+def procfs_of(*, absent: bool) -> int:
+    """What the core is to do about /proc/PID/mem, which no program may open (``files.c``).
+
+    It has a quick way to tell that from other files, if the kernel is as we know it: of what is
+    regular, only memory lets itself be positioned at an address as high as -1 is.  The answer is
+    that address, which libc takes for EPERM.
+    """
+    if absent:
+        return PROCFS_ABSENT
+    try:
+        memory = os.open("/proc/self/mem", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return PROCFS_REACHED
+    try:
+        os.lseek(memory, -1, os.SEEK_SET)
+    except PermissionError:
+        return PROCFS_TOLD
+    except OSError:
+        pass
+    finally:
+        os.close(memory)
+    return PROCFS_REACHED
 
 
 def reaches_proc(path: str) -> bool:

@@ -24,6 +24,10 @@ NUMBERS: Final[dict[str, int]] = {
     "NETWORK_LISTEN": 2,
     "NETWORK_ANY": 4,
     "NETWORK_UNIX": 8,
+    # Whether a WALI program can open what is on a procfs: struct context's procfs.
+    "PROCFS_REACHED": 0,
+    "PROCFS_TOLD": 1,  # and a process's memory is told from other files by seeking in it
+    "PROCFS_ABSENT": 2,
     # Why a guest must end: struct context's stop.
     "STOP_NONE": 0,
     "STOP_EXIT": 1,
@@ -80,6 +84,7 @@ CONTEXT: Final[Fields] = (
     ("int32_t", "refused_write", "a write that a read-only grant refused: for the hint"),
     ("int32_t", "cwd", "where relative paths start; AT_FDCWD in a process of its own"),
     ("uint32_t", "network", "what sockets a WALI program may make"),
+    ("uint32_t", "procfs", "whether it can open /proc/PID/mem"),
     ("struct table *", "table", "of descriptors"),
     ("host_call_t *", "host", "Python's: a call that it serves, by its number"),
     # A program in a process of its own: its calls wait in the kernel, and signals reach it.

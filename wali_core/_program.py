@@ -192,13 +192,12 @@ class AnyProgram(AnyGuest):
     # --- making -----------------------------------------------------------------------------------
 
     def set_arguments(
-        self, argv: Sequence[bytes], environment: bytes | None, place: Place | None, network: int
+        self, argv: Sequence[bytes], environment: bytes | None, place: Place | None
     ) -> None:
-        """What ``__cl_*`` and ``__get_init_envfile`` will answer, and what sockets it may make."""
+        """What ``__cl_*`` and ``__get_init_envfile`` will answer."""
         if self._own_process:
             self._mask = set_mask(ALL)  # until it runs
         self._context.cwd = AT_FDCWD if self._own_process else -1
-        self._context.network = network
         self._place_environment = place
         self._startup = Startup(self._calls, argv, environment, place)
 
@@ -208,6 +207,10 @@ class AnyProgram(AnyGuest):
     def serve_environment(self, file: EnvironmentFile | None) -> dict[str, Hook]:
         """What goes around its calls where its environment is in no file that it can open."""
         return file.hooks(self._calls) if file else {}
+
+    def let(self, network: int, procfs: int) -> None:
+        """What the core has to know of sockets and of procfs: see ``Confinement``."""
+        self._context.network, self._context.procfs = network, procfs
 
     def limit_processes(self, most: int | None) -> None:
         """Let it be so many processes at a time, with all that it forks."""

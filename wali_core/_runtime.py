@@ -430,7 +430,8 @@ class Runtime:
         if executables is not None:
             executables.begin(confined=not self._allow_all)
             program.let_execute(executables.load, confinement.programs)
-        program.set_arguments(argv, environment, confinement.place, confinement.network)
+        program.let(confinement.network, confinement.procfs)
+        program.set_arguments(argv, environment, confinement.place)
         link = program.resolve(confinement.gate, grants.memory, hooks)
         if self._on_missing and link.missing:
             self._on_missing(link.missing)

@@ -77,7 +77,7 @@ CALLS: Final = (
     Call("pwritev2",       328,  287, "fd ptr int long int",          "@basic-io",    "body", "guest", "RWF_APPEND, RWF_NOAPPEND", ours=True),
     Call("lseek",            8,   62, "fd long int",                  "@basic-io",    "plain", "own"),
     Call("close",            3,   57, "fd",                           "@basic-io",    "body", "own"),
-    Call("dup",             32,   23, "fd",                           "@basic-io",    "= fcntl($0, F_DUPFD, 0)"),
+    Call("dup",             32,   23, "fd",                           "@basic-io",    "body"),
     Call("dup2",            33, None, "fd fd",                        "@basic-io",    "body"),
     Call("dup3",           292,   24, "fd fd int",                    "@basic-io",    "body", "own"),
     Call("fcntl",           72,   25, "fd int long",                  "@file-system", "body", "own", "a closed list"),
@@ -263,6 +263,7 @@ AUXILIARY: Final = (
     ("guest", "copy_out",    "ptr ptr uint",  "i", "copy_out",   "guest"),
     ("guest", "store_u32",   "ptr uint",      "i", "store_u32",  "guest"),
     ("guest", "store_u64",   "ptr long",      "i", "store_u64",  "guest"),
+    ("guest", "store_time",  "ptr int",       "i", "store_time", "guest"),
     ("guest", "check",       "ptr uint",      "i", "check",      "guest"),
     ("guest", "suspend",     "",              "I", "suspend",    "guest"),
 )

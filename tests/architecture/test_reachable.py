@@ -44,9 +44,9 @@ GENERATED = {
     "capability_link_target",
     "capability_modify",
     "capability_no_follow",
-    "copy_string",
     "descriptor_at",
     "space_buffer",
+    "take_string",
 }
 
 

@@ -48,10 +48,10 @@ HOLES: Holes = {
         (
             """    if (capable)
         return -EPERM;
-    int32_t size = listed_size(LISTED_FCNTL""",
+    switch (command) {""",
             """    if (capable)
         return SYS(NR_fcntl, d->host, command, argument, 0, 0, 0);
-    int32_t size = listed_size(LISTED_FCNTL""",
+    switch (command) {""",
         ),
         (
             """    if (capable && request != TCGETS && request != FIONREAD)
@@ -81,7 +81,7 @@ READS_TWICE: Holes = {
         (
             "    r = WAIT(c, NR_openat, host_dir, path,",
             WHILE
-            + """    copy_string(c, s, a[1].u32, path, sizeof path);
+            + """    copy_string(c, s, a[1].u32, copy, sizeof copy);
     r = WAIT(c, NR_openat, host_dir, path,""",
         ),
     ],

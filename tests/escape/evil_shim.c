@@ -40,6 +40,7 @@ EXPORT("wasi_configure") I wasi_configure(I address, I size) {
     early |= guest_copy_out(0, address, 8) != -14;
     early |= guest_store_u32(0, -1) != -14;
     early |= guest_store_u64(0, -1) != -14;
+    early |= guest_store_time(0, 1) != -14;
     early |= wali_guest_SYS_getrandom(0, 8, 0) != -14;
     early |= wali_guest_SYS_writev(1, 0, 1) != -14;
     return 0;

@@ -6,6 +6,7 @@ import errno
 import os
 import socket
 import struct
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -315,14 +316,20 @@ def test_stores_and_checks_stay_inside(evil: Evil) -> None:
     call = evil.guest.call
     assert call("guest.store_u32", GUEST_SIZE - 4, -1) == 0
     assert call("guest.store_u64", GUEST_SIZE - 8, -1) == 0
+    assert call("guest.store_time", GUEST_SIZE - 8, time.CLOCK_REALTIME) == 0
+    assert int.from_bytes(evil.guest.memory.read(GUEST_SIZE - 8, 8), "little") <= time.time_ns()
+    assert call("guest.store_u64", GUEST_SIZE - 8, -1) == 0
     assert call("guest.check", GUEST_SIZE, 0) == 0
     assert call("guest.check", 0, GUEST_SIZE) == 0
     for address in (GUEST_SIZE - 3, GUEST_SIZE, 1 << 31, HIGHEST - 3, HIGHEST):
         assert call("guest.store_u32", address, 0) == -errno.EFAULT
         assert call("guest.store_u64", address, 0) == -errno.EFAULT
+        assert call("guest.store_time", address, time.CLOCK_REALTIME) == -errno.EFAULT
         assert call("guest.check", address, 4) == -errno.EFAULT
     assert call("guest.check", 1, GUEST_SIZE) == -errno.EFAULT
     assert call("guest.check", 16, HIGHEST) == -errno.EFAULT
+    for clock in (time.CLOCK_PROCESS_CPUTIME_ID, 99, -1, (~os.getppid() << 3) | 2):
+        assert call("guest.store_time", GUEST_SIZE - 8, clock) == -errno.EINVAL
     assert evil.guest.memory.read(GUEST_SIZE - 8, 8) == b"\xff" * 8
 
 

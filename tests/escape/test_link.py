@@ -52,7 +52,7 @@ LISTED = {
         SYS_recvfrom SYS_shutdown SYS_getrandom SYS_sched_yield __proc_exit
     """,
     "wali_guest": "SYS_readv SYS_writev SYS_preadv SYS_pwritev SYS_pwritev2 SYS_getrandom",
-    "guest": "copy_in copy_out store_u32 store_u64 check suspend",
+    "guest": "copy_in copy_out store_u32 store_u64 store_time check suspend",
 }
 
 

@@ -29,7 +29,8 @@ pytestmark = pytest.mark.skipif(
 
 NAMES = (
     *("exec", "faults", "files", "links", "locks", "memory", "messages", "owners", "pointers"),
-    *("processes", "rare", "replacing", "signals", "sockets", "system", "threads", "waiting"),
+    *("processes", "rare", "replacing", "signals", "sockets", "system", "threads"),
+    *("timeouts", "waiting"),
 )
 FAMILIES = {
     "@basic-io": ("files", "processes", "rare"),

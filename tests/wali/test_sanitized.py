@@ -47,7 +47,7 @@ def watched(text: str, name: str) -> str:
             "static inline int64_t syscall6(", "static inline int64_t real_syscall("
         )
         return text.replace("    syscall6(", "    checked_syscall(")
-    return text.replace("    wali_interruptible((", "    checked_interruptible((")
+    return text.replace("    interruptible((", "    checked_interruptible((")
 
 
 def kinds() -> str:

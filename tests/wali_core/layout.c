@@ -43,6 +43,7 @@ EXPORT const struct row layout[] = {
     FIELD(struct context, refused_write),
     FIELD(struct context, cwd),
     FIELD(struct context, network),
+    FIELD(struct context, procfs),
     FIELD(struct context, table),
     FIELD(struct context, host),
     FIELD(struct context, direct),

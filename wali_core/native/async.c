@@ -6,9 +6,6 @@
  */
 #include "core.h"
 
-/* In a slot's `repeats`: what call must be guest.suspend(), for it to wait. */
-#define PARKED(call) (~(call))
-
 static int go_on(void *env) {
     struct context *c = env;
     struct slot *w = &c->slot;
@@ -76,29 +73,4 @@ BODY(body_suspend) {
  * and then make another call: so it is at most what this one is about. */
 int64_t done_before(const struct context *c, uint64_t most) {
     return c->slot.repeats == c->calls && (uint64_t)c->slot.done <= most ? c->slot.done : 0;
-}
-
-/* wait_for in a cooperative store.  Whether the time is over is the reactor's to say: its clock
- * need not be ours.  What the guest waits for is kept while
- * its stack frame is gone, where there is room: else the reactor makes some, and lets it try again.
- */
-int64_t slot_wait(struct context *c, struct pollfd *fds, uint32_t count, int64_t until) {
-    struct slot *w = &c->slot;
-    struct timespec none = {0, 0};
-    int64_t r = count && fds->revents != TRIED ? SYS(NR_ppoll, fds, count, &none, 0, 8, 0) : 0;
-    if (c->stop)
-        return STOPPED;
-    if ((r && r != -EINTR) || until <= 0)
-        return r < 0 && r == -EINTR ? 0 : r;
-    int resumed = w->repeats == c->calls ? w->resumed : RESUME_NOT;
-    w->repeats = PARKED(c->calls + 1);
-    if (resumed == RESUME_EXPIRED || (resumed == RESUME_NOT && until <= monotonic_now()))
-        return 0;
-    if (resumed == RESUME_NOT)
-        w->until = until;
-    for (uint32_t i = 0; i < count && i < w->room; i++)
-        w->fds[i] = fds[i];
-    w->count = count;
-    w->suspended = 1;
-    return SUSPENDED;
 }

@@ -45,6 +45,8 @@ CORE_FLAGS = (
     "-fPIC",
     "-shared",
     "-fvisibility=hidden",
+    "-flto",  # a thunk and the body of its call are in different files
+    "-Wl,-Bsymbolic",  # what Python calls as well is called without a detour
     "-s",
     # What would have to come from a C library is an error here, not when somebody loads the object.
     "-Wl,-z,defs",

@@ -9,6 +9,7 @@
 #define EXPORT __attribute__((visibility("default")))
 #define ALWAYS_INLINE static inline __attribute__((always_inline))
 #define UNUSED __attribute__((unused))
+#define FLAT __attribute__((flatten)) /* what it calls becomes a part of it */
 #define LIKELY(x) __builtin_expect(!!(x), 1)
 #define UNLIKELY(x) __builtin_expect(!!(x), 0)
 
@@ -53,6 +54,8 @@ struct arguments {
 struct slot {
     SLOT_FIELDS
 };
+/* In its `repeats`: what call must be guest.suspend(), for it to wait. */
+#define PARKED(call) (~(call))
 
 /* The call that is made again, and where wasmtime wants its result. */
 struct unfinished {
@@ -122,6 +125,17 @@ ALWAYS_INLINE uint8_t *space_buffer(struct context *c, struct space *s, uint32_t
     return at ? at : WALI_BAD;
 }
 
+/* A string for the kernel.  In capability mode it is copied, so that what was looked at is what is
+ * used; else the kernel takes it where it lies, as from everybody: behind the end of every memory
+ * there are guard pages.  0 or -errno. */
+ALWAYS_INLINE int64_t take_string(struct context *c, struct space *s, uint32_t address,
+                                  char copy[PATH_MAX], const char **string, int capable) {
+    *string = capable ? copy : (const char *)space_at(c, s, address, 1);
+    if (capable)
+        return copy_string(c, s, address, copy, PATH_MAX);
+    return address && *string ? 0 : -EFAULT;
+}
+
 /* A struct of the guest's, copied once; and back.  0 or -EFAULT, also for NULL. */
 int64_t copy_from(struct context *, struct space *, uint32_t address, void *to, uint64_t size);
 int64_t copy_to(struct context *, struct space *, uint32_t address, const void *from,
@@ -140,11 +154,6 @@ ALWAYS_INLINE int32_t host_of(struct context *c, int32_t number) {
     return d ? d->host : -1;
 }
 
-/* Only an absolute path needs no directory to start from, and those are for programs. */
-ALWAYS_INLINE int needs_directory(int32_t host, const char *path, int capable) {
-    return host == NO_DIRECTORY && (capable || path[0] != '/');
-}
-
 /* capability.c: what the core refuses in capability mode, whatever the shim asks.  0 or -errno. */
 int64_t capability_component(const char *path);
 int64_t capability_open_how(const struct open_how *how, const char *path);
@@ -157,14 +166,12 @@ void capability_tame_open(uint64_t *flags, uint64_t *mode);
 enum { CLOCKS_OF_ONES_OWN = 3 }; /* above: of other processes, by their pid */
 
 /* signals.c: a system call that can wait, not made any more where a signal is in flight. */
-int64_t wali_interruptible(int64_t a, int64_t b, int64_t c, int64_t d, int64_t e, int64_t f,
-                           int64_t number, const uint32_t *signal);
-int signal_settle(struct context *, int64_t *result, int restarts);
+int64_t signal_settle(struct context *, int64_t result, int restarts);
 int signal_sent(int signal, void *info, void *ucontext);
 int64_t take_mask(struct context *, struct space *, uint32_t address, uint64_t size);
 #define WAIT(context, number, a, b, c, d, e, f)                                                    \
-    wali_interruptible((int64_t)(a), (int64_t)(b), (int64_t)(c), (int64_t)(d), (int64_t)(e),       \
-                       (int64_t)(f), number, &(context)->signal)
+    interruptible((int64_t)(a), (int64_t)(b), (int64_t)(c), (int64_t)(d), (int64_t)(e),            \
+                  (int64_t)(f), number, &(context)->signal)
 #define MASK_OF(context) ((context)->has_mask_during ? &(context)->mask_during : NULL)
 
 /* May a call on it wait in the kernel?  Not where the guest's O_NONBLOCK is unknown to the host. */
@@ -180,21 +187,20 @@ ALWAYS_INLINE uint64_t host_nonblock(const struct context *c, uint64_t flags) {
 wasmtime_error_t *wali_on_epoch(wasmtime_context_t *, void *data, uint64_t *delta,
                                 wasmtime_update_deadline_kind_t *kind);
 
-/* wait.c: the only places where a guest of a blocking store sleeps. */
+/* wait.c: the only places where a guest sleeps. */
 int64_t wait_for(struct context *, struct pollfd *fds, uint32_t count, int64_t until);
-int64_t slot_wait(struct context *, struct pollfd *fds, uint32_t count,
-                  int64_t until);                           /* async.c */
 int64_t done_before(const struct context *, uint64_t most); /* async.c */
-int64_t monotonic_now(void);
-int64_t until_from(struct context *, struct space *, uint32_t address, int32_t unit,
-                   int64_t *until);
+int64_t wait_timeout(struct context *, struct pollfd *fds, uint32_t count, struct timespec *);
+int64_t clock_now(int32_t clock);
+int64_t timeout_from(struct context *, struct space *, uint32_t address, int32_t unit,
+                     struct timespec *);
 uint8_t descriptor_waits(struct descriptor *d); /* is it of KIND_WAITS? asks the kernel once */
 
 /* A body does one system call for a guest: the arguments are the guest's, checked by nobody yet.
  * `capable` is a constant in every thunk: the compiler makes two functions of one text. */
 #define BODY(name)                                                                                 \
-    int64_t name(UNUSED struct context *c, UNUSED struct space *s,                                 \
-                 UNUSED const wasmtime_val_raw_t *a, UNUSED int capable)
+    FLAT int64_t name(UNUSED struct context *c, UNUSED struct space *s,                            \
+                      UNUSED const wasmtime_val_raw_t *a, UNUSED int capable)
 
 BODY(body_exit);
 uint8_t *space_name(struct context *, struct space *, uint32_t address, uint32_t length_at);
@@ -212,8 +218,8 @@ ALWAYS_INLINE struct context *context_of(void *env, wasmtime_caller_t *caller) {
  * for a shim.  A WALI program's signal handlers run here: before the call if a signal has come by
  * then, and after it; 1 is for calls that are then made again, where the handler says so. */
 #define THUNK(thunk, body, space, capable, restarts)                                               \
-    static wasm_trap_t *thunk(void *env, wasmtime_caller_t *caller, wasmtime_val_raw_t *values,    \
-                              size_t count) {                                                      \
+    FLAT static wasm_trap_t *thunk(void *env, wasmtime_caller_t *caller,                           \
+                                   wasmtime_val_raw_t *values, size_t count) {                     \
         (void)count;                                                                               \
         struct context *c = context_of(env, caller);                                               \
         const int signals = (restarts) >= 0;                                                       \
@@ -223,20 +229,17 @@ ALWAYS_INLINE struct context *context_of(void *env, wasmtime_caller_t *caller) {
         do                                                                                         \
             result =                                                                               \
                 signals && UNLIKELY(c->signal) ? ABORTED : body(c, &c->space, values, capable);    \
-        while (signals && UNLIKELY(c->signal) && signal_settle(c, &result, restarts));             \
+        while (signals && UNLIKELY(c->signal) &&                                                   \
+               (result = signal_settle(c, result, restarts)) == ABORTED);                          \
         if (UNLIKELY(result == STOPPED))                                                           \
             return stop_trap(c);                                                                   \
         values[0].i64 = result;                                                                    \
         return NULL;                                                                               \
     }
 
-/* Socket options and ioctls that programs may have, from the table. */
-enum { LISTED_IOCTL = -1, LISTED_END = -2, LISTED_FCNTL = -3 };
-extern const struct listed {
-    int32_t level;
-    uint32_t name;
-    int32_t size;
-} closed_list[];
+/* The size of what an ioctl, a command of fcntl or a socket option reads or writes, from the
+ * table's closed lists; 0 is an argument that is no address.  -1: not on them. */
+enum { LISTED_IOCTL = -1, LISTED_FCNTL = -2 };
 int32_t listed_size(int32_t level, uint32_t name);
 
 /* A row of the generated list from which Python links. */

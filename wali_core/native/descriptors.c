@@ -124,8 +124,7 @@ int64_t descriptor_install_pair(struct context *c, struct space *s, uint32_t add
     if (r == 0)
         r = copy_to(c, s, address, numbers, sizeof numbers);
     for (int i = 0; r < 0 && i < 2; i++)
-        if (numbers[i] >= 0)
-            descriptor_release(c, numbers[i]);
+        descriptor_release(c, numbers[i]); /* where it is one */
     return r;
 }
 
@@ -183,33 +182,37 @@ BODY(body_close) {
 }
 
 /* Make a number mean what `old` means: the lowest from `from` on, or that very one, whatever it
- * meant.  The host descriptor is duplicated too, so each number owns one and closing needs no
- * counting. */
+ * meant: in one step, as others see it.  The host descriptor is duplicated too, so each number owns
+ * one and closing needs no counting. */
 static int64_t duplicate(struct context *c, int32_t old, int32_t from, int exactly,
                          uint16_t flags) {
-    struct descriptor *d = descriptor_at(c, old);
-    if (d == NULL || (exactly && (uint32_t)from >= c->table->limit))
-        return -EBADF;
     if ((uint32_t)from >= c->table->limit)
-        return -EINVAL;
-    struct descriptor copy = *d;
-    int64_t host = SYS(NR_fcntl, copy.host, F_DUPFD_CLOEXEC, 0, 0, 0, 0);
-    if (host < 0)
-        return host;
-    copy.host = (int32_t)host;
-    copy.flags = (uint16_t)((copy.flags & ~(DESCRIPTOR_BORROWED | DESCRIPTOR_CLOEXEC)) | flags);
-    if (exactly && descriptor_at(c, from))
-        descriptor_release(c, from);
+        return exactly || !descriptor_at(c, old) ? -EBADF : -EINVAL;
     struct table *t = lock(c);
-    int64_t number = descriptor_reserve(t, from);
+    struct descriptor *over = exactly ? descriptor_at(c, from) : NULL;
+    int64_t number = !descriptor_at(c, old) ? -EBADF : over ? from : descriptor_reserve(t, from);
     if (exactly && number >= 0 && number != from)
-        number = -EBUSY; /* another thread was faster */
-    if (number < 0)
-        SYS(NR_close, host, 0, 0, 0, 0, 0);
-    else
-        descriptor_put(t, (int32_t)number, copy);
+        number = -EBUSY; /* another thread is closing it */
+    if (number >= 0) {
+        struct descriptor copy = *descriptor_at(c, old);
+        int replaces = over && !(over->flags & DESCRIPTOR_BORROWED);
+        int64_t host = replaces ? SYS(NR_dup3, copy.host, over->host, O_CLOEXEC, 0, 0, 0)
+                                : SYS(NR_fcntl, copy.host, F_DUPFD_CLOEXEC, 0, 0, 0, 0);
+        copy.host = (int32_t)host;
+        copy.flags = (uint16_t)((copy.flags & ~(DESCRIPTOR_BORROWED | DESCRIPTOR_CLOEXEC)) | flags);
+        if (host < 0)
+            number = host;
+        else if (replaces)
+            *over = copy;
+        else
+            descriptor_put(t, (int32_t)number, copy);
+    }
     unlock(t);
     return number == -EMFILE ? full(c) : number;
+}
+
+BODY(body_dup) {
+    return duplicate(c, a[0].i32, 0, 0, 0);
 }
 
 BODY(body_dup2) {
@@ -282,12 +285,10 @@ BODY(body_fcntl) {
         return set_status_flags(c, d, (uint64_t)argument);
     if (capable)
         return -EPERM;
-    int32_t size = listed_size(LISTED_FCNTL, (uint32_t)command);
-    uint8_t *record = space_buffer(c, s, (uint32_t)argument, size > 0 ? (uint32_t)size : 0);
     switch (command) {
     case F_DUPFD:
     case F_DUPFD_CLOEXEC:
-        if (argument < 0 || argument >= c->table->limit)
+        if (argument < 0 || argument > INT32_MAX)
             return -EINVAL;
         return duplicate(c, a[0].i32, (int32_t)argument, 0,
                          command == F_DUPFD ? 0 : DESCRIPTOR_CLOEXEC);
@@ -296,21 +297,14 @@ BODY(body_fcntl) {
     case F_SETFD:
         return set_cloexec(d, argument & FD_CLOEXEC);
     }
+    int32_t size = listed_size(LISTED_FCNTL, (uint32_t)command);
+    uint8_t *record = space_buffer(c, s, (uint32_t)argument, size > 0 ? (uint32_t)size : 0);
     if (size < 0 ||
         (size == 0 && d->flags & DESCRIPTOR_SHARED)) /* what is the embedder's as well */
         return -EINVAL;
     if (size && (record == WALI_BAD || record == NULL))
         return -EFAULT;
     return WAIT(c, NR_fcntl, d->host, command, size ? (int64_t)record : argument, 0, 0, 0);
-}
-
-/* The size of what an ioctl or a socket option reads or writes, from the table's closed list; 0 is
- * an argument that is no address.  -1: not on it. */
-int32_t listed_size(int32_t level, uint32_t name) {
-    for (const struct listed *l = closed_list; l->level != LISTED_END; l++)
-        if (l->level == level && l->name == name)
-            return l->size;
-    return -1;
 }
 
 /* ioctl(2): a closed list as well. */

@@ -51,11 +51,14 @@ static int64_t poll_to_sets(fd_sets sets, const struct pollfd *fds, const int32_
     return ready;
 }
 
-static int64_t select_until(struct context *c, struct space *s, const wasmtime_val_raw_t *a,
-                            int64_t until) {
+/* select and pselect6, whose time-outs have different units. */
+static int64_t select_for(struct context *c, struct space *s, const wasmtime_val_raw_t *a,
+                          int32_t unit) {
+    struct timespec t = {0, 0};
     int32_t count = a[0].i32;
-    if (count < 0 || count > FD_SETSIZE)
-        return -EINVAL;
+    int64_t given = timeout_from(c, s, a[4].u32, unit, &t);
+    if (given < 0 || count < 0 || count > FD_SETSIZE)
+        return given < 0 ? given : -EINVAL;
     uint64_t bytes = ((uint64_t)count + 63) / 64 * 8;
     fd_sets sets = {{0}};
     uint8_t *at[SETS];
@@ -69,7 +72,10 @@ static int64_t select_until(struct context *c, struct space *s, const wasmtime_v
     int64_t used = sets_to_poll(c, sets, count, fds, numbers);
     if (used < 0)
         return used;
-    int64_t r = wait_for(c, fds, (uint32_t)used, until);
+    int64_t r = wait_timeout(c, fds, (uint32_t)used, given ? &t : NULL);
+    t.tv_nsec /= unit;
+    if (given)
+        copy_to(c, s, a[4].u32, &t, sizeof t); /* what is left */
     if (r < 0)
         return r;
     r = poll_to_sets(sets, fds, numbers, used);
@@ -79,22 +85,18 @@ static int64_t select_until(struct context *c, struct space *s, const wasmtime_v
     return r;
 }
 
-/* select(2).  The time left is not written back: POSIX leaves that open. */
 BODY(body_select) {
-    int64_t until, r = until_from(c, s, a[4].u32, 1000, &until);
-    return r < 0 ? r : select_until(c, s, a, until);
+    return select_for(c, s, a, 1000);
 }
 
 BODY(body_pselect6) {
     struct {
         uint64_t address, size;
     } mask = {0, 0};
-    int64_t until, r = a[5].u32 ? copy_from(c, s, a[5].u32, &mask, sizeof mask) : 0;
+    int64_t r = a[5].u32 ? copy_from(c, s, a[5].u32, &mask, sizeof mask) : 0;
     if (r == 0)
         r = take_mask(c, s, (uint32_t)mask.address, mask.size);
-    if (r == 0)
-        r = until_from(c, s, a[4].u32, 1, &until);
-    return r < 0 ? r : select_until(c, s, a, until);
+    return r < 0 ? r : select_for(c, s, a, 1);
 }
 
 /* --- epoll ------------------------------------------------------------------------------------ */
@@ -131,7 +133,9 @@ BODY(body_epoll_ctl) {
 static int64_t epoll_events(struct context *c, struct space *s, const wasmtime_val_raw_t *a) {
     struct kernel_event events[EVENTS_AT_ONCE];
     int32_t epoll = host_of(c, a[0].i32), most = a[2].i32, ms = a[3].i32;
-    int64_t until = ms > 0 ? monotonic_now() + (int64_t)ms * 1000000 : ms ? INT64_MAX : 0;
+    int64_t until = ms < 0 ? INT64_MAX : 0;
+    if (ms > 0 && !c->direct)
+        until = clock_now(CLOCK_MONOTONIC) + (int64_t)ms * 1000000;
     if (epoll < 0)
         return -EBADF;
     if (most <= 0 || (uint32_t)most > INT32_MAX / sizeof(struct guest_event))

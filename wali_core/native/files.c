@@ -5,13 +5,19 @@
 
 /* /proc/PID/mem is the memory of a process, writable whatever its pages say; of this one, that is
  * the end of all confinement.  Its name has many spellings, so what was opened decides: nothing
- * else on procfs is a regular file of mode 0600 but a few of root's switches. */
-static int64_t refuse_process_memory(int64_t host) {
+ * else on procfs is a regular file of mode 0600 but a few of root's switches.  And it can be
+ * positioned anywhere, while other files refuse what is negative: so most are told by one lseek. */
+static int64_t refuse_process_memory(const struct context *c, int64_t host) {
     kernel_stat_t st;
     int64_t statfs[15];
-    if (host < 0 || SYS(NR_fstat, host, &st, 0, 0, 0, 0) < 0 || st.st_mode != (S_IFREG | 0600))
+    if (host < 0 || c->procfs == PROCFS_ABSENT)
         return host;
-    if (SYS(NR_fstatfs, host, statfs, 0, 0, 0, 0) == 0 && statfs[0] != PROC_SUPER_MAGIC)
+    int64_t at = c->procfs == PROCFS_TOLD ? SYS(NR_lseek, host, -1, 0, 0, 0, 0) : -1;
+    if (at == -EINVAL || at == -ESPIPE || at == 0)
+        return host;
+    SYS(NR_lseek, host, 0, 0, 0, 0, 0);
+    if (SYS(NR_fstat, host, &st, 0, 0, 0, 0) < 0 || st.st_mode != (S_IFREG | 0600) ||
+        (SYS(NR_fstatfs, host, statfs, 0, 0, 0, 0) == 0 && statfs[0] != PROC_SUPER_MAGIC))
         return host;
     SYS(NR_close, host, 0, 0, 0, 0, 0);
     return -EACCES;
@@ -23,7 +29,7 @@ static int64_t opened(struct context *c, const struct descriptor *dir, int64_t h
     uint16_t flags = guest_flags & O_CLOEXEC ? DESCRIPTOR_CLOEXEC : 0;
     if (dir)
         flags |= dir->flags & DESCRIPTOR_INHERITED;
-    host = capable ? capability_opened(dir, host, crossed) : refuse_process_memory(host);
+    host = capable ? capability_opened(dir, host, crossed) : refuse_process_memory(c, host);
     int64_t number = descriptor_install(c, host, flags);
     if (number >= 0 && !capable && !c->direct && guest_flags & O_NONBLOCK)
         descriptor_at(c, (int32_t)number)->status = STATUS_NONBLOCK;
@@ -37,22 +43,18 @@ BODY(body_openat2) {
     char path[PATH_MAX];
     struct open_how how;
     struct descriptor *dir = descriptor_at(c, a[0].i32);
-    if (dir == NULL)
-        return -EBADF; /* AT_FDCWD too: it is no descriptor of the table */
-    if (a[3].u32 != sizeof how)
-        return -EINVAL;
+    if (dir == NULL || a[3].u32 != sizeof how) /* AT_FDCWD is no descriptor of the table */
+        return dir ? -EINVAL : -EBADF;
     if (copy_from(c, s, a[2].u32, &how, sizeof how))
         return -EFAULT;
     int64_t r = copy_string(c, s, a[1].u32, path, sizeof path);
-    if (r < 0)
-        return r;
-    if (capable) {
+    if (r >= 0 && capable) {
         r = capability_open_how(&how, path);
         if (r == 0)
             r = capability_open_flags(c, dir, how.flags);
-        if (r < 0)
-            return r;
     }
+    if (r < 0)
+        return r;
     uint64_t flags = how.flags, anywhere = how.resolve, crossed = 0;
     if (capable)
         capability_tame_open(&how.flags, &how.mode);
@@ -67,14 +69,13 @@ BODY(body_openat2) {
 /* openat(2).  In capability mode: one component, never through a link, for a shim that has to walk
  * where the kernel has no openat2. */
 BODY(body_openat) {
-    char path[PATH_MAX];
+    char copy[PATH_MAX];
+    const char *path;
     struct descriptor *dir = descriptor_at(c, a[0].i32);
-    int32_t host_dir = dir ? dir->host : -1;
+    int32_t host_dir = dir ? dir->host : !capable && a[0].i32 == AT_FDCWD ? c->cwd : -1;
     uint64_t flags = a[2].u32;
-    if (!capable && a[0].i32 == AT_FDCWD)
-        host_dir = c->cwd;
-    int64_t r = copy_string(c, s, a[1].u32, path, sizeof path);
-    if (r < 0 || needs_directory(host_dir, path, capable))
+    int64_t r = take_string(c, s, a[1].u32, copy, &path, capable);
+    if (r < 0 || (capable && dir == NULL))
         return r < 0 ? r : -EBADF;
     uint64_t host_flags = flags | O_CLOEXEC, mode = a[3].u32;
     if (capable) {

@@ -79,7 +79,7 @@ class Argument:
 
     def _at(self) -> None:
         # Without a path the kernel takes no flags.
-        given = [f" && q{i}" for i, kind in enumerate(self.kinds) if kind == "path?"]
+        given = [f" && p{i}" for i, kind in enumerate(self.kinds) if kind == "path?"]
         forced = f"capability_no_follow({self.raw}.i32)"
         self.value = f"(capable{''.join(given)} ? {forced} : {self.raw}.i32)"
 
@@ -92,7 +92,7 @@ class Argument:
         self._descriptor("-1", "")
 
     def _dirfd(self) -> None:
-        # An absolute path needs none: what follows says so, where it is not a shim's.
+        # An absolute path needs none; the kernel says EBADF where one is needed.
         self._descriptor(f"!capable && {self.raw}.i32 == AT_FDCWD ? c->cwd : -1", " && capable")
 
     def _descriptor(self, fallback: str, unless: str) -> None:
@@ -119,32 +119,20 @@ class Argument:
         self._string("capability_link_target")
 
     def _path_or_null(self) -> None:
-        i = self.index
         self._path()
-        array, *copied = self.before
-        self.before = [
-            array,
-            f"const char *q{i} = NULL;",
-            f"if ({self.raw}.u32) {{",
-            *(f"    {line}" for line in (*copied, f"q{i} = p{i};")),
-            "}",
-        ]
-        self.value = f"q{i}"
+        taken = (f"    {line}" for line in self.before[2:])
+        self.before = [*self.before[:2], f"if ({self.raw}.u32) {{", *taken, "}"]
 
     def _string(self, check: str) -> None:
         i = self.index
         self.before = [
-            f"char p{i}[PATH_MAX];",
-            f"if ((r = copy_string(c, s, {self.raw}.u32, p{i}, sizeof p{i})) < 0)",
+            f"char b{i}[PATH_MAX];",
+            f"const char *p{i} = NULL;",
+            f"if ((r = take_string(c, s, {self.raw}.u32, b{i}, &p{i}, capable)) < 0)",
             "    return r;",
             f"if (capable && (r = {check}(p{i})) < 0)",
             "    return r;",
         ]
-        if i and self.kinds[i - 1].startswith("dirfd"):
-            self.before += [
-                f"if (needs_directory(h{i - 1}, p{i}, capable))",
-                "    return -EBADF;",
-            ]
         self.value = f"p{i}"
 
     # Memory.
@@ -270,18 +258,25 @@ def thunks(table: dict[str, Any], arch: str) -> str:
     out.append("\nEXPORT const struct call wali_calls[] = {\n" + "".join(rows) + "};\n")
     out.append(f"EXPORT const uint64_t wali_call_count = {len(rows)};\n")
     out.append("EXPORT wasmtime_unchecked_callback_t *const wali_unserved = native_planned;\n")
-    # What is called most comes first: the list is searched from the front.
+    names = "".join(f'"{name}", ' for name in host_calls(table))
+    out.append(f"EXPORT const char *const wali_host_calls[] = {{{names}NULL}};\n")
+    out.append(listed_size(table))
+    out.append(f'EXPORT const char wali_architecture[] = "{arch}";\n')
+    return "".join(out)
+
+
+def listed_size(table: dict[str, Any]) -> str:
+    """The closed lists: the size that the table says, or -1."""
     listed = [("LISTED_IOCTL", *row) for row in table["IOCTLS"]]
     listed += [("LISTED_FCNTL", *row) for row in table["FCNTLS"]]
     listed += table["SOCKET_OPTIONS"]
-    names = "".join(f'"{name}", ' for name in host_calls(table))
-    out.append(f"EXPORT const char *const wali_host_calls[] = {{{names}NULL}};\n")
-    options = "".join(f"    {{{', '.join(map(str, o))}}},\n" for o in listed)
-    out.append(
-        "const struct listed closed_list[] = {\n" + options + "    {LISTED_END, 0, 0},\n};\n"
-    )
-    out.append(f'EXPORT const char wali_architecture[] = "{arch}";\n')
-    return "".join(out)
+    lines = ["int32_t listed_size(int32_t level, uint32_t name) {\n    switch (level) {\n"]
+    for level in dict.fromkeys(level for level, _, _ in listed):
+        rows = ((name, size) for of, name, size in listed if of == level)
+        cases = [f"        case {name}: return {size};\n" for name, size in rows]
+        lines += [f"    case {level}:\n        switch (name) {{\n", *cases, "        }\n"]
+        lines += ["        break;\n"]
+    return "".join([*lines, "    }\n    return -1;\n}\n"])
 
 
 def hosted_body(name: str, call: str) -> str:

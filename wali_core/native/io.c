@@ -74,8 +74,8 @@ static int64_t transfer_waiting(struct context *c, struct transfer *t) {
     }
 }
 
-static int64_t transfer(struct context *c, int32_t number, struct iovec *iov, uint32_t count,
-                        int writes) {
+ALWAYS_INLINE int64_t transfer(struct context *c, int32_t number, struct iovec *iov, uint32_t count,
+                               int writes) {
     struct descriptor *d = descriptor_at(c, number);
     if (d == NULL)
         return -EBADF;

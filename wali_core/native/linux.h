@@ -57,15 +57,26 @@ typedef struct guest_stat kernel_stat_t;
 
 static inline int64_t syscall6(int64_t number, int64_t a, int64_t b, int64_t c, int64_t d,
                                int64_t e, int64_t f) {
-    int64_t result;
-    register int64_t r10 __asm__("r10") = d;
-    register int64_t r8 __asm__("r8") = e;
-    register int64_t r9 __asm__("r9") = f;
+    register int64_t r10 __asm__("r10") = d, r8 __asm__("r8") = e, r9 __asm__("r9") = f;
     __asm__ volatile("syscall"
-                     : "=a"(result)
-                     : "a"(number), "D"(a), "S"(b), "d"(c), "r"(r10), "r"(r8), "r"(r9)
+                     : "+a"(number)
+                     : "D"(a), "S"(b), "d"(c), "r"(r10), "r"(r8), "r"(r9)
                      : "rcx", "r11", "memory");
-    return result;
+    return number;
+}
+
+/* A system call that is not made where a signal is in flight (signals.c).  It is a jump there and
+ * back, since every `ret` after a system call is mispredicted where the kernel has to leave the
+ * return predictor in disorder (Safe RET). */
+static inline int64_t interruptible(int64_t a, int64_t b, int64_t c, int64_t d, int64_t e,
+                                    int64_t f, int64_t number, const uint32_t *signal) {
+    register int64_t r10 __asm__("r10") = d, r8 __asm__("r8") = e, r9 __asm__("r9") = f;
+    register const uint32_t *r12 __asm__("r12") = signal;
+    __asm__ volatile("lea 1f(%%rip), %%rbx\n jmp interruptible_begin\n1:"
+                     : "+a"(number)
+                     : "D"(a), "S"(b), "d"(c), "r"(r10), "r"(r8), "r"(r9), "r"(r12)
+                     : "rbx", "rcx", "r11", "memory");
+    return number;
 }
 
 #define HOST_OPEN_FLAGS(flags) (flags)
@@ -92,12 +103,8 @@ typedef struct {
 
 static inline int64_t syscall6(int64_t number, int64_t a, int64_t b, int64_t c, int64_t d,
                                int64_t e, int64_t f) {
-    register int64_t x8 __asm__("x8") = number;
-    register int64_t x0 __asm__("x0") = a;
-    register int64_t x1 __asm__("x1") = b;
-    register int64_t x2 __asm__("x2") = c;
-    register int64_t x3 __asm__("x3") = d;
-    register int64_t x4 __asm__("x4") = e;
+    register int64_t x8 __asm__("x8") = number, x0 __asm__("x0") = a, x1 __asm__("x1") = b;
+    register int64_t x2 __asm__("x2") = c, x3 __asm__("x3") = d, x4 __asm__("x4") = e;
     register int64_t x5 __asm__("x5") = f;
     __asm__ volatile("svc 0"
                      : "+r"(x0)
@@ -105,6 +112,9 @@ static inline int64_t syscall6(int64_t number, int64_t a, int64_t b, int64_t c, 
                      : "memory", "cc");
     return x0;
 }
+
+int64_t interruptible(int64_t a, int64_t b, int64_t c, int64_t d, int64_t e, int64_t f,
+                      int64_t number, const uint32_t *signal);
 
 /* asm/fcntl.h: DIRECTORY 0x4000, NOFOLLOW 0x8000, DIRECT 0x10000, LARGEFILE 0x20000: the guest's
  * four bits 14..17 with the pairs exchanged. */

@@ -14,26 +14,24 @@
 
 /* A signal must not be lost between the look at `signal` and the system call.  It cannot: the
  * handler moves whoever is between the two, the syscall instruction included, to the exit.  (musl
- * has its cancellation points like this.) */
+ * has its cancellation points like this.)  On x86-64 it is jumped to and jumps back (linux.h). */
 #if defined(__x86_64__)
 __asm__(".text\n"
-        ".globl wali_interruptible\n"
-        "wali_interruptible:\n"
-        "    mov 16(%rsp), %rax\n"
-        "    cmpl $0, (%rax)\n"
+        ".globl interruptible_begin\n.hidden interruptible_begin\n"
+        "interruptible_begin:\n"
+        "    cmpl $0, (%r12)\n"
         "    jne interruptible_exit\n"
-        "    mov 8(%rsp), %rax\n"
-        "    mov %rcx, %r10\n"
         "interruptible_call:\n"
         "    syscall\n"
-        "    ret\n"
+        "    jmp *%rbx\n"
         "interruptible_exit:\n"
         "    mov $-512, %rax\n"
-        "    ret\n");
+        "    jmp *%rbx\n");
 #elif defined(__aarch64__)
 __asm__(".text\n"
-        ".globl wali_interruptible\n"
-        "wali_interruptible:\n"
+        ".globl interruptible\n.hidden interruptible\n"
+        "interruptible:\n"
+        "interruptible_begin:\n"
         "    ldr w9, [x7]\n"
         "    cbnz w9, interruptible_exit\n"
         "    mov x8, x6\n"
@@ -44,7 +42,12 @@ __asm__(".text\n"
         "    mov x0, #-512\n"
         "    ret\n");
 #endif
-extern const char interruptible_call[], interruptible_exit[];
+extern const char interruptible_begin[], interruptible_call[], interruptible_exit[];
+
+EXPORT int64_t wali_interruptible(int64_t a, int64_t b, int64_t c, int64_t d, int64_t e, int64_t f,
+                                  int64_t number, const uint32_t *signal) {
+    return interruptible(a, b, c, d, e, f, number, signal);
+}
 
 enum { SIGNALS = 64, HANDLER_DEFAULT = 0, HANDLER_IGNORE = -2 };
 #define BIT(signal) ((uint64_t)1 << ((signal) - 1))
@@ -86,7 +89,7 @@ static void on_signal(int signal, UNUSED void *info, void *ucontext) {
     c->signal = (uint32_t)signal;
     c->mask_before = *mask;
     *mask = ~SYNCHRONOUS;
-    if (*pc >= (const char *)wali_interruptible && *pc <= interruptible_call)
+    if (*pc >= interruptible_begin && *pc <= interruptible_call)
         *pc = interruptible_exit;
     wasmtime.engine_increment_epoch(wali_engine);
     SYS(NR_write, wali_alarm, &one, sizeof one, 0, 0, 0);
@@ -132,17 +135,13 @@ static int deliver(struct context *c) {
     return 0;
 }
 
-/* After a call, or instead of one: 1 if it is to be made, or made again. */
-int signal_settle(struct context *c, int64_t *result, int restarts) {
-    if (*result == STOPPED)
-        return 0;
-    if (deliver(c))
-        *result = STOPPED;
-    else if (*result == ABORTED || (*result == -EINTR && restarts && c->restart))
-        return 1;
-    else if (*result == NOT_AGAIN)
-        *result = -EINTR;
-    return 0;
+/* After a call, or instead of one: its result.  ABORTED if it is to be made, or made again. */
+int64_t signal_settle(struct context *c, int64_t result, int restarts) {
+    if (result == STOPPED || deliver(c))
+        return STOPPED;
+    if (result == -EINTR && restarts && c->restart)
+        return ABORTED;
+    return result == NOT_AGAIN ? -EINTR : result;
 }
 
 /* The epoch callback of a program's store.  wasmtime takes it away while it runs: another is put in

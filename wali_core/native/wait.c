@@ -1,9 +1,9 @@
-/* Waiting in a blocking store: the only places where a guest's thread sleeps.
+/* Waiting: the only places where a guest's thread sleeps.
  *
- * Every wait is one ppoll on the guest's descriptors and its wake-up eventfd, until its deadline at
- * the latest.  The eventfd stays readable once it was written, so a wake-up between the check and
- * the system call is not lost.  A signal of the host's ends the ppoll with EINTR; who cares about
- * it writes the eventfd, and we only look again.
+ * Every wait of a blocking store is one ppoll on the guest's descriptors and its wake-up eventfd,
+ * until its deadline at the latest.  The eventfd stays readable once it was written, so a wake-up
+ * between the check and the system call is not lost.  A signal of the host's ends the ppoll with
+ * EINTR; who cares about it writes the eventfd, and we only look again.
  */
 #include "core.h"
 
@@ -12,14 +12,42 @@ static int64_t nanoseconds(const struct timespec *t) {
     return t->tv_sec > most ? INT64_MAX : t->tv_sec * NSEC + t->tv_nsec;
 }
 
-static int64_t now(int32_t clock) {
+int64_t clock_now(int32_t clock) {
     struct timespec t = {0, 0};
     wasmtime.clock_gettime(clock, &t);
     return nanoseconds(&t);
 }
 
-int64_t monotonic_now(void) {
-    return now(CLOCK_MONOTONIC);
+static struct timespec none; /* for no time at all: stays so */
+
+/* wait_for in a cooperative store: see async.c.  Whether the time is over is the reactor's to say:
+ * its clock need not be ours.  What the guest waits for is kept while its stack frame is gone,
+ * where there is room: else the reactor makes some, and lets it try again. */
+static int64_t slot_wait(struct context *c, struct pollfd *fds, uint32_t count, int64_t until) {
+    struct slot *w = &c->slot;
+    int64_t r = count && fds->revents != TRIED ? SYS(NR_ppoll, fds, count, &none, 0, 8, 0) : 0;
+    if (c->stop)
+        return STOPPED;
+    if ((r && r != -EINTR) || until <= 0)
+        return r < 0 && r == -EINTR ? 0 : r;
+    int resumed = w->repeats == c->calls ? w->resumed : RESUME_NOT;
+    w->repeats = PARKED(c->calls + 1);
+    if (resumed == RESUME_EXPIRED || (resumed == RESUME_NOT && until <= clock_now(CLOCK_MONOTONIC)))
+        return 0;
+    if (resumed == RESUME_NOT)
+        w->until = until;
+    for (uint32_t i = 0; i < count && i < w->room; i++)
+        w->fds[i] = fds[i];
+    w->count = count;
+    w->suspended = 1;
+    return SUSPENDED;
+}
+
+/* guest.store_time(guest, clock): the nanoseconds of a clock that is read in the vDSO. */
+BODY(body_store_time) {
+    return a[1].u32 > CLOCK_MONOTONIC
+               ? -EINVAL
+               : copy_to(c, s, a[0].u32, &(int64_t){clock_now(a[1].i32)}, sizeof(int64_t));
 }
 
 /* The number of ready descriptors, 0 when `until` (CLOCK_MONOTONIC, ns) has come, STOPPED, or
@@ -28,11 +56,8 @@ int64_t wait_for(struct context *c, struct pollfd *fds, uint32_t count, int64_t 
     c->waits++;
     if (c->cooperative)
         return slot_wait(c, fds, count, until);
-    if (c->direct) { /* whoever wants to end it ends the process */
-        int64_t left = until > 0 && until != INT64_MAX ? until - monotonic_now() : 0;
-        struct timespec t = {left > 0 ? left / NSEC : 0, left > 0 ? left % NSEC : 0};
-        return WAIT(c, NR_ppoll, fds, count, until == INT64_MAX ? NULL : &t, MASK_OF(c), 8, 0);
-    }
+    if (c->direct) /* for ever or not at all; whoever wants to end it ends the process */
+        return wait_timeout(c, fds, count, until ? NULL : &none);
     if (c->wake < 0) {
         int64_t wake = SYS(NR_eventfd2, 0, O_CLOEXEC | O_NONBLOCK, 0, 0, 0, 0);
         if (wake < 0)
@@ -43,7 +68,7 @@ int64_t wait_for(struct context *c, struct pollfd *fds, uint32_t count, int64_t 
     for (;;) {
         if (__atomic_load_n(&c->stop, __ATOMIC_SEQ_CST))
             return STOPPED;
-        int64_t at = monotonic_now();
+        int64_t at = clock_now(CLOCK_MONOTONIC);
         if (at >= c->deadline) { /* also of what is ready for ever, and has nothing to give */
             c->stop = STOP_TIMEOUT;
             return STOPPED;
@@ -52,8 +77,7 @@ int64_t wait_for(struct context *c, struct pollfd *fds, uint32_t count, int64_t 
         int64_t left = first > at ? first - at : 0;
         struct timespec timeout = {left / NSEC, left % NSEC};
         int64_t r = SYS(NR_ppoll, fds, count + 1, first == INT64_MAX ? NULL : &timeout, 0, 8, 0);
-        if (r > 0 &&
-            fds[count].revents) { /* woken: stop says why; an old one must not come again */
+        if (r > 0 && fds[count].revents) { /* woken: stop says why; it must not come again */
             uint64_t value;
             if (!__atomic_load_n(&c->stop, __ATOMIC_SEQ_CST))
                 SYS(NR_read, c->wake, &value, sizeof value, 0, 0, 0);
@@ -61,7 +85,7 @@ int64_t wait_for(struct context *c, struct pollfd *fds, uint32_t count, int64_t 
         }
         if (r > 0 || (r < 0 && r != -EINTR))
             return r;
-        if (monotonic_now() >= until)
+        if (clock_now(CLOCK_MONOTONIC) >= until)
             return 0;
     }
 }
@@ -71,31 +95,39 @@ static int valid(const struct timespec *t) {
 }
 
 static int64_t until_after(const struct timespec *t) {
-    int64_t at = monotonic_now(), length = nanoseconds(t);
+    int64_t at = clock_now(CLOCK_MONOTONIC), length = nanoseconds(t);
     return length > INT64_MAX - at ? INT64_MAX : at + length;
 }
 
-/* Until when a call waits whose time-out lies at `address`, in seconds and `unit` ns: for ever,
- * where that is NULL.  0, -EFAULT or -EINVAL. */
-int64_t until_from(struct context *c, struct space *s, uint32_t address, int32_t unit,
-                   int64_t *until) {
-    struct timespec t;
-    *until = INT64_MAX;
+/* The time-out of a call that lies at `address`, in seconds and `unit` ns: 1, or 0 where that is
+ * NULL and the call waits for ever; -EFAULT or -EINVAL. */
+int64_t timeout_from(struct context *c, struct space *s, uint32_t address, int32_t unit,
+                     struct timespec *t) {
     if (address == 0 && !s->zero_is_valid)
         return 0;
-    if (copy_from(c, s, address, &t, sizeof t))
+    if (copy_from(c, s, address, t, sizeof *t))
         return -EFAULT;
-    if (!valid(&t) || t.tv_nsec >= NSEC / unit)
+    if (!valid(t) || t->tv_nsec >= NSEC / unit)
         return -EINVAL;
-    t.tv_nsec *= unit;
-    *until = t.tv_sec || t.tv_nsec ? until_after(&t) : 0;
-    return 0;
+    t->tv_nsec *= unit;
+    return 1;
+}
+
+/* wait_for with a time-out (NULL: for ever).  Where the kernel waits, that becomes what is left. */
+int64_t wait_timeout(struct context *c, struct pollfd *fds, uint32_t count, struct timespec *t) {
+    int at_once = t && t->tv_sec == 0 && t->tv_nsec == 0;
+    if (!c->direct)
+        return wait_for(c, fds, count, at_once ? 0 : t ? until_after(t) : INT64_MAX);
+#ifdef NR_poll /* the kernel has less to do for it */
+    if (!c->has_mask_during && (at_once || t == NULL))
+        return WAIT(c, NR_poll, fds, count, t ? 0 : -1, 0, 0, 0);
+#endif
+    return WAIT(c, NR_ppoll, fds, count, t, MASK_OF(c), 8, 0);
 }
 
 static int64_t sleep_until(struct context *c, int64_t until) {
     struct pollfd fds[1];
-    int64_t r = wait_for(c, fds, 0, until);
-    return r > 0 ? 0 : r;
+    return wait_for(c, fds, 0, until);
 }
 
 /* clock_nanosleep(2).  An absolute time on a clock that can be set is looked at again every second:
@@ -113,8 +145,8 @@ BODY(body_clock_nanosleep) {
         return sleep_until(c, until_after(&t));
     if (clock == CLOCK_MONOTONIC)
         return sleep_until(c, nanoseconds(&t));
-    for (int64_t target = nanoseconds(&t), left; (left = target - now(clock)) > 0;) {
-        int64_t r = sleep_until(c, monotonic_now() + (left < NSEC ? left : NSEC));
+    for (int64_t target = nanoseconds(&t), left; (left = target - clock_now(clock)) > 0;) {
+        int64_t r = sleep_until(c, clock_now(CLOCK_MONOTONIC) + (left < NSEC ? left : NSEC));
         if (r < 0)
             return r;
     }
@@ -122,8 +154,8 @@ BODY(body_clock_nanosleep) {
 }
 
 /* The guest's pollfd array, copied once, in the host's numbers; what is not open is POLLNVAL. */
-static int64_t poll_until(struct context *c, struct space *s, uint32_t address, uint64_t count,
-                          int64_t until) {
+ALWAYS_INLINE int64_t poll_for(struct context *c, struct space *s, uint32_t address, uint64_t count,
+                               struct timespec *timeout) {
     if (count > c->table->limit)
         return -EINVAL;
     struct pollfd fds[count + 1];
@@ -138,7 +170,7 @@ static int64_t poll_until(struct context *c, struct space *s, uint32_t address, 
         fds[i].revents = 0;
         invalid += fds[i].fd < 0 && numbers[i] >= 0;
     }
-    int64_t ready = wait_for(c, fds, (uint32_t)count, invalid ? 0 : until);
+    int64_t ready = wait_timeout(c, fds, (uint32_t)count, invalid ? &none : timeout);
     if (ready < 0)
         return ready;
     for (uint32_t i = 0; i < count; i++) {
@@ -152,15 +184,19 @@ static int64_t poll_until(struct context *c, struct space *s, uint32_t address, 
 
 BODY(body_poll) {
     int32_t ms = a[2].i32;
-    int64_t until = ms > 0 ? monotonic_now() + (int64_t)ms * 1000000 : ms ? INT64_MAX : 0;
-    return poll_until(c, s, a[0].u32, a[1].u64, until);
+    struct timespec t = {ms / 1000, ms % 1000 * 1000000};
+    return poll_for(c, s, a[0].u32, a[1].u64, ms < 0 ? NULL : &t);
 }
 
 BODY(body_ppoll) {
-    int64_t until, r = take_mask(c, s, a[3].u32, a[4].u32);
-    if (r == 0)
-        r = until_from(c, s, a[2].u32, 1, &until);
-    return r < 0 ? r : poll_until(c, s, a[0].u32, a[1].u64, until);
+    struct timespec t;
+    int64_t given, r = take_mask(c, s, a[3].u32, a[4].u32);
+    if (r < 0 || (given = timeout_from(c, s, a[2].u32, 1, &t)) < 0)
+        return r < 0 ? r : given;
+    r = poll_for(c, s, a[0].u32, a[1].u64, given ? &t : NULL);
+    if (given && !capable) /* what is left, as in the kernel, where a failure is none either */
+        copy_to(c, s, a[2].u32, &t, sizeof t);
+    return r;
 }
 
 /* wasmtime calls this when the engine's epoch has moved: a deadline has come, or somebody wants
@@ -169,7 +205,7 @@ EXPORT wasmtime_error_t *wali_on_epoch(wasmtime_context_t *store, void *data, ui
                                        wasmtime_update_deadline_kind_t *kind) {
     (void)store;
     struct context *c = data;
-    if (!c->stop && monotonic_now() >= c->deadline)
+    if (!c->stop && clock_now(CLOCK_MONOTONIC) >= c->deadline)
         c->stop = STOP_TIMEOUT;
     if (c->stop)
         return wasmtime.error_new("the guest was stopped");

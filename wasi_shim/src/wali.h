@@ -135,6 +135,8 @@ IMPORT("guest", "copy_in") int32_t guest_copy_in(void *to, uint32_t from, uint32
 IMPORT("guest", "copy_out") int32_t guest_copy_out(uint32_t to, const void *from, uint32_t size);
 IMPORT("guest", "store_u32") int32_t guest_store_u32(uint32_t to, uint32_t value);
 IMPORT("guest", "store_u64") int32_t guest_store_u64(uint32_t to, uint64_t value);
+IMPORT("guest", "store_time") /* nanoseconds, of CLOCK_REALTIME or CLOCK_MONOTONIC */
+int32_t guest_store_time(uint32_t to, int32_t clock);
 /* 0 when [address, address + size) lies in the guest's memory */
 IMPORT("guest", "check") int32_t guest_check(uint32_t address, uint32_t size);
 

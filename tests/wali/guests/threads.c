@@ -147,6 +147,42 @@ static void write_anywhere(long times) {
         }
 }
 
+static int replaced;
+static volatile long taken;
+
+static void replace(long by) {
+    while (racing)
+        if (SYS_dup2((int)by, replaced) != replaced)
+            tell("dup2 over what is open", -1);
+}
+
+static void take_what_is_free(long unused) {
+    (void)unused;
+    while (racing) {
+        int fd = (int)SYS_dup(0);
+        taken += fd == replaced;
+        SYS_close(fd);
+    }
+}
+
+/* What dup2 is made over and over again is open at all times, and nobody else's. */
+static void replacing(void) {
+    long missed = 0;
+    replaced = (int)SYS_dup(1);
+    racing = 1;
+    begin(0, replace, 1);
+    begin(1, replace, 2);
+    begin(2, take_what_is_free, 0);
+    for (int i = 0; i < 20000; i++)
+        missed += SYS_fcntl(replaced, 1, 0) != 0;
+    racing = 0;
+    for (int i = 0; i < 3; i++)
+        join(i);
+    tell("missed while it was replaced", missed);
+    tell("taken while it was replaced", taken);
+    SYS_close(replaced);
+}
+
 static void racing_descriptors(void) {
     racing = 1;
     begin(0, open_and_close, 0);
@@ -356,6 +392,7 @@ int main(int argc, char **argv) {
     shares();
     closing();
     racing_descriptors();
+    replacing();
     signalling();
     futexes();
     mapping();

@@ -136,6 +136,9 @@ static const struct buffer {
     {NR_pwritev, 1, 2, 16},
     {NR_preadv2, 1, 2, 16},
     {NR_pwritev2, 1, 2, 16},
+#ifdef NR_poll
+    {NR_poll, 0, 1, 8},
+#endif
     {NR_ppoll, 0, 1, 8},
     {NR_ppoll, 2, -1, 16},
     {NR_fstat, 1, -1, 144},
@@ -402,7 +405,8 @@ static void make_call(uint64_t which) {
         values[i].u64 = argument(kinds[i]);
     if (values[0].u32 == KICK && strcmp(call->name, "SYS_rt_sigaction") == 0)
         return;
-    context.deadline = monotonic_now() + 2000000; /* waits end soon, or an alarm ends them */
+    context.deadline =
+        clock_now(CLOCK_MONOTONIC) + 2000000; /* waits end soon, or an alarm ends them */
     call->native(&context, NULL, values, 8);
     context.stop = STOP_NONE;
     context.signal = 0;

@@ -586,6 +586,12 @@ int64_t guest_suspend(void) {
     return 0;
 }
 
+int32_t guest_store_time(uint32_t to, int32_t clock) {
+    check(clock == CLOCK_REALTIME || clock == CLOCK_MONOTONIC, "store_time: the clock");
+    uint64_t time = now += below(1000);
+    return guest_copy_out(to, &time, sizeof time);
+}
+
 int32_t guest_check(uint32_t address, uint32_t size) {
     count();
     return within(address, size) ? 0 : -EFAULT;
