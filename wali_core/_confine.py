@@ -96,12 +96,8 @@ def bound_privileges(policy: Policy | None) -> None:
     from capabilities.lockdown import privileges
 
     if policy is None or policy.lockdown != "off":
-        privileges.bound(
-            (
-                *(privileges.CHOWN, privileges.DAC_OVERRIDE, privileges.FOWNER, privileges.FSETID),
-                *(privileges.NET_BIND_SERVICE, privileges.SETUID, privileges.SETGID),
-            )
-        )
+        others = privileges.NET_BIND_SERVICE, privileges.SETUID, privileges.SETGID
+        privileges.bound((*privileges.OF_FILES, *others))
 
 
 def claim_view(policy: Policy | None) -> None:
@@ -405,7 +401,7 @@ def _prepared(
     environments = [inside.environments] if inside and inside.environments else []
     devices = [device.guest for device in policy.filesystem.named_devices]
 
-    keep = {privileges.CHOWN, privileges.DAC_OVERRIDE, privileges.FOWNER, privileges.FSETID}
+    keep = {*privileges.OF_FILES}
     if policy.network.listen:
         keep.add(privileges.NET_BIND_SERVICE)
     if not _SETS_USERS.isdisjoint(calls):
@@ -463,7 +459,6 @@ def enclose(
         for (_, name), row in core.calls.items()
         if row.capable or row.capable_guest
     }
-    keep = (privileges.CHOWN, privileges.DAC_OVERRIDE, privileges.FOWNER, privileges.FSETID)
     try:
         rlimits.lower(core=0)
         inside = None
@@ -476,7 +471,7 @@ def enclose(
             calls=calls,
             inside=inside,
             rules=None if off else allowed(calls, None),
-            keep=() if view.claimed() else keep,
+            keep=() if view.claimed() else privileges.OF_FILES,
             # Before this version renaming from one directory to another cannot be granted.
             oldest=_LANDLOCK_RENAMES,
         )

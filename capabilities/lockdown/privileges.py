@@ -22,6 +22,9 @@ SETUID: Final = 7
 NET_BIND_SERVICE: Final = 10
 SYS_ADMIN: Final = 21
 
+OF_FILES: Final = (CHOWN, DAC_OVERRIDE, FOWNER, FSETID)
+"""What says how root meets files."""
+
 _CAPGET, _CAPSET = number(125, 90), number(126, 91)
 _HEADER = pack("=II", 0x20080522, 0)  # the version of the sets, and this thread
 _PR_CAPBSET_DROP, _PR_SET_NO_NEW_PRIVS = 24, 38

@@ -168,8 +168,7 @@ def test_closed_streams_are_closed(number: int, said: str, cache_folder: Path) -
 )
 def test_privileges_stay_here(cache_folder: Path) -> None:
     """A confined program has of root's what is about files, in no set more; so have children."""
-    files = {privileges.CHOWN, privileges.DAC_OVERRIDE, privileges.FOWNER, privileges.FSETID}
-    kept = sum(1 << number for number in files) if os.geteuid() == 0 else 0
+    kept = sum(1 << number for number in privileges.OF_FILES) if os.geteuid() == 0 else 0
     sets = ("CapEff", "CapPrm", "CapBnd", "CapInh", "CapAmb")
     groups = ["@default", "@basic-io", "@process", "@ipc", "@signal", "fork", "wait4"]
     policy = Policy.from_dict({"version": 1, "syscalls": {"allow": groups}}, "/")
