@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import threading
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -17,7 +19,6 @@ from wali_core import GuestLimit, GuestTimeout, GuestTrap, ModuleError, Runtime
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
-    from pathlib import Path
 
 
 def in_trio(function: Callable[..., Awaitable[Any]], *args: Any) -> Any:
@@ -62,6 +63,65 @@ def test_prints_what_the_native_program_prints(name: str, free: Runtime, tmp_pat
     assert actual.stdout.splitlines() == expected.stdout.splitlines()
     assert (actual.returncode, actual.stderr) == (expected.returncode, b"")
     assert len(actual.stdout) > 50
+
+
+def until_it_sleeps(pid: int) -> None:
+    """Wait until a process does (proc_pid_stat(5))."""
+    while Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0] != "S":
+        os.sched_yield()
+
+
+def do(ours: socket.socket, line: bytes) -> None:
+    """Do what a program asks for: send it so many bytes, or say that there will be no more."""
+    count = int(line.removeprefix(b"? "))
+    if count:
+        ours.send(b"x" * count)
+    else:
+        ours.shutdown(socket.SHUT_WR)
+
+
+@pytest.fixture(scope="module")
+def blocking_natively() -> bytes:
+    """Return what the program prints that waits for what happens then, as a native one."""
+    out, command = b"", [building.native("blocking")]
+    ours, theirs = socket.socketpair()
+    with ours, theirs, subprocess.Popen(command, stdin=theirs, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            out += line
+            if line.startswith(b"? "):
+                until_it_sleeps(process.pid)
+                do(ours, line)
+    assert process.returncode == 0
+    assert out.count(b"\n") > 100
+    return out
+
+
+@native
+@pytest.mark.parametrize("isolation", ["shared", "process"])
+def test_waits_as_the_kernel_has_it_wait(
+    isolation: str, free: Runtime, blocking_natively: bytes
+) -> None:
+    """Edges, one shots, epolls in epolls, numbers that change: each while the program waits."""
+    out, done = b"", 0
+    program = building.program("blocking")
+    ours, theirs = socket.socketpair()
+
+    async def take(chunk: bytes) -> None:
+        nonlocal out, done
+        out += chunk
+        while (end := out.find(b"\n", done)) >= 0:
+            line, done = out[done:end], end + 1
+            if line.startswith(b"? "):
+                await trio.testing.wait_all_tasks_blocked()
+                do(ours, line)
+
+    with ours, theirs:
+        run = partial(free.run, program, stdin=theirs, stdout=take, isolation=isolation)
+        result = in_trio(run)
+
+    assert result.returncode == 0
+    assert out.splitlines() == blocking_natively.splitlines()
 
 
 def test_memory_grows_while_the_program_is_suspended(runtime: Runtime) -> None:
