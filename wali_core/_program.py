@@ -285,7 +285,7 @@ class AnyProgram(AnyGuest):
         self._resolved = gate, memory_limit, hooks
         held = dict(gate)
         if not self._own_process:
-            held |= dict.fromkeys(NOT_SHARED, _ENOSYS)
+            held |= dict.fromkeys(set(NOT_SHARED) - set(self._calls_instead()), _ENOSYS)
         elif any(item.name in _MAKES_THREADS for item in self._module.imports):
             self.threads.prepare()
         extern = self._make_memory(memory_limit)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import fcntl
 import os
 import stat
 from ctypes import byref, c_void_p
@@ -29,9 +30,11 @@ if TYPE_CHECKING:
     from wali_core._engine import Engine, Module
     from wali_core._link import ProgramLink, Request
 
-_F_SETLK, _F_SETLKW = 6, 7
+_WITHOUT_WAITING: Final = {7: 6, 38: 37}
+"""F_SETLKW and F_OFD_SETLKW, and what only tries: F_SETLK and F_OFD_SETLK."""
 _TAKEN: Final = (-errno.EAGAIN, -errno.EACCES)
-_LOCK_AGAIN: Final = 0.01  # seconds
+_SOON: Final = 0.0005
+_LATER: Final = 0.01  # seconds from one attempt to the next, at first and at last
 _FUTEX_COMMAND: Final = 127
 _FUTEX_WAIT: Final = 0
 _THUNK = ctypes.CFUNCTYPE(c_void_p, c_void_p, c_void_p, c_void_p, ctypes.c_size_t)
@@ -91,23 +94,24 @@ class CooperativeProgram(AnyProgram, CooperativeGuest):
     def _calls_instead(self) -> Mapping[str, Callable[..., Any]]:
         return {
             "SYS_fcntl": self._fcntl,
+            "SYS_flock": self._flock,
             "SYS_futex": self._futex,
             "SYS_open": partial(self._openat, AT_FDCWD),
             "SYS_openat": self._openat,
         }
 
     async def _fcntl(self, number: int, command: int, argument: int) -> int:
-        """fcntl(2).  A lock that another process has is asked for again and again.
-
-        A thread that waited for it in the kernel could not be given up.
-        """
-        if command != _F_SETLKW:
+        """fcntl(2)."""
+        attempt = _WITHOUT_WAITING.get(command)
+        if attempt is None:
             return self._native("SYS_fcntl", number, command, argument)
-        while (  # noqa: ASYNC110 - nobody tells when another process has given it back
-            result := self._native("SYS_fcntl", number, _F_SETLK, argument)
-        ) in _TAKEN:
-            await trio.sleep(_LOCK_AGAIN)
-        return result
+        return await _until_free(partial(self._native, "SYS_fcntl", number, attempt, argument))
+
+    async def _flock(self, number: int, how: int) -> int:
+        """flock(2): of an open file, so guests of one process keep each other out as well."""
+        if how & fcntl.LOCK_NB:
+            return self._native("SYS_flock", number, how)
+        return await _until_free(partial(self._native, "SYS_flock", number, how | fcntl.LOCK_NB))
 
     def _native(self, name: str, *arguments: int) -> int:
         """Make a call of the table's, one that does not wait."""
@@ -180,6 +184,19 @@ class CooperativeProgram(AnyProgram, CooperativeGuest):
             os.close(host)
             return result
         return number
+
+
+async def _until_free(attempt: Callable[[], int]) -> int:
+    """Ask for a lock again and again: nobody tells when another has given it back.
+
+    A thread could wait for it in the kernel; but only a signal would get it out of there, when the
+    guest is cancelled, and the signals of this process are the embedding program's.
+    """
+    pause = _SOON
+    while (result := attempt()) in _TAKEN:
+        await trio.sleep(pause)
+        pause = min(2 * pause, _LATER)
+    return result
 
 
 async def _open_fifo(fifo: int, access: int) -> int:

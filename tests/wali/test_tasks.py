@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import subprocess
+import sys
 import threading
 from functools import partial
 from pathlib import Path
@@ -85,7 +86,11 @@ def blocking_natively() -> bytes:
     """Return what the program prints that waits for what happens then, as a native one."""
     out, command = b"", [building.native("blocking")]
     ours, theirs = socket.socketpair()
-    with ours, theirs, subprocess.Popen(command, stdin=theirs, stdout=subprocess.PIPE) as process:
+    with (
+        ours,
+        theirs,
+        subprocess.Popen(command, stdin=theirs.fileno(), stdout=subprocess.PIPE) as process,
+    ):
         assert process.stdout is not None
         for line in process.stdout:
             out += line
@@ -294,3 +299,73 @@ def test_a_fifo_is_opened_on_a_thread(given_up: bool, free: Runtime, tmp_path: P
         assert threading.active_count() <= before + 1
 
     in_trio(main)
+
+
+LOCKER = """#include "wali.h"
+struct record { short kind, whence; long start, length; int pid, pad; };
+/* HOW FILE: lock it, however long that takes, and say so. */
+int main(int argc, char **argv) {
+    long how = argc > 1 ? number(argv[1]) : 0;
+    struct record all = {.kind = 1};
+    int fd = (int)SYS_open(argv[2], O_RDWR, 0);
+    say("waiting\\n");
+    tell("locked", how ? SYS_fcntl(fd, (int)how, (long)(size_t)&all) : SYS_flock(fd, 2));
+    return 0;
+}
+"""
+
+HOLDER = """
+import fcntl, struct, sys
+how, file = int(sys.argv[1]), open(sys.argv[2], "r+")
+record = struct.pack("hhllii", fcntl.F_WRLCK, 0, 0, 0, 0, 0)
+fcntl.fcntl(file, how, record) if how else fcntl.flock(file, fcntl.LOCK_EX)
+print(flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.mark.parametrize("given_up", [False, True])
+@pytest.mark.parametrize(("how", "held"), [(0, 0), (7, 6), (38, 37)])
+def test_a_lock_is_waited_for(
+    how: int,
+    held: int,
+    given_up: bool,  # noqa: FBT001
+    free: Runtime,
+    tmp_path: Path,
+) -> None:
+    """What another process has locked is waited for while others run, or until it is given up."""
+    (tmp_path / "locker.c").write_text(LOCKER)
+    (tmp_path / "file").write_bytes(b"")
+    program = building.program(tmp_path / "locker.c")
+    command = [sys.executable, "-c", HOLDER, str(held), str(tmp_path / "file")]
+    lines: list[bytes] = []
+    threads = threading.active_count()
+
+    async def main() -> None:
+        waiting = trio.Event()
+
+        async def take(chunk: bytes) -> None:
+            lines.extend(chunk.splitlines())
+            waiting.set()
+
+        async with trio.open_nursery() as nursery:
+            words = [str(how), str(tmp_path / "file")]
+            run = partial(free.run, program, args=words, isolation="shared", stdout=take)
+            nursery.start_soon(run)
+            await waiting.wait()
+            await trio.testing.wait_all_tasks_blocked()
+            assert lines == [b"waiting"]
+            if given_up:
+                nursery.cancel_scope.cancel()
+            else:
+                assert holder.stdin is not None
+                holder.stdin.close()
+
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe) as holder:
+        assert holder.stdout is not None
+        holder.stdout.readline()
+        in_trio(main)
+
+    assert lines == [b"waiting"] if given_up else [b"waiting", b"locked: 0"]
+    assert threading.active_count() <= threads + 2  # trio's, and the one that moves the epoch
