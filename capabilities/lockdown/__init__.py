@@ -65,6 +65,7 @@ _BACKSTOPS: Final = {"ioctls of devices": "closed list of ioctls"}
 
 _VIEW: Final = "what was not granted does not exist for it"
 _FILTER: Final = "seccomp"
+_ABSTRACT_NAMES: Final = "abstract names of unix sockets can be bound"
 
 # What passes Landlock outside of the grants, the calls that do it, what the view, seccomp and the
 # core have against it: the first that there is closes the door.
@@ -96,7 +97,7 @@ _PASSES: Final = (
         ("", "", "look at whether a port to listen at is granted"),
     ),
     (
-        "abstract names of unix sockets can be bound",
+        _ABSTRACT_NAMES,
         _names("bind"),
         ("", _FILTER, "closed list of socket types"),
     ),
@@ -130,8 +131,8 @@ class Lockdown:
     """
 
     __slots__ = (
-        *("_calls", "_filter", "_keep", "_ports", "_ruleset", "_trees", "_view"),
-        *("filters", "missing", "mode"),
+        *("_calls", "_filter", "_keep", "_ports", "_ruleset", "_trees", "_unix"),
+        *("_view", "filters", "missing", "mode"),
     )
 
     def __init__(
@@ -147,6 +148,7 @@ class Lockdown:
     ) -> None:
         self._ruleset, self._trees, self._ports, self._calls = ruleset, trees, ports, calls
         self._view, self._filter, self._keep = inside, rules, keep
+        self._unix = False
         self.filters = rules is not None
         self.mode: Mode = mode
         self.missing = ruleset.missing if ruleset else tuple(landlock.FEATURES)
@@ -190,7 +192,7 @@ class Lockdown:
         def paths(grants: Iterable[Grant]) -> list[str]:
             return [grant.guest if inside else grant.host for grant in grants]
 
-        return cls.of(
+        made = cls.of(
             policy.lockdown,
             read_only=[*paths(policy.filesystem.read_only), *read_only],
             read_write=[*paths(policy.filesystem.read_write), *read_write],
@@ -202,6 +204,8 @@ class Lockdown:
             rules=rules,
             keep=keep,
         )
+        made._unix = inside is not None and bool(policy.network.unix)  # noqa: SLF001 - our own
+        return made
 
     @classmethod
     def of(
@@ -317,7 +321,8 @@ class Lockdown:
                     ("", "", _BACKSTOPS.get(feature, "")),
                 )
         for passes, calls, closers in _PASSES:
-            yield self._line(passes, calls, closers)
+            granted = self._unix and passes is _ABSTRACT_NAMES
+            yield self._line(passes, calls, ("", "", "") if granted else closers)
         yield "open: descriptors that are open already keep the rights that they were opened with"
 
     def _line(self, what: str, calls: frozenset[str] | None, closers: tuple[str, str, str]) -> str:

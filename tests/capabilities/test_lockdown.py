@@ -265,7 +265,7 @@ def test_explanation() -> None:
 
 
 IN_A_VIEW = r"""
-from capabilities import Filesystem, Grant, Lockdown, Policy
+from capabilities import Filesystem, Grant, Lockdown, Network, Policy
 from capabilities.lockdown import view
 from wali_core._filter import Sockets, allowed
 calls = {"openat", "chmod", "connect", "socket", "bind", "getpgid"}
@@ -276,6 +276,10 @@ view.claim()
 inside = view.enter([view.Bind(grant.host, grant.guest)])
 lockdown = Lockdown.prepare(policy, calls=calls, inside=inside, rules=found, keep=())
 print(*lockdown.explain(), sep="\n")
+with_unix = Policy(network=Network(unix=(Grant("/s", "/s"),)))
+found = allowed(calls, Sockets(unix=True))
+other = Lockdown.prepare(with_unix, calls=calls, inside=inside, rules=found)
+print(*(line for line in other.explain() if "abstract names" in line))
 lockdown.commit()
 print(lockdown.explain()[0])
 """
@@ -284,11 +288,12 @@ print(lockdown.explain()[0])
 @needs_landlock
 def test_explanation_in_a_view() -> None:
     """The view closes what Landlock has no hook for, and seccomp what is in registers."""
-    first, *lines, after = run(IN_A_VIEW).splitlines()
+    first, *lines, with_unix_sockets, after = run(IN_A_VIEW).splitlines()
     gone = "what was not granted does not exist for it"
     filtered = next(line for line in lines if "no system call is made but these" in line)
     lines.remove(filtered)
 
+    assert with_unix_sockets == "open: abstract names of unix sockets can be bound"
     assert first == after == f"view: {gone}: it has a root directory of its own"
     assert lines[:2] == [
         "kernel: no program that is executed gains privileges (no_new_privs)",
