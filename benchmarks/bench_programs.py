@@ -40,7 +40,7 @@ WALI = [PYTHON, "-m", "wali_core", "run", "--allow-all"]
 ENVIRONMENT = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"} | {
     "PYTHONPATH": str(HERE.parent)
 }
-ROUNDS = 7
+ROUNDS = 5
 
 
 def output(*command: object, stdin: str = "", cwd: str | None = None) -> str:
@@ -212,7 +212,9 @@ def server(command: list[str]) -> Iterator[str]:
     """A memcached; its port."""
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
-    process = subprocess.Popen([*command, *MEMCACHED, "-p", str(port)], env=ENVIRONMENT)
+    process = subprocess.Popen(
+        [*command, *MEMCACHED, "-p", str(port)], env=ENVIRONMENT, stdout=subprocess.DEVNULL
+    )
     try:
         while True:
             try:
