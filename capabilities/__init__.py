@@ -17,6 +17,7 @@ The one exception is the package `lockdown`, which asks the kernel to confine a 
 #   _combine   two policies in one: what both grant, and what one that extends another grants
 #   _profiles  the policies that come with the package
 #   _show      values to canonical TOML
+#   _metadata  calls that only a view holds to the grants
 #   _calls     which system calls those values grant, and why
 #   _requests  Request: what a guest asks for
 #   _explain   what a policy grants, for people

@@ -442,6 +442,30 @@ def test_one_guest_path_has_one_grant() -> None:
     ]
 
 
+def test_one_guest_path_is_one_place() -> None:
+    """What is read and executed may have one name, if it is the same."""
+    text = 'version = 1\n[filesystem]\nread_only = ["/a::/x", "/b"]\nexec = ["/c::/x", "/b"]\n'
+
+    assert problems(text) == [
+        (
+            "filesystem.exec[0]: '/x' is granted to the guest by filesystem.read_only[0] already: "
+            "there it is '/a'"
+        )
+    ]
+
+
+def test_unix_sockets_are_granted_by_path() -> None:
+    """They are no addresses, and the message says which key takes them."""
+    text = "version = 1\n[network]\nconnect = ['unix:///run/x.sock']"
+
+    assert problems(text) == [
+        (
+            "network.connect[0]: 'unix:///run/x.sock': unix sockets are granted by path, in "
+            "network.unix"
+        )
+    ]
+
+
 @pytest.mark.parametrize(
     ("inner", "outer"), [("/a/b", "/a"), ("/a", "/a"), ("/a", "/"), ("/base/x", ".")]
 )

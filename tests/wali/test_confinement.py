@@ -558,13 +558,15 @@ sys.exit(status)
         (["faults", "read unmapped"], 134),
         (["odd LONGJMP"], 134),
         (["attempt", "read", "/etc/passwd"], 0),
+        (["greedy", "map", "100000"], 137),
     ],
 )
 def test_python_opens_nothing_after_lockdown(words: list[str], status: int, box: Path) -> None:
     """From the moment that the thread is confined, Python neither opens nor imports anything."""
     program = building.program(*words[0].split())
+    options = ("--dir", f"{box}:rw", "--memory", "64M")
     done = subprocess.run(
-        [sys.executable, "-c", WATCHED, "run", "--dir", f"{box}:rw", program, *words[1:]],
+        [sys.executable, "-c", WATCHED, "run", *options, program, *words[1:]],
         env=os.environ | {"PYTHONPATH": str(ROOT)},
         cwd=box,
         capture_output=True,
@@ -585,6 +587,7 @@ WASI_GUESTS = {
     "spins": ('(func (export "_start") (loop (br 0)))', 124),
     "recurses": ('(func $f (export "_start") (call $f))', 134),
     "grows": ('(func (export "_start") (drop (memory.grow (i32.const 100))))', 0),
+    "grows too much": ('(func (export "_start") (drop (memory.grow (i32.const 1000))))', 137),
     "opens": (
         """(func (export "_start") (call $exit (call $open
             (i32.const 3) (i32.const 0) (i32.const 0) (i32.const 3) (i32.const 1)
@@ -609,8 +612,9 @@ def test_python_opens_nothing_after_lockdown_of_a_wasi_guest(what: str, box: Pat
     module = box.parent / "guest.wasm"
     module.write_bytes(wasmtime.wat2wasm(f"(module {imports} {body})"))
     seconds = "3s" if what == "spins" else "60s"
+    options = ("--timeout", seconds, "--memory", "32M", "--dir", f"{box}:rw")
     done = subprocess.run(
-        [sys.executable, "-c", WATCHED, "run", "--timeout", seconds, "--dir", f"{box}:rw", module],
+        [sys.executable, "-c", WATCHED, "run", *options, module],
         env=os.environ | {"PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
