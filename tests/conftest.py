@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import tempfile
 from importlib import metadata
 from pathlib import Path
@@ -27,7 +28,9 @@ _figures = pytest.StashKey[list[str]]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Register the markers."""
+    """Register the markers, and be as in the foreground: a job of `&` in a script has no Ctrl-C."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     config.stash[_figures] = []
     for marker in MARKERS:
         config.addinivalue_line("markers", marker)
