@@ -95,7 +95,7 @@ def bound_privileges(policy: Policy | None) -> None:
     """In a process that forks confined programs: give up what none of them will have."""
     from capabilities.lockdown import privileges
 
-    if policy is None or policy.lockdown != "off":
+    if policy is None or policy.lockdown != "off" or policy.view == "required":
         others = privileges.NET_BIND_SERVICE, privileges.SETUID, privileges.SETGID
         privileges.bound((*privileges.OF_FILES, *others))
 
