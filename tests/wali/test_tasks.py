@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import subprocess
@@ -369,3 +370,41 @@ def test_a_lock_is_waited_for(
 
     assert lines == [b"waiting"] if given_up else [b"waiting", b"locked: 0"]
     assert threading.active_count() <= threads + 2  # trio's, and the one that moves the epoch
+
+
+FUTEX = """#include "wali.h"
+enum { WAIT, WAKE, PRIVATE = 128 };
+int main(int argc, char **argv) {
+    int word = 1;
+    struct timespec hour = {3600, 0}, wrong = {0, 1000000000};
+    (void)argc, (void)argv;
+    tell("another value", SYS_futex(&word, WAIT, 2, NULL, NULL, 0));
+    tell("nobody wakes it", SYS_futex(&word, WAIT | PRIVATE, 1, &hour, NULL, 0));
+    tell("for a wrong time", SYS_futex(&word, WAIT, 1, &wrong, NULL, 0));
+    tell("wakes nobody", SYS_futex(&word, WAKE, 1, NULL, NULL, 0));
+    tell("for ever", SYS_futex(&word, WAIT, 1, NULL, NULL, 0));
+    return 0;
+}
+"""
+
+
+def test_a_futex_waits_for_its_time_alone(free: Runtime, tmp_path: Path) -> None:
+    """There is no other thread: an hour of trio's clock goes by, and without a time it is all."""
+    (tmp_path / "futex.c").write_text(FUTEX)
+    out = bytearray()
+
+    async def main() -> None:
+        module = free.load(building.program(tmp_path / "futex.c"), isolation="shared")
+        began = trio.current_time()
+        with trio.move_on_after(10_000):
+            await free.run(module, isolation="shared", stdout=out.extend)
+        assert trio.current_time() - began >= 10_000
+
+    trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0.01))
+
+    assert [int(line.split(b": ")[1]) for line in out.splitlines()] == [
+        -errno.EAGAIN,
+        -errno.ETIMEDOUT,
+        -errno.EINVAL,
+        0,
+    ]

@@ -6,12 +6,15 @@ import ctypes
 import faulthandler
 import functools
 import gc
+import itertools
+import operator
 import os
 import random
 import resource
 import socket
 import threading
 import time
+import types
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +25,7 @@ import trio.testing
 
 from benchmarks._many import LIMIT, POLLER, WASI, Writer
 from tests.wali_core.test_tasks import in_trio
-from wali_core import GuestTimeout, GuestTrap, Runtime
+from wali_core import GuestTimeout, GuestTrap, Runtime, _turns
 from wali_core import _bridge as bridge
 from wali_core._task_program import _THUNK as THUNK
 from wali_core._turns import BUDGET, CHECKPOINT, LEAST, MOST, Pace, Turns
@@ -351,6 +354,56 @@ def test_a_turn_is_shorter_the_more_there_are(count: int) -> None:
 
     assert turns._length() == max(LEAST, min(MOST, BUDGET / (count + 1)))
     assert pace.period == min(CHECKPOINT, turns._length())
+
+
+@pytest.mark.parametrize("count", [1, 2, 5, 8, 50])
+def test_turns_by_a_clock_that_only_computing_moves(
+    count: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each has the thread for its turn and at most a tick more; trio has it at each tick."""
+    now = 0.0
+    clock = types.SimpleNamespace(perf_counter=lambda: now, sleep=time.sleep)
+    monkeypatch.setattr(_turns, "time", clock)
+    pace = Pace()
+    turns = Turns(pace)
+    ran: list[tuple[int, float]] = []
+    gaps: list[float] = []
+
+    async def compute(name: int) -> None:
+        nonlocal now
+        while True:
+            now += pace.period
+            ran.append((name, pace.period))
+            await turns.take()
+
+    class Rounds(trio.abc.Instrument):
+        last = 0.0
+
+        def before_io_wait(self, timeout: float) -> None:
+            assert timeout == 0
+            gaps.append(now - self.last)
+            self.last = now
+
+    async def main() -> None:
+        async with trio.open_nursery() as nursery:
+            for name in range(count):
+                nursery.start_soon(compute, name)
+            await trio.lowlevel.checkpoint()
+            trio.lowlevel.add_instrument(rounds := Rounds())
+            while now < 3.0:
+                await trio.lowlevel.checkpoint()
+            trio.lowlevel.remove_instrument(rounds)
+            nursery.cancel_scope.cancel()
+
+    in_trio(main)
+
+    length = min(MOST, BUDGET / count)
+    tick = min(CHECKPOINT, length)
+    assert max(gaps[1:]) <= tick + 1e-9  # at first all begin at once
+    line = itertools.groupby(ran[2 * count :], key=operator.itemgetter(0))
+    lengths = [sum(seconds for _, seconds in turn) for _, turn in line][1:-1]
+    assert count == 1 or len(lengths) > count
+    assert all(length - 1e-9 <= found <= length + tick + 1e-9 for found in lengths)
 
 
 def test_computing_guests_take_turns(runtime: Runtime, module: Module) -> None:

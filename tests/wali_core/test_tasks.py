@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import trio
 import trio.testing
+import wasmtime
 
 import wali_core
 from wali_core import (
@@ -468,6 +469,36 @@ def test_nothing_is_left(
         assert sorted(after[0].items() - before[0].items()) == []
         assert after[1] == before[1]
         assert after[2] <= before[2] + 4
+
+    in_trio(main)
+
+
+@pytest.mark.parametrize("closed", [False, True])
+def test_cancelled_while_its_module_is_compiled(closed: bool, tmp_path: Path) -> None:  # noqa: FBT001
+    """The task ends at once; the thread that compiles ends with that, and leaves nothing."""
+    step = "(local.set 0 (i32.mul (local.get 0) (i32.rotl (local.get 0) (i32.const 7))))"
+    function = f'(func (export "f%d") (param i32) (result i32) {step * 100} (local.get 0))'
+    functions = "".join(function % number for number in range(400))
+    module = bytes(wasmtime.wat2wasm(f'(module {functions} (func (export "_start")))'))
+
+    async def main() -> None:
+        threads = trio.to_thread.current_default_thread_limiter()
+        with Runtime(cache=tmp_path) as runtime:
+            before = os.listdir("/proc/self/fd")
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(runtime.run, module)
+                await trio.testing.wait_all_tasks_blocked()
+                assert threads.borrowed_tokens == 1
+                nursery.cancel_scope.cancel()
+            assert threads.borrowed_tokens == 1  # it compiles still
+            if closed:
+                runtime.close()
+            threads.total_tokens = 1
+            async with threads:  # so it does not any more
+                assert os.listdir("/proc/self/fd") == before
+            assert runtime.statistics().started == 0
+            if not closed:
+                assert (await runtime.run(module)).returncode == 0
 
     in_trio(main)
 
