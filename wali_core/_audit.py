@@ -102,14 +102,20 @@ class Audit:
         host: str | None = None,
         via: str | None = None,
         relative: bool = False,
+        leads_out: bool = False,
     ) -> None:
         """Write down what came of a call on a path, ``result`` being ``"0"`` or an errno's name.
 
         It is empty for a file that is about to be executed: more follows if that fails.
         ``host`` is the host's path, if it is another; ``via`` the path as it was said, if it goes
         through other directories; ``relative`` says that it was so from the working directory.
+        ``leads_out`` says that it was refused because of a link, to what nothing grants.
         """
         decision = self._policy.decide(Request(call, (path,), access))
+        if leads_out and decision.granted:
+            from capabilities import Decision
+
+            decision = Decision(False, "default", f"a link leads out of {decision.rule}")
         self._note(call, path, access, decision, result, host or path, via, relative=relative)
 
     def on_socket(self, call: str, resource: str, result: str) -> None:

@@ -106,8 +106,12 @@ class WasiCalls:
         if call == "path_open" and named:
             access = self._access(arguments, named[0][2])
         result = proceed()
+        # Linux has no reason of its own to say that to who only looks or reads.
+        out = access in ("look", "read") and _name_of(result) in ("EPERM", "ENOTCAPABLE")
         for path, host, _, via in named:
-            self._audit.on_path(call, path, access, _name_of(result), host=host, via=via)
+            self._audit.on_path(
+                call, path, access, _name_of(result), host=host, via=via, leads_out=out
+            )
         if call == "path_open" and result == 0 and named:
             self._opened(self._number(arguments[_OUT]), *named[0][:2])
         return result

@@ -80,7 +80,7 @@ def main() -> None:
     expect(told["spin"].startswith("cpu_time:"), "it has computed too long")
     expect(told["flood"].startswith("output:"), "it has written too much")
     expect(told["hoard"].startswith("open_files:"), "it has opened too much")
-    expect(len(refused) == 2, "what was refused is not written down")
+    expect(len(refused) == 3, "what was refused is not written down")
 
 
 if __name__ == "__main__":

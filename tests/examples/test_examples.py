@@ -79,6 +79,7 @@ SAID = {
         r"flood: output: the guest wrote more output than its limit allows$",
         r"hoard: open_files: the guest wanted more than its 16 descriptors",
         r"the report: 3 rows, 157 in all$",
+        r"written down: read /data/link: refused by default$",
         r"written down: write /data/sales.csv: refused by filesystem.read_only\[0\]$",
     ),
     "11_worker_pool.worker_pool": (

@@ -108,8 +108,10 @@ def test_what_was_granted(watched: Callable[..., Wasi], folder: Path) -> None:
 
 def test_what_was_refused(watched: Callable[..., Wasi], folder: Path) -> None:
     """Refusals are written down alone, if that is asked for, by whom they are refused."""
+    (folder / "in" / "link").symlink_to("../out")
     wasi = watched("denied")
     wasi.path_open("file", fd=IN)
+    refused(lambda: wasi.path_open("link", fd=IN))
     refused(lambda: wasi.path_open("../secret", fd=IN))
     refused(lambda: wasi.path_open("/etc/passwd", fd=IN))
     refused(lambda: wasi.path_open("file", fd=IN, base=WRITE))
@@ -118,6 +120,7 @@ def test_what_was_refused(watched: Callable[..., Wasi], folder: Path) -> None:
     refused(lambda: wasi.path_open("none", fd=IN))
 
     assert lines(folder) == [
+        ("path_open", "/in/link", "read", "denied", "default", "EPERM"),
         ("path_open", "/secret", "read", "denied", "default", "EPERM"),
         ("path_open", "/etc/passwd", "read", "denied", "default", "EPERM"),
         ("path_open", "/in/file", "write", "denied", RO, "EPERM"),
@@ -167,7 +170,8 @@ def test_two_paths_of_one_call(watched: Callable[..., Wasi], folder: Path) -> No
 
 def test_what_the_caller_grants_is_the_callers(watched: Callable[..., Wasi], folder: Path) -> None:
     """Directories that were given besides have no rule of the policy's."""
-    wasi = watched(dirs={"/more": (folder, "rw"), ".": folder / "in"})
+    (folder / "more").mkdir()
+    wasi = watched(dirs={"/more": (folder / "more", "rw"), ".": folder / "in"})
     wasi.create("x", fd=5)
     wasi.path_open("file", fd=6)
 
