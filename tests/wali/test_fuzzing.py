@@ -16,8 +16,8 @@ from tests.wali.conftest import ROOT
 if TYPE_CHECKING:
     from pathlib import Path
 
-# How many calls each: as many as WALI_FUZZ says, where somebody has the time.
-CALLS = int(os.environ.get("WALI_FUZZ", "4000"))
+# How many calls each: as many as WALI_WILD_CALLS says, where somebody has the time.
+CALLS = int(os.environ.get("WALI_WILD_CALLS", "4000"))
 LEAST_KINDS = 12  # of some thirty, of which others need more than luck
 
 

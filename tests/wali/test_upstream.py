@@ -177,6 +177,25 @@ def test_memcached_serves_with_four_threads(box: Path, cache_folder: Path) -> No
         server.wait()
 
 
+@pytest.mark.parametrize(
+    ("name", "words", "said"),
+    [
+        ("sshd", ["-V"], "OpenSSH_9.5p1"),
+        ("paho-mqtt-app", ["-h"], "Usage: "),
+    ],
+)
+def test_starts_and_says_what_it_is(name: str, words: list[str], said: str, wali: Wali) -> None:
+    """As far as they go without keys and without a broker."""
+    program = Path(UPSTREAM or "", "examples", "precompiled", f"{name}.wasm").resolve()
+    if not program.is_file():
+        pytest.skip(f"{program} is missing")
+
+    done = wali("--allow-all", program, *words)
+
+    assert said in done.stdout + done.stderr
+    assert done.returncode == 0
+
+
 def _set_and_get(port: int, client: int) -> int:
     """Use one connection; how many values came back as they were."""
     connection = _connected(port)
