@@ -582,7 +582,8 @@ int32_t guest_store_u64(uint32_t to, uint64_t value) {
 }
 
 int64_t guest_suspend(void) {
-    check(false, "nothing has answered SUSPENDED");
+    count();
+    check(was_hostile, "nothing has answered SUSPENDED"); /* but for a kernel that lies */
     return 0;
 }
 
