@@ -337,6 +337,11 @@ def test_what_an_interrupted_call_had_done_counts_for_no_other(
                 values[0].i64 = 3
                 assert not thunk(guest._address, None, ctypes.addressof(values), len(values))
                 assert values[0].i64 == got
+            theirs.recv(100, socket.MSG_DONTWAIT)
+            values[0].i64 = 3
+            assert not thunk(guest._address, None, ctypes.addressof(values), len(values))
+            assert values[0].i64 == bridge.SUSPENDED
+            assert not guest._slot.suspended  # it has said that it would wait, and does not yet
 
     in_trio(main)
 

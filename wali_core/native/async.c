@@ -15,8 +15,10 @@ static int go_on(void *env) {
         wasmtime.context_set_epoch_deadline(c->own.store, 1);
     w->suspended = w->requested = 0;
     wasm_trap_t *trap = c->unfinished.thunk(c, NULL, values.of, MAX_ARGUMENTS);
-    if (!trap && values.of[0].i64 == SUSPENDED)
+    if (!trap && values.of[0].i64 == SUSPENDED) {
+        w->suspended = !w->requested;
         return 0;
+    }
     *c->unfinished.trap = trap;
     if (c->unfinished.result_count)
         *c->unfinished.results = (wasmtime_val_t){
@@ -54,7 +56,6 @@ EXPORT void wali_async(void *env, wasmtime_caller_t *caller, const wasmtime_val_
     for (size_t i = 0; i < count && i < MAX_ARGUMENTS; i++)
         c->slot.arguments.of[i].i64 = arguments[i].kind ? arguments[i].of.i64 : arguments[i].of.i32;
     c->slot.request = env;
-    c->slot.suspended = 0; /* it has not waited yet: its time to compute goes on */
     c->unfinished = (struct unfinished){thunk, results, result_count, trap};
     *next = (wasmtime_async_continuation_t){.callback = go_on, .env = c};
 }
@@ -63,10 +64,9 @@ EXPORT void wali_async(void *env, wasmtime_caller_t *caller, const wasmtime_val_
  * only what waits has a continuation: to make one costs more than most calls do.  It counts only
  * right after that call: what that waits for must not have been closed. */
 BODY(body_suspend) {
-    struct slot *w = &c->slot;
-    w->suspended = w->repeats == PARKED(c->calls);
-    w->repeats = c->calls--; /* it is no call of the guest's */
-    return w->suspended ? SUSPENDED : 0;
+    int waits = c->slot.repeats == PARKED(c->calls);
+    c->slot.repeats = c->calls--; /* it is no call of the guest's */
+    return waits ? SUSPENDED : 0;
 }
 
 /* How much of a transfer is done that is made again; every other begins anew.  A shim may suspend

@@ -39,7 +39,6 @@ static int64_t slot_wait(struct context *c, struct pollfd *fds, uint32_t count, 
     for (uint32_t i = 0; i < count && i < w->room; i++)
         w->fds[i] = fds[i];
     w->count = count;
-    w->suspended = 1;
     return SUSPENDED;
 }
 
