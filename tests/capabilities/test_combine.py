@@ -411,8 +411,9 @@ def test_extending_never_widens(
     assert VIEWS.index(policy.view) <= VIEWS.index(base.view)
     assert LOGS.index(policy.audit.log) <= LOGS.index(base.audit.log)
     assert base.audit.path in (None, policy.audit.path)
-    assert base.clock in (policy.clock, Clock())
-    assert base.random in (policy.random, Random())
+    # What is not the host's tells nothing of it, whichever it is.
+    assert policy.clock.source != "host" or base.clock.source == "host"
+    assert policy.random.seed is not None or base.random.seed is None
 
 
 def join(tree: str, path: str) -> str:
