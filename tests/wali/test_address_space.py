@@ -54,6 +54,9 @@ class World:
         self.file = tempfile.TemporaryFile()  # noqa: SIM115 - closed by close()
         self.file.write(b"F" * 16 * PAGE)
         self.file.flush()
+        # However often a mapping of it is made larger, there is a page of the file behind it: what
+        # lies beyond its end cannot be touched, and that is the end of the process.
+        self.file.truncate(512 * PAGE)
         self.space = AddressSpace(
             self.memory, lambda fd: self.file.fileno() if fd == 3 else -1, own_process=True
         )
