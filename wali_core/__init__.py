@@ -16,7 +16,8 @@
 #                      streams, _tasks.py whole programs, _task_program.py trusted WALI ones
 # _program.py          WALI programs: _memory.py their mappings, _calls.py _process_calls.py
 #                      _messages.py their rare calls, _signals.py _threads.py; _exec.py and
-#                      _executables.py what they execute;
+#                      _executables.py what they execute; _waits.py
+#                      what would wait out of reach in a process that is not their own;
 #                      _confine.py _filter.py what holds them, _environment.py
 # _process.py          programs in processes of their own: _launcher.py starts them, told by
 #                      _order.py; _supervisor.py ends them; _child.py is what they do

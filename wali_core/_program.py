@@ -208,6 +208,14 @@ class AnyProgram(AnyGuest):
         """What goes around its calls where its environment is in no file that it can open."""
         return file.hooks(self._calls) if file else {}
 
+    def waiting(self) -> dict[str, Hook]:
+        """What goes around its calls that would wait in the kernel, where it shares the process."""
+        if self._own_process or self.cooperative:
+            return {}
+        from wali_core._waits import ThreadWaiting
+
+        return ThreadWaiting(self._engine.core, self._context, self._calls).hooks()
+
     def let(self, network: int, procfs: int) -> None:
         """What the core has to know of sockets and of procfs: see ``Confinement``."""
         self._context.network, self._context.procfs = network, procfs

@@ -422,6 +422,7 @@ class Runtime:
             program.meter_output(grants.output, grants.to_meter(streams.host)),
             kept,
             program.tell_withheld(confinement.withheld),
+            program.waiting(),
         )
         if audit is not None:
             audit.start(module.origin)

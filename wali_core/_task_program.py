@@ -5,11 +5,10 @@ Its calls in Python are made on the stack of who drives it, and may be asynchron
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import fcntl
+import math
 import os
-import stat
 from ctypes import byref, c_void_p
 from functools import partial
 from typing import TYPE_CHECKING
@@ -22,22 +21,14 @@ from wali_core._bridge import W
 from wali_core._calls import AT_FDCWD
 from wali_core._cooperative import CooperativeGuest
 from wali_core._program import AnyProgram
+from wali_core._waits import LATER, SOON, TAKEN, WITHOUT_WAITING, Waiting, other_end, release
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-    from typing import Any, Final
+    from typing import Any
 
     from wali_core._engine import Engine, Module
     from wali_core._link import ProgramLink, Request
-
-_WITHOUT_WAITING: Final = {7: 6, 38: 37}
-"""F_SETLKW and F_OFD_SETLKW, and what only tries: F_SETLK and F_OFD_SETLK."""
-_TAKEN: Final = (-errno.EAGAIN, -errno.EACCES)
-_SOON: Final = 0.0005
-_LATER: Final = 0.01  # seconds from one attempt to the next, at first and at last
-_FUTEX_COMMAND: Final = 127
-_FUTEX_WAIT: Final = 0
-_THUNK = ctypes.CFUNCTYPE(c_void_p, c_void_p, c_void_p, c_void_p, ctypes.c_size_t)
 
 
 class Grows(Exception):
@@ -54,6 +45,7 @@ class CooperativeProgram(AnyProgram, CooperativeGuest):
     def __init__(self, engine: Engine, module: Module) -> None:
         super().__init__(engine, module, own_process=False)
         self._growing: int | None = None
+        self._blocking = Waiting(engine.core, self._context, self._calls)
 
     async def start_program(self, link: ProgramLink) -> None:
         """Instantiate: the program's start function runs, which initialises its memory."""
@@ -102,88 +94,45 @@ class CooperativeProgram(AnyProgram, CooperativeGuest):
 
     async def _fcntl(self, number: int, command: int, argument: int) -> int:
         """fcntl(2)."""
-        attempt = _WITHOUT_WAITING.get(command)
+        attempt = WITHOUT_WAITING.get(command)
         if attempt is None:
-            return self._native("SYS_fcntl", number, command, argument)
-        return await _until_free(partial(self._native, "SYS_fcntl", number, attempt, argument))
+            return self._blocking.native("SYS_fcntl", number, command, argument)
+        return await _until_free(
+            partial(self._blocking.native, "SYS_fcntl", number, attempt, argument)
+        )
 
     async def _flock(self, number: int, how: int) -> int:
         """flock(2): of an open file, so guests of one process keep each other out as well."""
         if how & fcntl.LOCK_NB:
-            return self._native("SYS_flock", number, how)
-        return await _until_free(partial(self._native, "SYS_flock", number, how | fcntl.LOCK_NB))
-
-    def _native(self, name: str, *arguments: int) -> int:
-        """Make a call of the table's, one that does not wait."""
-        values = (bridge.ValRaw * len(bridge.Slot().arguments))()
-        for value, argument in zip(values, arguments, strict=False):
-            value.i64 = argument
-        thunk = _THUNK(self._engine.core.calls["wali", name].native)
-        thunk(self._address, None, ctypes.addressof(values), len(values))
-        return int(values[0].i64)
+            return self._blocking.native("SYS_flock", number, how)
+        return await _until_free(
+            partial(self._blocking.native, "SYS_flock", number, how | fcntl.LOCK_NB)
+        )
 
     async def _futex(
         self, word: int, command: int, value: int, time_at: int, second: int, third: int
     ) -> int:
         """futex(2).  There is no other thread that could wake it: it waits for its time."""
-        if command & _FUTEX_COMMAND != _FUTEX_WAIT:
-            return self._native("SYS_futex", word, command, value, time_at, second, third)
-        try:
-            now = int.from_bytes(self._calls.read(word, 4), "little", signed=True)
-            length = self._calls.read(time_at, 16) if time_at else b""
-        except OSError as error:
-            return -(error.errno or errno.EFAULT)
-        if now != value:
-            return -errno.EAGAIN
-        if not length:
-            await trio.sleep_forever()
-        seconds, nanoseconds = (int.from_bytes(length[i : i + 8], "little") for i in (0, 8))
-        if nanoseconds >= 10**9 or seconds >= 1 << 63:
-            return -errno.EINVAL
-        await trio.sleep(seconds + nanoseconds / 1e9)
+        seconds = self._blocking.futex_time(word, command, value, time_at)
+        if seconds == -errno.ENOSYS:
+            return self._blocking.native("SYS_futex", word, command, value, time_at, second, third)
+        if isinstance(seconds, int):
+            return seconds
+        await trio.sleep(math.inf if seconds is None else seconds)
         return -errno.ETIMEDOUT
 
     async def _openat(self, directory: int, path_at: int, flags: int, mode: int) -> int:
         """openat(2), which for a FIFO waits until that has another end: on a thread."""
-        waits = not flags & (os.O_NONBLOCK | os.O_PATH) and flags & os.O_ACCMODE != os.O_RDWR
-        fifo = self._fifo(directory, path_at) if waits else -1
+        fifo = self._blocking.fifo(directory, path_at, flags)
         if fifo < 0:
-            return self._native("SYS_openat", directory, path_at, flags, mode)
+            return self._blocking.native("SYS_openat", directory, path_at, flags, mode)
         try:
             host = await _open_fifo(fifo, flags & os.O_ACCMODE)
         except OSError as error:
             return -(error.errno or errno.EIO)
         finally:
             os.close(fifo)
-        return self._install(host, flags)
-
-    def _fifo(self, directory: int, path_at: int) -> int:
-        """The FIFO of that name, opened for nothing; -1 where there is none."""
-        try:
-            path = self._calls.string(path_at)
-            if directory == AT_FDCWD or path.startswith(b"/"):
-                start = None if path.startswith(b"/") else -1
-            else:
-                start = self._calls.host_of(directory)
-            fd = os.open(path, os.O_PATH | os.O_CLOEXEC, dir_fd=start)
-        except (OSError, ValueError):
-            return -1
-        if stat.S_ISFIFO(os.fstat(fd).st_mode):
-            return fd
-        os.close(fd)
-        return -1
-
-    def _install(self, host: int, flags: int) -> int:
-        """Give it the lowest free number."""
-        core, number = self._engine.core, 0
-        while core.descriptor_host(self._address, number) >= 0:
-            number += 1
-        cloexec = bridge.DESCRIPTOR_CLOEXEC if flags & os.O_CLOEXEC else 0
-        result = int(core.descriptor_set(self._address, number, host, cloexec))
-        if result < 0:
-            os.close(host)
-            return result
-        return number
+        return self._blocking.install(host, flags)
 
 
 async def _until_free(attempt: Callable[[], int]) -> int:
@@ -192,17 +141,16 @@ async def _until_free(attempt: Callable[[], int]) -> int:
     A thread could wait for it in the kernel; but only a signal would get it out of there, when the
     guest is cancelled, and the signals of this process are the embedding program's.
     """
-    pause = _SOON
-    while (result := attempt()) in _TAKEN:
+    pause = SOON
+    while (result := attempt()) in TAKEN:
         await trio.sleep(pause)
-        pause = min(2 * pause, _LATER)
+        pause = min(2 * pause, LATER)
     return result
 
 
 async def _open_fifo(fifo: int, access: int) -> int:
     """Open it on a thread, which ends in any case: whoever gives up opens the other end as well."""
     path = f"/proc/self/fd/{fifo}"
-    other = os.O_WRONLY if access == os.O_RDONLY else os.O_RDONLY
     done = trio.Event()
     result: list[int | OSError] = []
 
@@ -221,7 +169,7 @@ async def _open_fifo(fifo: int, access: int) -> int:
         except trio.Cancelled:
             while not result:
                 with trio.CancelScope(shield=True):
-                    _release(path, other)
+                    release(path, other_end(access))
                     await trio.lowlevel.checkpoint()
             if isinstance(result[0], int):
                 os.close(result[0])
@@ -230,10 +178,3 @@ async def _open_fifo(fifo: int, access: int) -> int:
     if isinstance(opened, OSError):
         raise opened
     return opened
-
-
-def _release(path: str, access: int) -> None:
-    try:
-        os.close(os.open(path, access | os.O_NONBLOCK | os.O_CLOEXEC))
-    except OSError:
-        pass  # nobody waits at the other end: not yet, or not any more

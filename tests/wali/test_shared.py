@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import struct
 import threading
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -15,6 +17,9 @@ from wali_core import GuestTimeout, GuestTrap, ModuleError, PolicyError, Runtime
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+
+F_OFD_SETLK = 37  # which Python has no name for
 
 
 def attempted(runtime: Runtime, *words: str | Path) -> list[int]:
@@ -117,6 +122,47 @@ def test_timeout_ends_it(way: str, runtime: Runtime) -> None:
     finally:
         os.close(reader)
         os.close(writer)
+
+
+def waited(runtime: Runtime, what: str, path: Path) -> str:
+    """Have a program do what the kernel would not let it out of; what it said."""
+    result = runtime.run_sync(
+        building.program("attempt"),
+        args=[what, str(path)],
+        isolation="shared",
+        capture_output=True,
+        timeout=0.2,
+    )
+    return (result.stdout or b"").decode().strip()
+
+
+@pytest.mark.parametrize("what", ["wait for a lock", "wait for a file's lock"])
+def test_waits_for_locks_end(what: str, runtime: Runtime, tmp_path: Path) -> None:
+    """A lock that somebody else has is waited for until the time-out; a free one is had."""
+    file = tmp_path / "file"
+    file.touch()
+    with file.open("r+") as ours:
+        fcntl.fcntl(ours, F_OFD_SETLK, struct.pack("hhqqi4x", fcntl.F_WRLCK, 0, 0, 0, 0))
+        with pytest.raises(GuestTimeout):
+            waited(runtime, what, file)
+
+    assert waited(runtime, what, file) == "0"
+
+
+def test_waits_for_fifos_end(runtime: Runtime, tmp_path: Path) -> None:
+    """So is the other end of a FIFO, and no thread is left that waits for it."""
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    before = threading.active_count()
+
+    with pytest.raises(GuestTimeout):
+        waited(runtime, "read", fifo)
+    assert threading.active_count() == before
+
+    ours = os.open(fifo, os.O_RDWR)
+    os.write(ours, b"x")
+    assert waited(runtime, "read", fifo) == "1"
+    os.close(ours)
 
 
 def test_must_be_spelled_out(runtime: Runtime) -> None:

@@ -117,7 +117,22 @@ static long protect(void) {
     return at < 0 ? at : SYS_mprotect((void *)(size_t)at, PAGE, PROT_NONE);
 }
 
+/* F_SETLKW, or F_OFD_SETLKW. */
+static long wait_for_lock(const char *path, int how) {
+    struct {
+        short kind, whence;
+        long start, length;
+        int pid, pad;
+    } whole = {.kind = 1};
+    long fd = SYS_open(path, O_RDWR, 0);
+    return fd < 0 ? fd : SYS_fcntl((int)fd, how, (long)(size_t)&whole);
+}
+
 static long attempt(const char *what, char *on) {
+    if (equal(what, "wait for a lock"))
+        return wait_for_lock(on, 7);
+    if (equal(what, "wait for a file's lock"))
+        return wait_for_lock(on, 38);
     struct stat about;
     struct timespec times[2] = {{1, 0}, {1, 0}};
     char text[256];

@@ -1,0 +1,207 @@
+"""Calls of a trusted program that would wait in the kernel, out of reach of what ends the program.
+
+In a process of its own a signal interrupts them, or the end of the process does.  In the embedder's
+the signals are the embedder's: what would wait is tried without waiting, again and again, or
+waited for on another thread.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import stat
+import time
+from ctypes import c_void_p
+from threading import Thread
+
+from wali_core import _bridge as bridge
+from wali_core._calls import AT_FDCWD
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from typing import Final
+
+    from wali_core._calls import GuestCalls
+    from wali_core._link import Hook
+
+WITHOUT_WAITING: Final = {7: 6, 38: 37}
+"""F_SETLKW and F_OFD_SETLKW, and what only tries: F_SETLK and F_OFD_SETLK."""
+TAKEN: Final = (-errno.EAGAIN, -errno.EACCES)
+"""What trying answers where somebody else has the lock."""
+SOON: Final = 0.0005
+LATER: Final = 0.01
+"""Seconds from one attempt to the next, at first and at last."""
+_FUTEX_COMMAND: Final = 127
+_FUTEX_WAIT: Final = 0
+_THUNK = ctypes.CFUNCTYPE(c_void_p, c_void_p, c_void_p, c_void_p, ctypes.c_size_t)
+
+
+class Waiting:
+    """What such calls are made of, for one program."""
+
+    def __init__(self, core: bridge.Core, context: bridge.Context, calls: GuestCalls) -> None:
+        self._core, self._context, self._calls = core, context, calls
+        self._address = ctypes.addressof(context)
+
+    def native(self, name: str, *arguments: int) -> int:
+        """Make a call of the table's, one that does not wait."""
+        values = (bridge.ValRaw * len(bridge.Slot().arguments))()
+        for value, argument in zip(values, arguments, strict=False):
+            value.i64 = argument
+        thunk = _THUNK(self._core.calls["wali", name].native)
+        thunk(self._address, None, ctypes.addressof(values), len(values))
+        return int(values[0].i64)
+
+    def futex_time(self, word: int, command: int, value: int, time_at: int) -> float | int | None:
+        """How long a futex(2) is to wait, in seconds; an int is its answer at once.
+
+        None is for ever: there is no other thread that could wake it.  It is no wait that is made
+        here where the command is another: then the answer is -ENOSYS.
+        """
+        if command & _FUTEX_COMMAND != _FUTEX_WAIT:
+            return -errno.ENOSYS
+        try:
+            now = int.from_bytes(self._calls.read(word, 4), "little", signed=True)
+            length = self._calls.read(time_at, 16) if time_at else b""
+        except OSError as error:
+            return -(error.errno or errno.EFAULT)
+        if now != value:
+            return -errno.EAGAIN
+        if not length:
+            return None
+        seconds, nanoseconds = (int.from_bytes(length[i : i + 8], "little") for i in (0, 8))
+        if nanoseconds >= 10**9 or seconds >= 1 << 63:
+            return -errno.EINVAL
+        return seconds + nanoseconds / 1e9
+
+    def fifo(self, directory: int, path_at: int, flags: int) -> int:
+        """The FIFO that openat(2) would wait for, opened for nothing; -1 where it would not."""
+        if flags & (os.O_NONBLOCK | os.O_PATH) or flags & os.O_ACCMODE == os.O_RDWR:
+            return -1
+        try:
+            path = self._calls.string(path_at)
+            if directory == AT_FDCWD or path.startswith(b"/"):
+                start = None if path.startswith(b"/") else -1
+            else:
+                start = self._calls.host_of(directory)
+            fd = os.open(path, os.O_PATH | os.O_CLOEXEC, dir_fd=start)
+        except (OSError, ValueError):
+            return -1
+        if stat.S_ISFIFO(os.fstat(fd).st_mode):
+            return fd
+        os.close(fd)
+        return -1
+
+    def install(self, host: int, flags: int) -> int:
+        """Give the program the lowest free number for it."""
+        number = 0
+        while self._core.descriptor_host(self._address, number) >= 0:
+            number += 1
+        cloexec = bridge.DESCRIPTOR_CLOEXEC if flags & os.O_CLOEXEC else 0
+        result = int(self._core.descriptor_set(self._address, number, host, cloexec))
+        if result < 0:
+            os.close(host)
+            return result
+        return number
+
+
+def release(path: str, access: int) -> None:
+    """Let go of whoever waits for the other end of a FIFO: open it for a moment."""
+    try:
+        os.close(os.open(path, access | os.O_NONBLOCK | os.O_CLOEXEC))
+    except OSError:
+        pass  # nobody waits at the other end: not yet, or not any more
+
+
+def other_end(access: int) -> int:
+    """The access mode of who is waited for."""
+    return os.O_WRONLY if access == os.O_RDONLY else os.O_RDONLY
+
+
+class ThreadWaiting(Waiting):
+    """The calls of a program that has the calling thread for itself."""
+
+    def hooks(self) -> dict[str, Hook]:
+        """What goes around them."""
+        return {
+            "SYS_fcntl": self._fcntl,
+            "SYS_futex": self._futex,
+            "SYS_open": lambda words, proceed: self._openat((AT_FDCWD, *words), proceed),
+            "SYS_openat": self._openat,
+        }
+
+    def _wait(self, done: Callable[[], bool], seconds: float | None = None) -> bool:
+        """Wait until something is so; False where the time is over, or the program."""
+        end, pause = None if seconds is None else time.monotonic() + seconds, SOON
+        while not done():
+            left = pause if end is None else min(pause, end - time.monotonic())
+            if left <= 0 or self._is_over():
+                return False
+            time.sleep(left)
+            pause = min(2 * pause, LATER)
+        return True
+
+    def _is_over(self) -> bool:
+        """Has the program been stopped, or is its time up, which the engine sees after the call?"""
+        context = self._context
+        return context.stop != bridge.STOP_NONE or time.monotonic_ns() >= context.deadline
+
+    def _fcntl(self, arguments: Sequence[int], proceed: Callable[[], int]) -> int:
+        number, command, lock = arguments
+        attempt = WITHOUT_WAITING.get(command)
+        if attempt is None:
+            return proceed()
+        result = -errno.EINTR
+
+        def tried() -> bool:
+            nonlocal result
+            result = self.native("SYS_fcntl", number, attempt, lock)
+            return result not in TAKEN
+
+        return result if self._wait(tried) else -errno.EINTR
+
+    def _futex(self, arguments: Sequence[int], proceed: Callable[[], int]) -> int:
+        seconds = self.futex_time(*arguments[:4])
+        if seconds == -errno.ENOSYS:
+            return proceed()
+        if isinstance(seconds, int):
+            return seconds
+        self._wait(lambda: False, seconds)
+        return -errno.EINTR if self._is_over() else -errno.ETIMEDOUT
+
+    def _openat(self, arguments: Sequence[int], proceed: Callable[[], int]) -> int:
+        directory, path_at, flags, *_ = arguments
+        fifo = self.fifo(directory, path_at, flags)
+        if fifo < 0:
+            return proceed()
+        try:
+            host = self._open_fifo(f"/proc/self/fd/{fifo}", flags & os.O_ACCMODE)
+        finally:
+            os.close(fifo)
+        return host if host < 0 else self.install(host, flags)
+
+    def _open_fifo(self, path: str, access: int) -> int:
+        """On a thread, which ends in any case: whoever gives up opens the other end as well."""
+        opened: list[int] = []
+
+        def wait() -> None:
+            try:
+                opened.append(os.open(path, access | os.O_CLOEXEC))
+            except OSError as error:
+                opened.append(-(error.errno or errno.EIO))
+
+        thread = Thread(target=wait, name="wali-fifo", daemon=True)
+        thread.start()
+        arrived = False
+        try:
+            arrived = self._wait(lambda: bool(opened))
+        finally:
+            while not opened:
+                release(path, other_end(access))
+                thread.join(SOON)
+            thread.join()
+            if not arrived and opened[0] >= 0:
+                os.close(opened[0])
+        return opened[0] if arrived else -errno.EINTR
