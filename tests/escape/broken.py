@@ -71,11 +71,11 @@ WHILE = "    for (volatile int spin = 0; spin < 20000; spin++)\n        ;\n"
 READS_TWICE: Holes = {
     "files.c": [
         (
-            "    uint64_t flags = how.flags;\n",
+            "    uint64_t flags = how.flags, anywhere = how.resolve, crossed = 0;\n",
             WHILE
             + """    copy_from(c, s, a[2].u32, &how, sizeof how);
     copy_string(c, s, a[1].u32, path, sizeof path);
-    uint64_t flags = how.flags;
+    uint64_t flags = how.flags, anywhere = how.resolve, crossed = 0;
 """,
         ),
         (
