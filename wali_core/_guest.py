@@ -29,6 +29,7 @@ from wali_core._monitor import Guard
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+    from ctypes import Array
     from typing import Any, Final, Self
 
     from wali_core._abi import Shim
@@ -137,6 +138,7 @@ class AnyGuest:
         self._ended: str | None = None
         self._captures: tuple[Watched, ...] = ()
         self.opened: list[tuple[int, Preopen]] = []
+        self._linked: Array[bridge.Extern] | None = None
         self.datagrams: list[int] = []  # numbers of sockets for those
         """The directories that it was given, by the host's descriptors."""
         self._wall_time: float | None = None
@@ -353,11 +355,10 @@ class AnyGuest:
         """Have what the guest writes collected while a call runs."""
         self._captures = captures
 
-    def make_instance(self, shim: Shim | None) -> list[Function]:
-        """Instantiate the module itself: its imports are the shim's exports.
+    def link(self, shim: Shim | None) -> Array[bridge.Extern]:
+        """Find what the module imports, before its process is confined, if that is to be.
 
-        Gives what is to be called first, now that its memory is known: what was its start function,
-        then a reactor's ``_initialize``.
+        Functions of Python's take memory that can be executed, which there is none of then.
         """
         imports = (bridge.Extern * len(self._module.imports))()
         for i, item in enumerate(self._module.imports):
@@ -365,7 +366,16 @@ class AnyGuest:
             served = self._resolve(item, shim.modules[item.module])
             hook = self._import_hooks.get(item.name)
             imports[i] = served if hook is None else self._hooked(item, served, hook)
-        self._instance = self._instantiate_with(imports)
+        self._linked = imports
+        return imports
+
+    def make_instance(self, shim: Shim | None) -> list[Function]:
+        """Instantiate the module itself: its imports are the shim's exports.
+
+        Gives what is to be called first, now that its memory is known: what was its start function,
+        then a reactor's ``_initialize``.
+        """
+        self._instance = self._instantiate_with(self._linked or self.link(shim))
         exports = self._module.exports
         if self._most_memory is not None and LIMIT_EXPORT in exports:
             self._call_own(LIMIT_EXPORT, min(self._most_memory // _WASM_PAGE, _MOST_PAGES))

@@ -214,7 +214,8 @@ class AnyProgram(AnyGuest):
             return {}
         from wali_core._waits import ThreadWaiting
 
-        return ThreadWaiting(self._engine.core, self._context, self._calls).hooks()
+        waiting = ThreadWaiting(self._engine.core, self._context, self._calls, self.raise_end)
+        return waiting.hooks()
 
     def let(self, network: int, procfs: int) -> None:
         """What the core has to know of sockets and of procfs: see ``Confinement``."""

@@ -42,6 +42,10 @@ if TYPE_CHECKING:
 
 PROCESS: Final = "process"
 SHARED: Final = "shared"
+_FOR_AUDITS: Final = (
+    *("hashlib", "json", "capabilities._decide", "capabilities._requests", "capabilities._show"),
+    *("wali_core._audit_program", "wali_core._audit_wasi"),
+)
 _ISOLATIONS: Final = (PROCESS, SHARED)
 
 _FIRST_GRANTED: Final = 3  # the number of a guest's first descriptor after its streams
@@ -221,6 +225,7 @@ class Runtime:
             if own_process and not self._allow_all:
                 from wali_core._confine import enclose
 
+                guest.link(shim)
                 enclose(self._policy, guest.opened, self.engine.core).commit()
             guest.start(shim)
         except BaseException:
@@ -452,8 +457,12 @@ class Runtime:
         wanted = self._policy.audit if self._policy is not None else None
         if self._record is None and (wanted is None or wanted.log == "none"):
             return None
+        from importlib import import_module
+
         from wali_core._audit import audit
 
+        for name in _FOR_AUDITS:  # for later: in a view there is no file of them
+            import_module(name)
         return audit(self._policy, directories, catalogue, record=self._record)
 
     def grants(

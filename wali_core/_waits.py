@@ -121,7 +121,20 @@ def other_end(access: int) -> int:
 
 
 class ThreadWaiting(Waiting):
-    """The calls of a program that has the calling thread for itself."""
+    """The calls of a program that has the calling thread for itself.
+
+    ``end`` raises what ends it.
+    """
+
+    def __init__(
+        self,
+        core: bridge.Core,
+        context: bridge.Context,
+        calls: GuestCalls,
+        end: Callable[[], None],
+    ) -> None:
+        super().__init__(core, context, calls)
+        self._end = end
 
     def hooks(self) -> dict[str, Hook]:
         """What goes around them."""
@@ -133,20 +146,24 @@ class ThreadWaiting(Waiting):
         }
 
     def _wait(self, done: Callable[[], bool], seconds: float | None = None) -> bool:
-        """Wait until something is so; False where the time is over, or the program."""
+        """Wait until something is so; False where the time is over.  Raises if the program is."""
         end, pause = None if seconds is None else time.monotonic() + seconds, SOON
         while not done():
             left = pause if end is None else min(pause, end - time.monotonic())
-            if left <= 0 or self._is_over():
+            self._end_in_time()
+            if left <= 0:
                 return False
             time.sleep(left)
             pause = min(2 * pause, LATER)
         return True
 
-    def _is_over(self) -> bool:
-        """Has the program been stopped, or is its time up, which the engine sees after the call?"""
+    def _end_in_time(self) -> None:
+        """Raise if the program has been stopped, or its time is up: as the core's own waits do."""
         context = self._context
-        return context.stop != bridge.STOP_NONE or time.monotonic_ns() >= context.deadline
+        if context.stop == bridge.STOP_NONE and time.monotonic_ns() >= context.deadline:
+            context.stop = bridge.STOP_TIMEOUT
+        if context.stop != bridge.STOP_NONE:
+            self._end()
 
     def _fcntl(self, arguments: Sequence[int], proceed: Callable[[], int]) -> int:
         number, command, lock = arguments
@@ -160,7 +177,8 @@ class ThreadWaiting(Waiting):
             result = self.native("SYS_fcntl", number, attempt, lock)
             return result not in TAKEN
 
-        return result if self._wait(tried) else -errno.EINTR
+        self._wait(tried)
+        return result
 
     def _futex(self, arguments: Sequence[int], proceed: Callable[[], int]) -> int:
         seconds = self.futex_time(*arguments[:4])
@@ -169,7 +187,7 @@ class ThreadWaiting(Waiting):
         if isinstance(seconds, int):
             return seconds
         self._wait(lambda: False, seconds)
-        return -errno.EINTR if self._is_over() else -errno.ETIMEDOUT
+        return -errno.ETIMEDOUT
 
     def _openat(self, arguments: Sequence[int], proceed: Callable[[], int]) -> int:
         directory, path_at, flags, *_ = arguments
@@ -204,4 +222,4 @@ class ThreadWaiting(Waiting):
             thread.join()
             if not arrived and opened[0] >= 0:
                 os.close(opened[0])
-        return opened[0] if arrived else -errno.EINTR
+        return opened[0]

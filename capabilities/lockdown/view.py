@@ -271,23 +271,26 @@ def _environments(root: int, first: bytes | None, *, rewritable: bool) -> int:
     if first is None and not rewritable:
         return -1
     os.mkdir(_ENVIRONMENTS, 0o700, dir_fd=root)
+    # The folder alone, and nothing to be executed: procfs leads whoever has it to this descriptor.
+    folder = call(_OPEN_TREE, root, _ENVIRONMENTS.encode(), _OPEN_TREE_CLONE | os.O_CLOEXEC)
+    _set_attributes(folder, b"", _AT_EMPTY_PATH, _NO_SUID | _NO_DEVICES | _NO_EXEC)
     if first is not None:
-        _write_environment(root, first)
-    if not rewritable:
-        return -1
-    return call(_OPEN_TREE, root, b"", _OPEN_TREE_CLONE | os.O_CLOEXEC | _AT_EMPTY_PATH)
+        _write_environment(folder, first)
+    if rewritable:
+        return folder
+    os.close(folder)
+    return -1
 
 
-def _write_environment(root: int, data: bytes) -> str:
-    path = environment_path()
+def _write_environment(folder: int, data: bytes) -> str:
     flags = os.O_CREAT | os.O_TRUNC | os.O_WRONLY | os.O_CLOEXEC
-    fd = os.open(path[1:], flags, 0o600, dir_fd=root)
+    fd = os.open(str(os.getpid()), flags, 0o600, dir_fd=folder)
     try:
         if os.write(fd, data) < len(data):
             raise OSError(ENOSPC, os.strerror(ENOSPC))
     finally:
         os.close(fd)
-    return path
+    return environment_path()
 
 
 def _furnish(root: int, binds: Iterable[Bind]) -> None:

@@ -262,3 +262,14 @@ def test_calls_can_end_the_program_from_python(cache_folder: Path) -> None:
         )
 
     assert (caught.value.call, caught.value.stdout) == ("fork", b"1\n")
+
+
+def test_in_a_view(wali: Wali, folder: Path) -> None:
+    """What it takes is there before nothing of the host's is."""
+    policy = folder / "in-a-view.toml"
+    policy.write_text(policy_text(folder).replace('view = "off"', ""))
+
+    done = wali("--policy", policy, building.program("attempt"), "read", folder / "in" / "file")
+
+    assert (done.returncode, done.stdout, done.stderr) == (0, "1\n", "")
+    assert '"rule": "filesystem.read_only[0]"' in (folder / "audit.jsonl").read_text()

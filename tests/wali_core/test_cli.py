@@ -691,6 +691,23 @@ def test_who_allows_everything_is_told(
     assert wali("run", "--allow-all", program, "args").stderr == ""
 
 
+def test_audit_of_a_confined_guest(
+    wali: Callable[..., Result], program: Path, tmp_path: Path
+) -> None:
+    """What a guest asks for is written down also where its process sees and may do nothing."""
+    (tmp_path / "file").write_text("content")
+    policy = tmp_path / "p.toml"
+    policy.write_text(
+        f'version = 1\n[filesystem]\nread_only = ["{tmp_path}"]\n'
+        f'[audit]\nlog = "all"\npath = "{tmp_path}/audit.jsonl"\n'
+    )
+
+    done = wali("run", "--policy", policy, program, "cat", "file")
+
+    assert (done.returncode, done.stdout, done.stderr) == (0, "content", "")
+    assert '"rule": "filesystem.read_only[0]"' in (tmp_path / "audit.jsonl").read_text()
+
+
 def test_what_allow_all_lifts_is_said(
     wali: Callable[..., Result], program: Path, tmp_path: Path
 ) -> None:
