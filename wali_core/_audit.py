@@ -9,9 +9,13 @@ from __future__ import annotations
 
 import os
 import time
+from hashlib import sha256
+from importlib import import_module
 from posixpath import join, normpath
 
-from capabilities import Event, Policy, PolicyError, Request
+from attrs import evolve
+
+from capabilities import Decision, Event, Grant, Policy, PolicyError, Request
 from wali_core._errors import GuestDenied, GuestLimit
 from wali_core._errors import PolicyError as Refused
 
@@ -20,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
     from typing import Final
 
-    from capabilities import Access, Decision, Verdict
+    from capabilities import Access, Verdict
     from wali_core._grants import Preopen
 
     Proceed = Callable[[], int]
@@ -28,6 +32,11 @@ if TYPE_CHECKING:
 MOST_DENIALS: Final = 100_000
 """How many refusals are written down of one process; who is refused more is ended."""
 
+# By then the program may be in a view, where there is no file of them.
+_NEEDED_LATER: Final = (
+    *("capabilities._decide", "capabilities._show"),
+    *("wali_core._audit_program", "wali_core._audit_wasi"),
+)
 _REMEMBERED: Final = 4096  # events that are not written again while they are remembered
 _CALLER: Final = "caller"
 _HELD_BACK: Final = "view"  # the rule by which calls are refused whatever else is said
@@ -75,8 +84,6 @@ class Audit:
 
     def withhold(self, names: Iterable[str]) -> None:
         """Take note of calls that are held back: the policy grants some of them."""
-        from capabilities import Decision
-
         why = "without a view nothing holds it to the files that are granted"
         for name in names:
             if self.grants(name):
@@ -84,8 +91,6 @@ class Audit:
 
     def start(self, program: str) -> None:
         """Write down that a program begins, and under which policy."""
-        from hashlib import sha256
-
         digest = f"sha256:{sha256(self._policy.show().encode()).hexdigest()}"
         event = Event(time.time(), os.getpid(), "", program, "", "started", digest)
         self._write(
@@ -113,8 +118,6 @@ class Audit:
         """
         decision = self._policy.decide(Request(call, (path,), access))
         if leads_out and decision.granted:
-            from capabilities import Decision
-
             decision = Decision(False, "default", f"a link leads out of {decision.rule}")
         self._note(call, path, access, decision, result, host or path, via, relative=relative)
 
@@ -205,8 +208,6 @@ class Audit:
 
 def _looked_at(event: Event, place: str, via: str | None, *, relative: bool) -> Event:
     """An event with what a policy is learned from."""
-    from attrs import evolve
-
     return evolve(
         event,
         host=place,
@@ -263,10 +264,6 @@ def _said(folder: str | None, path: bytes) -> str | None:
 
 def granted(policy: Policy | None, preopens: Iterable[Preopen]) -> tuple[Policy, tuple[int, int]]:
     """The policy with all that a guest was given, and how many trees of it were the policy's."""
-    from attrs import evolve
-
-    from capabilities import Grant
-
     base = Policy() if policy is None else policy
     files = base.filesystem
     known = {grant.guest for grant in files.grants}
@@ -295,6 +292,8 @@ def audit(
 
     Raises ``PolicyError``.
     """
+    for name in _NEEDED_LATER:
+        import_module(name)
     everything, own = granted(policy, preopens)
     if record is not None:
         return Audit(

@@ -176,7 +176,7 @@ class ForeignGuest(Guest):
             told = self.place_preopens(preopens, FIRST_GRANTED)
             link = _ForeignLink(shim.module, self._address)
             configuration = shim.shim.configuration(
-                argv, environ, told, self.datagrams, strict=strict_rights
+                argv, environ, told, self.datagrams(FIRST_GRANTED), strict=strict_rights
             )
             self.start_shim(link, configuration)
             link.close()  # the store keeps what it needs
@@ -193,7 +193,6 @@ class ForeignGuest(Guest):
             if host >= 0:
                 fd = os.dup(host)
                 self._place(number, fd, bridge.DESCRIPTOR_SHARED | bridge.DESCRIPTOR_READ_ONLY)
-                self._note_kind(number, fd)
 
     def _prepare_calls(self, shim: ForeignShim) -> None:
         """Make all that a call needs and that does not change: a conversion takes 100 ns."""

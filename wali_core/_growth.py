@@ -25,7 +25,7 @@ from wali_core._prepare import (
     encode_name,
     leb128,
 )
-from wali_core._reuse import INSTRUCTION
+from wali_core._reuse import INSTRUCTION, number_at
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 
 _GROW: Final = b"\x40\x00"
 _BR_TABLE: Final = 0x0E
-_MORE: Final = 0x80  # in a byte of LEB128: another follows
 _I32: Final = 0x7F
 _TYPES: Final = (  # of the three functions
     bytes([0x60, 1, _I32, 1, _I32]),
@@ -126,25 +125,14 @@ def _places(body: bytes) -> Iterator[int]:
             yield at
         at = match.end()
         if match[0][0] == _BR_TABLE:
-            count, at = _number(body, at)
+            count, at = number_at(body, at)
             for _ in range(count + 1):
-                _, at = _number(body, at)
+                _, at = number_at(body, at)
 
 
 def _behind_locals(body: bytes) -> int:
-    groups, at = _number(body, 0)
+    groups, at = number_at(body, 0)
     for _ in range(groups):
-        _, at = _number(body, at)
+        _, at = number_at(body, at)
         at += 1  # the type
     return at
-
-
-def _number(body: bytes, at: int) -> tuple[int, int]:
-    value = shift = 0
-    while True:
-        byte = body[at]
-        at += 1
-        value |= (byte & ~_MORE) << shift
-        shift += 7
-        if byte < _MORE:
-            return value, at

@@ -68,6 +68,10 @@ def _stream_flags(number: int, host: int) -> int:
     return flags
 
 
+def _is_socket(host: int) -> bool:
+    return stat.S_ISSOCK(os.fstat(host).st_mode)
+
+
 class Memory:
     """The guest's linear memory, from outside.  Addresses and sizes are in bytes."""
 
@@ -138,9 +142,8 @@ class AnyGuest:
         self._ended: str | None = None
         self._captures: tuple[Watched, ...] = ()
         self.opened: list[tuple[int, Preopen]] = []
-        self._linked: Array[bridge.Extern] | None = None
-        self.datagrams: list[int] = []  # numbers of sockets for those
         """The directories that it was given, by the host's descriptors."""
+        self._linked: Array[bridge.Extern] | None = None
         self._wall_time: float | None = None
         self._deadline: float | None = None
         self._seconds = 0.0
@@ -195,14 +198,6 @@ class AnyGuest:
         for number, host in enumerate(stdio):
             if host >= 0:
                 self._place(number, host, _stream_flags(number, host))
-                self._note_kind(number, host)
-
-    def _note_kind(self, number: int, host: int) -> None:
-        if stat.S_ISSOCK(os.fstat(host).st_mode):
-            from wali_core._sockets import is_datagram
-
-            if is_datagram(host):
-                self.datagrams.append(number)
 
     def _place(self, number: int, host: int, flags: int) -> None:
         if self._engine.core.descriptor_set(self._address, number, host, flags) < 0:
@@ -242,7 +237,16 @@ class AnyGuest:
             except UseError:
                 os.close(fd)
                 raise
-            self._note_kind(number, fd)
+
+    def datagrams(self, count: int) -> list[int]:
+        """Which of its first ``count`` descriptors are sockets for datagrams."""
+        hosts = [self._engine.core.descriptor_host(self._address, n) for n in range(count)]
+        sockets = [n for n in range(count) if hosts[n] >= 0 and _is_socket(hosts[n])]
+        if not sockets:
+            return []
+        from wali_core._sockets import is_datagram
+
+        return [n for n in sockets if is_datagram(hosts[n])]
 
     def start_shim(self, link: ShimLink, configuration: bytes) -> None:
         """Instantiate the shim in this guest's store and hand it its configuration."""

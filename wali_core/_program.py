@@ -201,9 +201,6 @@ class AnyProgram(AnyGuest):
         self._place_environment = place
         self._startup = Startup(self._calls, argv, environment, place)
 
-    def _note_kind(self, number: int, host: int) -> None:
-        """Whether a stream is a socket for datagrams is for a shim to know: here is none."""
-
     def serve_environment(self, file: EnvironmentFile | None) -> dict[str, Hook]:
         """What goes around its calls where its environment is in no file that it can open."""
         return file.hooks(self._calls) if file else {}

@@ -94,6 +94,18 @@ _MORE: Final = 0x80  # in a byte of LEB128: another follows
 _MOST_LOCALS: Final = 40_000  # wasmtime's limit is 50,000
 
 
+def number_at(body: bytes, at: int) -> tuple[int, int]:
+    """A number in LEB128, without its sign, and where it ends.  ``IndexError`` if nowhere."""
+    value = shift = 0
+    while True:
+        byte = body[at]
+        at += 1
+        value |= (byte & ~_MORE) << shift
+        shift += 7
+        if byte < _MORE:
+            return value, at
+
+
 def reuse_values(data: bytes, origin: str) -> bytes:
     """The module with fewer loads.  Raises ``ModuleError`` for what is no module."""
     module = Module(data, origin)
@@ -178,14 +190,7 @@ class _Function:
     # --- locals -----------------------------------------------------------------------------------
 
     def _number(self, at: int) -> tuple[int, int]:
-        value = shift = 0
-        while True:
-            byte = self._body[at]
-            at += 1
-            value |= (byte & ~_MORE) << shift
-            shift += 7
-            if byte < _MORE:
-                return value, at
+        return number_at(self._body, at)
 
     def _read_locals(self) -> int:
         self._groups, at = self._number(0)

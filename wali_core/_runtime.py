@@ -42,10 +42,6 @@ if TYPE_CHECKING:
 
 PROCESS: Final = "process"
 SHARED: Final = "shared"
-_FOR_AUDITS: Final = (
-    *("hashlib", "json", "capabilities._decide", "capabilities._requests", "capabilities._show"),
-    *("wali_core._audit_program", "wali_core._audit_wasi"),
-)
 _ISOLATIONS: Final = (PROCESS, SHARED)
 
 _FIRST_GRANTED: Final = 3  # the number of a guest's first descriptor after its streams
@@ -261,9 +257,11 @@ class Runtime:
                 guest.write_down(audit, directories, _FIRST_GRANTED)
                 audit.start(module.origin)
             preopens = guest.place_preopens(directories, _FIRST_GRANTED)
-            guest.place_sockets(grants.sockets, _FIRST_GRANTED + len(preopens))
+            first_socket = _FIRST_GRANTED + len(preopens)
+            guest.place_sockets(grants.sockets, first_socket)
+            datagrams = guest.datagrams(first_socket + len(grants.sockets))
             configuration = shim.configuration(
-                argv, environ, preopens, guest.datagrams, **grants.for_shim()
+                argv, environ, preopens, datagrams, **grants.for_shim()
             )
             guest.start_shim(link, configuration)
         guest.limit_memory(grants.memory)
@@ -457,12 +455,8 @@ class Runtime:
         wanted = self._policy.audit if self._policy is not None else None
         if self._record is None and (wanted is None or wanted.log == "none"):
             return None
-        from importlib import import_module
-
         from wali_core._audit import audit
 
-        for name in _FOR_AUDITS:  # for later: in a view there is no file of them
-            import_module(name)
         return audit(self._policy, directories, catalogue, record=self._record)
 
     def grants(

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import errno
 import fcntl
-import math
 import os
 from ctypes import byref, c_void_p
 from functools import partial
@@ -21,7 +20,16 @@ from wali_core._bridge import W
 from wali_core._calls import AT_FDCWD
 from wali_core._cooperative import CooperativeGuest
 from wali_core._program import AnyProgram
-from wali_core._waits import LATER, SOON, TAKEN, WITHOUT_WAITING, Waiting, other_end, release
+from wali_core._waits import (
+    LATER,
+    SOON,
+    TAKEN,
+    WITHOUT_WAITING,
+    Waiting,
+    other_end,
+    release,
+    waits_for_futex,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -113,12 +121,13 @@ class CooperativeProgram(AnyProgram, CooperativeGuest):
         self, word: int, command: int, value: int, time_at: int, second: int, third: int
     ) -> int:
         """futex(2).  There is no other thread that could wake it: it waits for its time."""
-        seconds = self._blocking.futex_time(word, command, value, time_at)
-        if seconds == -errno.ENOSYS:
+        if not waits_for_futex(command):
             return self._blocking.native("SYS_futex", word, command, value, time_at, second, third)
-        if isinstance(seconds, int):
-            return seconds
-        await trio.sleep(math.inf if seconds is None else seconds)
+        try:
+            seconds = self._blocking.futex_time(word, value, time_at)
+        except OSError as error:
+            return -(error.errno or errno.EFAULT)
+        await trio.sleep(seconds)
         return -errno.ETIMEDOUT
 
     async def _openat(self, directory: int, path_at: int, flags: int, mode: int) -> int:
@@ -132,7 +141,7 @@ class CooperativeProgram(AnyProgram, CooperativeGuest):
             return -(error.errno or errno.EIO)
         finally:
             os.close(fifo)
-        return self._blocking.install(host, flags)
+        return self._calls.install(host, close_on_exec=bool(flags & os.O_CLOEXEC))
 
 
 async def _until_free(attempt: Callable[[], int]) -> int:

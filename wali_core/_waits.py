@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import math
 import os
 import stat
 import time
@@ -54,26 +55,20 @@ class Waiting:
         thunk(self._address, None, ctypes.addressof(values), len(values))
         return int(values[0].i64)
 
-    def futex_time(self, word: int, command: int, value: int, time_at: int) -> float | int | None:
-        """How long a futex(2) is to wait, in seconds; an int is its answer at once.
+    def futex_time(self, word: int, value: int, time_at: int) -> float:
+        """How long FUTEX_WAIT is to wait, in seconds: there is no other thread to wake it.
 
-        None is for ever: there is no other thread that could wake it.  It is no wait that is made
-        here where the command is another: then the answer is -ENOSYS.
+        Raises ``OSError`` where it does not wait.
         """
-        if command & _FUTEX_COMMAND != _FUTEX_WAIT:
-            return -errno.ENOSYS
-        try:
-            now = int.from_bytes(self._calls.read(word, 4), "little", signed=True)
-            length = self._calls.read(time_at, 16) if time_at else b""
-        except OSError as error:
-            return -(error.errno or errno.EFAULT)
+        now = int.from_bytes(self._calls.read(word, 4), "little", signed=True)
+        length = self._calls.read(time_at, 16) if time_at else b""
         if now != value:
-            return -errno.EAGAIN
+            raise OSError(errno.EAGAIN, "")
         if not length:
-            return None
+            return math.inf
         seconds, nanoseconds = (int.from_bytes(length[i : i + 8], "little") for i in (0, 8))
         if nanoseconds >= 10**9 or seconds >= 1 << 63:
-            return -errno.EINVAL
+            raise OSError(errno.EINVAL, "")
         return seconds + nanoseconds / 1e9
 
     def fifo(self, directory: int, path_at: int, flags: int) -> int:
@@ -94,17 +89,10 @@ class Waiting:
         os.close(fd)
         return -1
 
-    def install(self, host: int, flags: int) -> int:
-        """Give the program the lowest free number for it."""
-        number = 0
-        while self._core.descriptor_host(self._address, number) >= 0:
-            number += 1
-        cloexec = bridge.DESCRIPTOR_CLOEXEC if flags & os.O_CLOEXEC else 0
-        result = int(self._core.descriptor_set(self._address, number, host, cloexec))
-        if result < 0:
-            os.close(host)
-            return result
-        return number
+
+def waits_for_futex(command: int) -> bool:
+    """Is it FUTEX_WAIT?"""
+    return command & _FUTEX_COMMAND == _FUTEX_WAIT
 
 
 def release(path: str, access: int) -> None:
@@ -145,11 +133,11 @@ class ThreadWaiting(Waiting):
             "SYS_openat": self._openat,
         }
 
-    def _wait(self, done: Callable[[], bool], seconds: float | None = None) -> bool:
+    def _wait(self, done: Callable[[], bool], seconds: float = math.inf) -> bool:
         """Wait until something is so; False where the time is over.  Raises if the program is."""
-        end, pause = None if seconds is None else time.monotonic() + seconds, SOON
+        end, pause = time.monotonic() + seconds, SOON
         while not done():
-            left = pause if end is None else min(pause, end - time.monotonic())
+            left = min(pause, end - time.monotonic())
             self._end_in_time()
             if left <= 0:
                 return False
@@ -181,12 +169,13 @@ class ThreadWaiting(Waiting):
         return result
 
     def _futex(self, arguments: Sequence[int], proceed: Callable[[], int]) -> int:
-        seconds = self.futex_time(*arguments[:4])
-        if seconds == -errno.ENOSYS:
+        word, command, value, time_at, *_ = arguments
+        if not waits_for_futex(command):
             return proceed()
-        if isinstance(seconds, int):
-            return seconds
-        self._wait(lambda: False, seconds)
+        try:
+            self._wait(lambda: False, self.futex_time(word, value, time_at))
+        except OSError as error:
+            return -(error.errno or errno.EFAULT)
         return -errno.ETIMEDOUT
 
     def _openat(self, arguments: Sequence[int], proceed: Callable[[], int]) -> int:
@@ -198,7 +187,9 @@ class ThreadWaiting(Waiting):
             host = self._open_fifo(f"/proc/self/fd/{fifo}", flags & os.O_ACCMODE)
         finally:
             os.close(fifo)
-        return host if host < 0 else self.install(host, flags)
+        if host < 0:
+            return host
+        return self._calls.install(host, close_on_exec=bool(flags & os.O_CLOEXEC))
 
     def _open_fifo(self, path: str, access: int) -> int:
         """On a thread, which ends in any case: whoever gives up opens the other end as well."""

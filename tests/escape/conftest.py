@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from tests.escape.evil import Evil, World
+    from tests.wasi_shim.calls import Wasi
 
 FLAGS = ("-Wall", "-Wextra", "-Werror", "-Wl,-z,stack-size=16384")
 
@@ -71,6 +72,15 @@ def wasi_hosts() -> Iterator[dict[str, WasiHost]]:
     yield hosts
     for host in hosts.values():
         host.close()
+
+
+@pytest.fixture(params=["openat2", "walk"])
+def wasi(
+    request: pytest.FixtureRequest, wasi_hosts: dict[str, WasiHost], world: World
+) -> Iterator[Wasi]:
+    """A guest, once for each way to resolve paths."""
+    with wasi_hosts[request.param].enter(world) as guest:
+        yield guest
 
 
 @pytest.fixture(scope="session")

@@ -13,35 +13,14 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.escape.evil import TOKEN
-from tests.wasi_shim.calls import CREAT, DIRECTORY, READ, TRUNC, WRITE, Errno, WasiError
+from tests.escape.wasi_guest import answer
+from tests.wasi_shim.calls import CREAT, DIRECTORY, READ, TRUNC, WRITE, Errno
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
     from tests.escape.evil import World
-    from tests.escape.wasi_guest import WasiHost
     from tests.wasi_shim.calls import Wasi
 
 BOX, SHELF = 3, 4
-
-
-@pytest.fixture(params=["openat2", "walk"])
-def wasi(
-    request: pytest.FixtureRequest, wasi_hosts: dict[str, WasiHost], world: World
-) -> Iterator[Wasi]:
-    """A guest, once for each way to resolve paths."""
-    with wasi_hosts[request.param].enter(world) as guest:
-        yield guest
-
-
-def answer(call: Callable[..., object], *arguments: object, **options: object) -> Errno:
-    """What a call answers.  The secret must not be in it."""
-    try:
-        result = call(*arguments, **options)
-    except WasiError as error:
-        return error.errno
-    assert TOKEN not in repr(result).encode()
-    return Errno.SUCCESS
 
 
 def test_granted_directory_that_is_moved(wasi: Wasi, world: World) -> None:

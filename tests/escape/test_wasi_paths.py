@@ -6,14 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.escape.evil import TOKEN
-from tests.wasi_shim.calls import CREAT, DIRECTORY, EXCL, READ, TRUNC, WRITE, Errno, WasiError
+from tests.escape.wasi_guest import answer
+from tests.wasi_shim.calls import CREAT, DIRECTORY, EXCL, READ, TRUNC, WRITE, Errno
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from tests.escape.evil import World
-    from tests.escape.wasi_guest import WasiHost
     from tests.wasi_shim.calls import Wasi
 
     PathCall = Callable[[Wasi, str], object]
@@ -70,25 +69,6 @@ NOT_FOLLOWING: dict[str, PathCall] = {
     "symlink": lambda wasi, path: wasi.symlink("anything", path),
     "readlink": lambda wasi, path: wasi.readlink(path),
 }
-
-
-@pytest.fixture(params=["openat2", "walk"])
-def wasi(
-    request: pytest.FixtureRequest, wasi_hosts: dict[str, WasiHost], world: World
-) -> Iterator[Wasi]:
-    """A guest, once for each way to resolve paths."""
-    with wasi_hosts[request.param].enter(world) as guest:
-        yield guest
-
-
-def answer(call: Callable[..., object], *arguments: Any, **options: Any) -> Errno:
-    """What a call answers.  The secret must not be in it."""
-    try:
-        result = call(*arguments, **options)
-    except WasiError as error:
-        return error.errno
-    assert TOKEN not in repr(result).encode()
-    return Errno.SUCCESS
 
 
 @pytest.mark.parametrize("path", LEAVING)

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from tests.escape.evil import World
-    from tests.escape.wasi_guest import WasiHost
     from tests.wasi_shim.calls import Wasi
 
     Tell = Callable[[str, dict[Errno, int]], None]
@@ -45,15 +44,6 @@ CHANGING = {
     Errno.ISDIR,
     Errno.INVAL,
 }
-
-
-@pytest.fixture(params=["openat2", "walk"])
-def wasi(
-    request: pytest.FixtureRequest, wasi_hosts: dict[str, WasiHost], world: World
-) -> Iterator[Wasi]:
-    """A guest, once for each way to resolve paths."""
-    with wasi_hosts[request.param].enter(world) as guest:
-        yield guest
 
 
 @pytest.fixture(autouse=True)

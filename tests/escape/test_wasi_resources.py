@@ -24,23 +24,12 @@ from tests.wasi_shim.calls import (
 from wali_core import GuestTimeout, GuestTrap
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from tests.escape.evil import World
     from tests.escape.wasi_guest import WasiHost
     from tests.wasi_shim.calls import Wasi
 
 BOX = 3
 HOUR = 3600 * 10**9
-
-
-@pytest.fixture(params=["openat2", "walk"])
-def wasi(
-    request: pytest.FixtureRequest, wasi_hosts: dict[str, WasiHost], world: World
-) -> Iterator[Wasi]:
-    """A guest, once for each way to resolve paths."""
-    with wasi_hosts[request.param].enter(world) as guest:
-        yield guest
 
 
 @pytest.mark.parametrize("cookie", [1, 77, 1 << 31, 1 << 32, (1 << 63) - 1, 1 << 63, (1 << 64) - 1])

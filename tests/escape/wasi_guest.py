@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 from wasmtime import wat2wasm
 
-from tests.wasi_shim.calls import PAGES, SIGNATURES, Wasi
+from tests.escape.evil import TOKEN
+from tests.wasi_shim.calls import PAGES, SIGNATURES, Errno, Wasi, WasiError
 from wali_core._link import ShimLink
 from wali_core._runtime import Runtime
 from wasi_shim import WasiAbi
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from tests.escape.evil import World
 
@@ -60,6 +61,16 @@ def relay(interface: str, extra: str = GROW) -> bytes:
     lines += [f'(export "{name}" (func ${name}))' for name in functions(interface)]
     lines.append(f'(memory (export "memory") {PAGES}) {extra})')
     return bytes(wat2wasm("\n".join(lines)))
+
+
+def answer(call: Callable[..., object], *arguments: Any, **options: Any) -> Errno:
+    """What a call answers.  The secret must not be in it."""
+    try:
+        result = call(*arguments, **options)
+    except WasiError as error:
+        return error.errno
+    assert TOKEN not in repr(result).encode()
+    return Errno.SUCCESS
 
 
 class WasiHost:
