@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from typing import Any
 
     from wali_core import Runtime
-    from wali_core._cooperative import CooperativeGuest
     from wali_core._engine import Module
+    from wali_core.tasks._cooperative import CooperativeGuest
 
 ROOT = Path(__file__).parents[1]
 SERVER = ROOT / "examples" / "06_echo_server" / "echo_server.c"

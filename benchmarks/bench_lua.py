@@ -6,7 +6,7 @@ One run of each in turn; medians, and the median of the ratio round by round.  N
 ``lua5.4`` if nothing is said.  Whose lua is which is printed: they should be of one version.
 
 Upstream's binaries are compiled without optimisation.  What that costs is shown by ``prepared
-only``: the same without the pass that keeps values in locals (``wali_core._reuse``).
+only``: the same without the pass that keeps values in locals (``wali_core.rewriting._reuse``).
 """
 
 from __future__ import annotations
@@ -29,7 +29,8 @@ io.stderr:write(_VERSION, " ", os.clock() - start, "\\n")
 """
 UNPASSED = """
 import sys
-from wali_core import _reuse, cli
+from wali_core import cli
+from wali_core.rewriting import _reuse
 _reuse.reuse_values = lambda data, origin: data
 sys.exit(cli.main(sys.argv[1:]))
 """

@@ -6,23 +6,17 @@
 #                      and the numbers of _constants.py; _layout.py: what C and Python share
 # native/              the trusted C: thunks, descriptors, memory checks, capability mode, waiting
 # _bridge.py           the only module that calls wasmtime and the native core
-# _engine.py _cache.py compiling, and compiled modules on disk; _prepare.py, _reuse.py and
-#                      _growth.py: what is changed before
+# _engine.py _cache.py compiling, and compiled modules on disk
+# rewriting/           what is changed in a module's code before
 # _abi.py _link.py     which interface a module imports, and what stands behind each import
-# _guest.py            one program: memory, descriptors, shim, calls
+# _guest.py            one guest: memory, descriptors, shim, calls
 # _monitor.py          deadlines, Ctrl-C and captured output of guests that have a thread
-# _cooperative.py      one program as a trio task: _reactor.py waits for it, _watches.py where
-#                      that takes more than trio has, _turns.py when many compute; _flow.py its
-#                      streams, _tasks.py whole programs, _task_program.py trusted WALI ones
-# _program.py          WALI programs: _memory.py their mappings, _calls.py _process_calls.py
-#                      _messages.py their rare calls, _signals.py _threads.py; _exec.py and
-#                      _executables.py what they execute; _waits.py
-#                      what would wait out of reach in a process that is not their own;
-#                      _confine.py _filter.py what holds them, _environment.py
-# _process.py          programs in processes of their own: _launcher.py starts them, told by
-#                      _order.py; _supervisor.py ends them; _child.py is what they do
+# tasks/               guests that are tasks of trio
+# programs/            WALI programs; _signals.py how signals get to them
+# processes/           processes for those, from the outside: _launcher.py starts them, _child.py is
+#                      what they do, _confine.py _filter.py what holds them
 # _limits.py           what a guest may use up
-# _audit.py            what is written down of it: _audit_wasi.py, _audit_program.py
+# _audit.py            what is written down of it: _audit_wasi.py
 # _grants.py _sockets.py  what a guest is given,
 # _stdio.py _pump.py      and what its standard streams are
 # _runtime.py _run.py  what the public functions are made of
@@ -39,7 +33,6 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from wali_core._cooperative import CooperativeGuest as CooperativeGuest
     from wali_core._errors import GuestDenied as GuestDenied
     from wali_core._errors import GuestError as GuestError
     from wali_core._errors import GuestExit as GuestExit
@@ -60,6 +53,7 @@ if TYPE_CHECKING:
     from wali_core._runtime import Runtime as Runtime
     from wali_core._statistics import RuntimeStatistics as RuntimeStatistics
     from wali_core._statistics import Statistics as Statistics
+    from wali_core.tasks._cooperative import CooperativeGuest as CooperativeGuest
 
 _HOMES = {
     **dict.fromkeys(
@@ -78,7 +72,7 @@ _HOMES = {
         ),
         "_errors",
     ),
-    "CooperativeGuest": "_cooperative",
+    "CooperativeGuest": "tasks._cooperative",
     **dict.fromkeys(("Guest", "Memory"), "_guest"),
     **dict.fromkeys(("CompletedGuest", "GuestFailed"), "_result"),
     **dict.fromkeys(("run", "run_sync"), "_run"),

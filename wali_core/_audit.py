@@ -35,7 +35,7 @@ MOST_DENIALS: Final = 100_000
 # By then the program may be in a view, where there is no file of them.
 _NEEDED_LATER: Final = (
     *("capabilities._decide", "capabilities._show"),
-    *("wali_core._audit_program", "wali_core._audit_wasi"),
+    *("wali_core.programs._audit_program", "wali_core._audit_wasi"),
 )
 _REMEMBERED: Final = 4096  # events that are not written again while they are remembered
 _CALLER: Final = "caller"

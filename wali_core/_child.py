@@ -16,14 +16,14 @@ if TYPE_CHECKING:
     from typing import Final
 
     from wali_core._engine import Module
-    from wali_core._order import Descriptors, Order
     from wali_core._runtime import Runtime
+    from wali_core.processes._order import Descriptors, Order
 
 _TRAPPED: Final = 128 + 6
 _KILLED: Final = 128 + 9
 
 
-_NEEDED: Final = ("wali_core._program",)
+_NEEDED: Final = ("wali_core.programs._program",)
 _TO_CONFINE: Final = (
     *("wali_core._confine", "wali_core._filter", "wali_core._table"),
     *("capabilities._policy", "capabilities.lockdown.rlimits"),

@@ -27,9 +27,9 @@ if TYPE_CHECKING:
     from capabilities.lockdown import Lockdown
     from capabilities.lockdown.view import Bind, View
     from wali_core._bridge import Core
-    from wali_core._environment import EnvironmentFile
     from wali_core._grants import Grants, Preopen
     from wali_core._link import Hook
+    from wali_core.programs._environment import EnvironmentFile
 
 NETWORK_CONNECT, NETWORK_LISTEN, NETWORK_ANY, NETWORK_UNIX = 1, 2, 4, 8
 
@@ -138,11 +138,11 @@ def confine(
     import capabilities
     import wali_core._table  # for later: in a view there is no file of it
     from capabilities.lockdown import METADATA_WRITERS, LockdownError, rlimits, view
-    from wali_core._environment import EnvironmentFile
+    from wali_core.programs._environment import EnvironmentFile
 
     base = capabilities.Policy.none() if policy is None else policy
     if base.filesystem.exec:
-        import wali_core._reuse  # noqa: F401 - for Wasm that is executed: the same
+        import wali_core.rewriting._reuse  # noqa: F401 - for Wasm that is executed: the same
     places, cwd = _places(base, grants.preopens.values())
     catalogue = core.catalogue()
     try:

@@ -81,7 +81,7 @@ class ForeignShim:
         folder = None if cache is True or cache is False else os.fspath(cache)
 
         def prepare(data: bytes) -> bytes:
-            from wali_core._prepare import fix_memory
+            from wali_core.rewriting._prepare import fix_memory
 
             return fix_memory(data, path, _SHIM_PAGES)
 

@@ -19,9 +19,9 @@ from functools import partial
 
 from wali_core import _child
 from wali_core._errors import WaliError
-from wali_core._order import MOST_MODULES, Descriptors, receive
 from wali_core._runtime import Runtime
-from wali_core._supervisor import (
+from wali_core.processes._order import MOST_MODULES, Descriptors, receive
+from wali_core.processes._supervisor import (
     Deaths,
     adopt_orphans,
     end_descendants,
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from typing import Final, NoReturn
 
     from wali_core._engine import Module
-    from wali_core._order import Order, Setting
+    from wali_core.processes._order import Order, Setting
 
 OWN_STACK: Final = 2 << 20
 """How much of its process's stack a program may use, in bytes."""

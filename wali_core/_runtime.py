@@ -24,19 +24,19 @@ if TYPE_CHECKING:
 
     from capabilities import Policy
     from wali_core._audit import Audit
-    from wali_core._cooperative import CooperativeGuest
-    from wali_core._executables import Executables
-    from wali_core._flow import TaskInput, TaskOutput
     from wali_core._grants import Dirs, Preopen
     from wali_core._guest import AnyGuest
     from wali_core._link import Hook, ProgramLink
-    from wali_core._process import Launcher, Running
-    from wali_core._program import AnyProgram, Program
     from wali_core._result import CompletedGuest
     from wali_core._sockets import Socket
     from wali_core._statistics import RuntimeStatistics
     from wali_core._stdio import Input, Limits, Output
-    from wali_core._tasks import Opening
+    from wali_core.processes._process import Launcher, Running
+    from wali_core.programs._executables import Executables
+    from wali_core.programs._program import AnyProgram, Program
+    from wali_core.tasks._cooperative import CooperativeGuest
+    from wali_core.tasks._flow import TaskInput, TaskOutput
+    from wali_core.tasks._tasks import Opening
 
     ModuleSource = str | os.PathLike[str] | bytes | Module
 
@@ -288,7 +288,7 @@ class Runtime:
         Leaving the block closes the guest.  The arguments are those of ``instantiate``, and so is
         what is raised, where the block is entered.
         """
-        from wali_core._tasks import Opening
+        from wali_core.tasks._tasks import Opening
 
         async def make() -> CooperativeGuest:
             loaded = await self._load(module, isolation)
@@ -316,7 +316,7 @@ class Runtime:
         argv0: str | bytes | None,
         streams: Given | Streams,
     ) -> CooperativeGuest:
-        from wali_core._cooperative import CooperativeGuest
+        from wali_core.tasks._cooperative import CooperativeGuest
 
         if _abi.interface_of(module) == _abi.WALI:
             return await self._open_program(module, grants, args, argv0, streams)
@@ -337,7 +337,7 @@ class Runtime:
         streams: Given | Streams,
     ) -> CooperativeGuest:
         """A trusted WALI program, in this process."""
-        from wali_core._task_program import CooperativeProgram
+        from wali_core.programs._task_program import CooperativeProgram
 
         program = CooperativeProgram(self.engine, module)
         try:
@@ -350,7 +350,7 @@ class Runtime:
 
     def executables(self, *, compiling: bool) -> Executables:
         """What this runtime's programs execute, made for the first of them."""
-        from wali_core._executables import Executables
+        from wali_core.programs._executables import Executables
 
         with self._lock:
             if self._executables is None:
@@ -371,7 +371,7 @@ class Runtime:
         isolation: str,
     ) -> Program:
         """A WALI program in this process, which is its own or, if it is trusted, shared."""
-        from wali_core._program import Program
+        from wali_core.programs._program import Program
 
         program = Program(self.engine, module, own_process=isolation == PROCESS)
         try:
@@ -393,8 +393,8 @@ class Runtime:
         isolation: str,
     ) -> ProgramLink:
         """Give a new program all that it has, and confine what is to be.  Nothing of it has run."""
-        from wali_core._calls import environment_text
         from wali_core._confine import confine, keep_streams, refuse_directories, unconfined
+        from wali_core.programs._calls import environment_text
 
         _refuse_wasi_only(module, grants)
         catalogue = self.engine.core.catalogue()
@@ -547,7 +547,7 @@ class Runtime:
         def run() -> Ending:
             if not in_child:
                 return self.execute(loaded, grants, args, argv0, streams, isolation)
-            from wali_core._process import run_program
+            from wali_core.processes._process import run_program
 
             return run_program(self._in_process(loaded, grants, args, argv0, streams), streams)
 
@@ -588,8 +588,8 @@ class Runtime:
         """
         import trio
 
-        from wali_core._flow import TaskStreams
-        from wali_core._tasks import completed, run_guest, run_process
+        from wali_core.tasks._flow import TaskStreams
+        from wali_core.tasks._tasks import completed, run_guest, run_process
 
         started = trio.current_time()
         loaded = await self._load(module, isolation)
@@ -624,7 +624,7 @@ class Runtime:
         streams: Streams,
     ) -> Callable[[], Running]:
         """What starts a WALI program in a process of its own."""
-        from wali_core._process import Running
+        from wali_core.processes._process import Running
 
         _refuse_wasi_only(module, grants)
         argv, _ = _command_line(module, grants, args, argv0)
@@ -674,8 +674,8 @@ class Runtime:
 
     def _launch(self) -> Launcher:
         """What starts WALI programs, made for the first of them."""
-        from wali_core._order import Setting
-        from wali_core._process import Launcher
+        from wali_core.processes._order import Setting
+        from wali_core.processes._process import Launcher
 
         setting = Setting(
             self._policy,
@@ -776,13 +776,13 @@ def _preparation(data: bytes, origin: str, isolation: str) -> tuple[str, Callabl
     may_be_program = b"\x04wali" in data  # what does not have this imports nothing from wali
 
     def prepare(data: bytes) -> bytes:
-        from wali_core._prepare import defer_start, is_program, prepare
+        from wali_core.rewriting._prepare import defer_start, is_program, prepare
 
         if not (may_be_program and is_program(data, origin)):
-            from wali_core._growth import watch_growth
+            from wali_core.rewriting._growth import watch_growth
 
             return watch_growth(defer_start(data, origin), origin)
-        from wali_core._reuse import reuse_values
+        from wali_core.rewriting._reuse import reuse_values
 
         prepared = prepare(data, origin, unshare=isolation == SHARED)
         return reuse_values(bytes(prepared.data), origin)

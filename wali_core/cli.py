@@ -243,7 +243,7 @@ def _look_after_native(
     if seconds is None or not _imports_execve(path):
         return
     from wali_core._errors import GuestTimeout
-    from wali_core._supervisor import stay_behind
+    from wali_core.processes._supervisor import stay_behind
 
     stay_behind(started + seconds, f"wali: {GuestTimeout(seconds)}\n".encode())
 

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from wali_core import _bridge as bridge
 from wali_core._engine import DEFAULT_STACK, Engine
-from wali_core._memory import (
+from wali_core.programs._memory import (
     MAP_ANONYMOUS,
     MAP_FIXED,
     MAP_PRIVATE,

@@ -666,7 +666,7 @@ from capabilities import Policy
 from wali_core import _confine, _filter
 from wali_core._bridge import core
 from wali_core._grants import Grants
-from wali_core._calls import environment_text
+from wali_core.programs._calls import environment_text
 policy, folders, variables = json.loads(sys.argv[1])
 policy = Policy.from_dict(policy, "/")
 grants = Grants()

@@ -18,7 +18,8 @@ import pytest
 from capabilities import Policy
 from capabilities.lockdown import privileges, view
 from tests.wali import building
-from wali_core import GuestError, Runtime, _process, _supervisor
+from wali_core import GuestError, Runtime
+from wali_core.processes import _process, _supervisor
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -366,7 +367,7 @@ def test_what_cannot_be_started(cache_folder: Path, monkeypatch: pytest.MonkeyPa
 
 SEARCH = """
 import os, subprocess, sys
-from wali_core import _supervisor
+from wali_core.processes import _supervisor
 sleepers = [subprocess.Popen(["sleep", "60"]) for _ in range(3)]
 sleepers[0].kill()
 assert sorted(p.pid for p in sleepers) == sorted(_supervisor.children())

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from wali_core import _memory as memory
 from wali_core._constants import CONSTANTS
 from wali_core.native import compile as compiler
+from wali_core.programs import _memory as memory
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

@@ -18,7 +18,7 @@ from wali_core import ModuleError
 from wali_core import _bridge as bridge
 from wali_core._cache import Cache
 from wali_core._engine import Engine, sniff
-from wali_core._prepare import prepare
+from wali_core.rewriting._prepare import prepare
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -1,4 +1,4 @@
-"""Tests of wali_core._growth: a guest that wants more memory than its policy says is ended."""
+"""Tests of wali_core.rewriting._growth: whoever wants too much memory is ended."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import wasmtime
 from capabilities import Limits, Policy
 from wali_core import GuestLimit, GuestTrap, ModuleError, Runtime, UseError
 from wali_core._abi import EXCEEDED_EXPORT, LIMIT_EXPORT
-from wali_core._growth import watch_growth
+from wali_core.rewriting._growth import watch_growth
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

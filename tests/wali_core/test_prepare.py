@@ -1,4 +1,4 @@
-"""Tests of wali_core._prepare.
+"""Tests of wali_core.rewriting._prepare.
 
 The oracle is wasmtime: what it accepts before it must accept after, with the same meaning, and what
 it refuses it must go on to refuse.  Upstream's binaries are not ours to ship, so the tests on them
@@ -24,8 +24,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from wali_core import ModuleError
-from wali_core import _prepare as prep
 from wali_core._abi import START_EXPORT
+from wali_core.rewriting import _prepare as prep
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

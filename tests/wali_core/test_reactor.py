@@ -25,10 +25,11 @@ import trio.testing
 
 from benchmarks._many import LIMIT, POLLER, WASI, Writer
 from tests.wali_core.test_tasks import in_trio
-from wali_core import GuestTimeout, GuestTrap, Runtime, _turns
+from wali_core import GuestTimeout, GuestTrap, Runtime
 from wali_core import _bridge as bridge
-from wali_core._turns import BUDGET, CHECKPOINT, LEAST, MOST, Pace, Turns
-from wali_core._waits import _THUNK as THUNK
+from wali_core.programs._waits import _THUNK as THUNK
+from wali_core.tasks import _turns
+from wali_core.tasks._turns import BUDGET, CHECKPOINT, LEAST, MOST, Pace, Turns
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -1,4 +1,4 @@
-"""Tests of wali_core._reuse: fewer loads, the same results.
+"""Tests of wali_core.rewriting._reuse: fewer loads, the same results.
 
 The oracle is wasmtime, on the module as it was.
 """
@@ -15,8 +15,9 @@ import wasmtime
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wali_core import ModuleError, _reuse
-from wali_core import _prepare as prep
+from wali_core import ModuleError
+from wali_core.rewriting import _prepare as prep
+from wali_core.rewriting import _reuse
 
 if TYPE_CHECKING:
     from hypothesis.strategies import DrawFn

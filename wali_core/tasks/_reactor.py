@@ -22,8 +22,8 @@ import trio
 
 from wali_core import _bridge as bridge
 from wali_core._bridge import W
-from wali_core._turns import Pace, Turns, ticker
-from wali_core._watches import Watches
+from wali_core.tasks._turns import Pace, Turns, ticker
+from wali_core.tasks._watches import Watches
 
 if TYPE_CHECKING:
     from typing import Final

@@ -10,14 +10,14 @@ from __future__ import annotations
 import errno
 import os
 
-from wali_core._calls import answering
+from wali_core.programs._calls import answering
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from wali_core._calls import GuestCalls
     from wali_core._link import Hook
+    from wali_core.programs._calls import GuestCalls
 
 _O_CLOEXEC, _X_OK = 0o2000000, 1
 

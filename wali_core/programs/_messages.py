@@ -12,7 +12,7 @@ import os
 from struct import Struct
 
 from wali_core import _bridge as bridge
-from wali_core._calls import answering
+from wali_core.programs._calls import answering
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from typing import Final
 
     from wali_core._bridge import Core
-    from wali_core._calls import GuestCalls, Served
-    from wali_core._memory import LinearMemory
+    from wali_core.programs._calls import GuestCalls, Served
+    from wali_core.programs._memory import LinearMemory
 
 _ARM: Final = os.uname().machine == "aarch64"
 _SENDMSG, _RECVMSG = (211, 212) if _ARM else (46, 47)

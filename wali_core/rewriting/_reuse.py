@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import re
 
-from wali_core._prepare import CODE, Module, Reader, leb128
+from wali_core.rewriting._prepare import CODE, Module, Reader, leb128
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

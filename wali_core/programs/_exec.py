@@ -15,8 +15,8 @@ import stat
 from struct import Struct, iter_unpack
 
 from wali_core._bridge import DESCRIPTOR_CLOEXEC
-from wali_core._calls import answering
 from wali_core._errors import ModuleError
+from wali_core.programs._calls import answering
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from typing import Final
 
     from wali_core._bridge import Context
-    from wali_core._calls import GuestCalls
     from wali_core._engine import Module
+    from wali_core.programs._calls import GuestCalls
 
 _MOST: Final = 2 << 20  # bytes of arguments and environment, as with Linux's usual stack
 _MOST_STRINGS: Final = 1 << 17

@@ -17,15 +17,15 @@ from ctypes import c_void_p
 from threading import Thread
 
 from wali_core import _bridge as bridge
-from wali_core._calls import AT_FDCWD
+from wali_core.programs._calls import AT_FDCWD
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import Final
 
-    from wali_core._calls import GuestCalls
     from wali_core._link import Hook
+    from wali_core.programs._calls import GuestCalls
 
 WITHOUT_WAITING: Final = {7: 6, 38: 37}
 """F_SETLKW and F_OFD_SETLKW, and what only tries: F_SETLK and F_OFD_SETLK."""

@@ -17,10 +17,9 @@ import trio.lowlevel
 
 from wali_core import _bridge as bridge
 from wali_core._bridge import W
-from wali_core._calls import AT_FDCWD
-from wali_core._cooperative import CooperativeGuest
-from wali_core._program import AnyProgram
-from wali_core._waits import (
+from wali_core.programs._calls import AT_FDCWD
+from wali_core.programs._program import AnyProgram
+from wali_core.programs._waits import (
     LATER,
     SOON,
     TAKEN,
@@ -30,6 +29,7 @@ from wali_core._waits import (
     release,
     waits_for_futex,
 )
+from wali_core.tasks._cooperative import CooperativeGuest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

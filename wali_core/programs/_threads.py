@@ -11,16 +11,16 @@ from ctypes import byref, c_void_p
 from wali_core import _bridge as bridge
 from wali_core._bridge import W
 from wali_core._errors import GuestExit, GuestLimit, more_than
-from wali_core._prepare import CALL_EXPORT, START_THREAD_EXPORT
-from wali_core._process_calls import system_call
 from wali_core._signals import ALL, IGNORED, Actions, handle_trap, set_mask
+from wali_core.programs._process_calls import system_call
+from wali_core.rewriting._prepare import CALL_EXPORT, START_THREAD_EXPORT
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Final
 
-    from wali_core._exec import Executed
-    from wali_core._program import AnyProgram
+    from wali_core.programs._exec import Executed
+    from wali_core.programs._program import AnyProgram
 
 _FAILED: Final = -1
 TRAPPED: Final = 128 + 6

@@ -17,16 +17,10 @@ from functools import partial
 from wali_core import _bridge as bridge
 from wali_core import _monitor
 from wali_core._bridge import W
-from wali_core._calls import AT_FDCWD, GuestCalls, Startup, served_limits, served_times
 from wali_core._errors import GuestDenied, GuestExit, GuestTrap, ModuleError, more_than
-from wali_core._exec import Executed, Executor, descriptors, keep_from_native_programs
 from wali_core._guest import AnyGuest, Guest
 from wali_core._limits import Processes, limit_cpu_time
 from wali_core._link import ProgramLink
-from wali_core._memory import WASM_PAGE, AddressSpace, LinearMemory, SharedMemory
-from wali_core._messages import OF_THREADS, served_messages
-from wali_core._prepare import CALL_EXPORT
-from wali_core._process_calls import served_process
 from wali_core._signals import (
     ALL,
     Actions,
@@ -36,7 +30,13 @@ from wali_core._signals import (
     reset_actions,
     set_mask,
 )
-from wali_core._threads import Threads
+from wali_core.programs._calls import AT_FDCWD, GuestCalls, Startup, served_limits, served_times
+from wali_core.programs._exec import Executed, Executor, descriptors, keep_from_native_programs
+from wali_core.programs._memory import WASM_PAGE, AddressSpace, LinearMemory, SharedMemory
+from wali_core.programs._messages import OF_THREADS, served_messages
+from wali_core.programs._process_calls import served_process
+from wali_core.programs._threads import Threads
+from wali_core.rewriting._prepare import CALL_EXPORT
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -44,10 +44,10 @@ if TYPE_CHECKING:
     from typing import Any, Final
 
     from wali_core._audit import Audit
-    from wali_core._calls import Place
     from wali_core._engine import Engine, Module
-    from wali_core._environment import EnvironmentFile
     from wali_core._link import Hook
+    from wali_core.programs._calls import Place
+    from wali_core.programs._environment import EnvironmentFile
 
 NETWORK_ANY: Final = 4
 
@@ -209,7 +209,7 @@ class AnyProgram(AnyGuest):
         """What goes around its calls that would wait in the kernel, where it shares the process."""
         if self._own_process or self.cooperative:
             return {}
-        from wali_core._waits import ThreadWaiting
+        from wali_core.programs._waits import ThreadWaiting
 
         waiting = ThreadWaiting(self._engine.core, self._context, self._calls, self.raise_end)
         return waiting.hooks()
@@ -252,7 +252,7 @@ class AnyProgram(AnyGuest):
         """
         self._audit = audit
         if audit is not None:
-            from wali_core._audit_program import hooks
+            from wali_core.programs._audit_program import hooks
 
             return hooks(audit, self._calls, gate, os.getcwd())
         return {name: _ending(name) for name in gate} if ends else {}

@@ -22,7 +22,7 @@ from wali_core._bridge import W
 from wali_core._errors import GuestTimeout, GuestTrap, ModuleError, UseError
 from wali_core._guest import AnyGuest, raw_values, result_of
 from wali_core._link import Suspended, Trapped
-from wali_core._reactor import ALONE, reactor_for
+from wali_core.tasks._reactor import ALONE, reactor_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from wali_core._guest import Function
     from wali_core._limits import CpuTime
     from wali_core._link import Request
-    from wali_core._reactor import Reactor
+    from wali_core.tasks._reactor import Reactor
 
 _poll: Final = W["wasmtime_call_future_poll"]
 _delete: Final = W["wasmtime_call_future_delete"]

@@ -11,7 +11,7 @@ Functions with instructions that are not known here stay as they are.
 from __future__ import annotations
 
 from wali_core._abi import EXCEEDED_EXPORT, LIMIT_EXPORT
-from wali_core._prepare import (
+from wali_core.rewriting._prepare import (
     CODE,
     EXPORT,
     EXTERN_FUNC,
@@ -25,7 +25,7 @@ from wali_core._prepare import (
     encode_name,
     leb128,
 )
-from wali_core._reuse import INSTRUCTION, number_at
+from wali_core.rewriting._reuse import INSTRUCTION, number_at
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

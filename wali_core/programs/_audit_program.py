@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from typing import Final
 
     from capabilities import Access
-    from wali_core._calls import GuestCalls
     from wali_core._link import Hook
     from wali_core._table import Call
+    from wali_core.programs._calls import GuestCalls
 
     Arguments = Sequence[int]
     Proceed = Callable[[], int]

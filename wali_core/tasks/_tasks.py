@@ -14,10 +14,10 @@ from wali_core._result import concluded, failed
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
-    from wali_core._cooperative import CooperativeGuest
-    from wali_core._flow import TaskStreams
-    from wali_core._process import Running
     from wali_core._result import CompletedGuest
+    from wali_core.processes._process import Running
+    from wali_core.tasks._cooperative import CooperativeGuest
+    from wali_core.tasks._flow import TaskStreams
 
     Make = Callable[[], Awaitable[CooperativeGuest]]
 

@@ -31,8 +31,8 @@ from wali_core._errors import (
     ended_by,
 )
 from wali_core._monitor import collect
-from wali_core._order import MOST_MODULES, Descriptors, Order, send
-from wali_core._supervisor import report_of
+from wali_core.processes._order import MOST_MODULES, Descriptors, Order, send
+from wali_core.processes._supervisor import report_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -40,8 +40,8 @@ if TYPE_CHECKING:
 
     from wali_core._engine import Module
     from wali_core._grants import Grants
-    from wali_core._order import Setting
     from wali_core._stdio import Streams
+    from wali_core.processes._order import Setting
 
 _LOST: Final = "the process that the program ran in was lost: somebody has killed its supervisor"
 _REPORT_BYTES: Final = 4096

@@ -8,14 +8,14 @@ import os
 from _thread import get_ident
 from struct import Struct
 
-from wali_core._calls import answering
+from wali_core.programs._calls import answering
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Final
 
-    from wali_core._calls import GuestCalls, Served
+    from wali_core.programs._calls import GuestCalls, Served
 
 _IS_ARM: Final = os.uname().machine == "aarch64"
 _NUMBERS: Final = {
