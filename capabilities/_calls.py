@@ -15,7 +15,7 @@ from ._model import Problem
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-    from ._model import Parts
+    from ._model import Parts, Syscalls
 
     # Whether a call is granted, the key that decides it, and why.
     Ruling = tuple[bool, str, str]
@@ -128,9 +128,9 @@ def rulings(parts: Parts, catalogue: Mapping[str, str]) -> dict[str, Ruling]:
     Raises:
         PolicyError: an entry names neither a call nor a group of the catalogue.
     """
-    problems = list(_unknown(parts, catalogue))
+    problems = list(unknown(_entries(parts.syscalls), catalogue))
     if problems:
-        raise PolicyError(problems)
+        raise PolicyError(Problem(parts.source, *problem) for problem in problems)
     denied = _denied(parts.syscalls.deny, catalogue)
     listed = _listed if parts.syscalls.allow is not None else _follows
     lists = [(f"syscalls.within[{i}]", names) for i, names in enumerate(parts.syscalls.within)]
@@ -196,19 +196,25 @@ def _denied(entries: Iterable[str], catalogue: Mapping[str, str]) -> dict[str, s
     return denied
 
 
-def _unknown(parts: Parts, catalogue: Mapping[str, str]) -> Iterator[Problem]:
-    syscalls = parts.syscalls
+def unknown(
+    syscalls: Iterable[tuple[str, str]], catalogue: Mapping[str, str]
+) -> Iterator[tuple[str, str]]:
+    """Find which entries, each with its key, name nothing of a catalogue: the key, and why."""
     known = {*catalogue, *catalogue.values()}
     # A variant that is not served may well be what the author knows the call by.
     deniable = known.union(*FAMILIES)
-    for key, entries, there in (
-        ("allow", syscalls.allow or (), known),
-        *(("within", entries, known) for entries in syscalls.within),
-        ("deny", syscalls.deny, deniable),
+    for key, entry in syscalls:
+        if entry not in (deniable if key.startswith("syscalls.deny") else known):
+            yield key, _message(entry, known)
+
+
+def _entries(syscalls: Syscalls) -> Iterator[tuple[str, str]]:
+    for key, entries in (
+        ("allow", syscalls.allow or ()),
+        *(("within", entries) for entries in syscalls.within),
+        ("deny", syscalls.deny),
     ):
-        for entry in entries:
-            if entry not in there:
-                yield Problem(parts.source, f"syscalls.{key}", _message(entry, known))
+        yield from ((f"syscalls.{key}", entry) for entry in entries)
 
 
 def _message(entry: str, known: set[str]) -> str:

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from ._conflicts import Trees
-from ._errors import PolicyError
 from ._files import Filesystem, ancestors
 from ._metadata import METADATA_WRITERS
 from ._model import (
@@ -22,21 +21,17 @@ from ._model import (
     Environment,
     Network,
     Parts,
-    Problem,
     Syscalls,
     stricter,
 )
 from ._units import format_duration, format_size
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from collections.abc import Set as AbstractSet
-    from typing import TypeVar
 
     from ._files import Grant
     from ._model import Log, View
-
-    Item = TypeVar("Item", Grant, str)
 
 NO_PATH = "is missing: write the file that lines are added to"
 LOG_NEEDS_AUDIT = "'log' lets calls through and only says so: it needs an [audit] that says where"
@@ -76,38 +71,37 @@ def _viewless(calls: Syscalls, one: View, other: View) -> Syscalls:
     return attrs.evolve(calls, deny=(*calls.deny, *METADATA_WRITERS))
 
 
-def extend(own: Parts, stated: AbstractSet[str], base: Parts) -> Parts:
+def extend(
+    own: Parts, stated: AbstractSet[str], base: Parts, trees: Trees
+) -> tuple[Parts, list[tuple[str, str]]]:
     """Return a policy with what it does not state taken over from the one that it extends.
 
     Args:
         own: what the policy states itself, and defaults.
         stated: the keys that it states, such as `filesystem.read_only`.
         base: the policy that it extends. Denials and lists of calls add up.
+        trees: those that the policy states, by their keys.
 
-    Raises:
-        PolicyError: with each key that grants what the extended policy does not, or limits less,
-            and with what the two contradict each other in.
+    Returns:
+        The policy, and what is wrong: each key that grants what the extended policy does not, or
+        limits less, and what the two contradict each other in.
     """
-    problems = [*_Narrowing(own, stated, base).problems()]
+    problems = [*_Narrowing(own, stated, base, trees).problems()]
     combined = _combined(own, stated, base)
-    problems += _trees(combined, own, stated, base).conflicts()
+    problems += _trees(combined, trees, stated, base).conflicts()
     if combined.audit.log != "none" and combined.audit.path is None:
         problems.append(("audit.path", NO_PATH))
     if combined.syscalls.on_deny == "log" and combined.audit.log == "none":
         problems.append(("syscalls.on_deny", LOG_NEEDS_AUDIT))
-    if problems:
-        raise PolicyError(
-            Problem(own.source, "extends" if _OF in key else key, message)
-            for key, message in problems
-        )
-    return combined
+    return combined, [("extends" if _OF in key else key, message) for key, message in problems]
 
 
 class _Narrowing:
     """What a policy states beyond the one that it extends: key and message."""
 
-    def __init__(self, own: Parts, stated: AbstractSet[str], base: Parts) -> None:
+    def __init__(self, own: Parts, stated: AbstractSet[str], base: Parts, trees: Trees) -> None:
         self._own, self._stated, self._base = own, stated, base
+        self._own_trees = trees
         self._suffix = f"{base.source}, which this policy extends: it can only narrow that"
 
     def problems(self) -> Iterator[tuple[str, str]]:
@@ -118,21 +112,19 @@ class _Narrowing:
         yield from self._sources()
 
     def _trees(self) -> Iterator[tuple[str, str]]:
-        own, base = self._own.filesystem, self._base.filesystem
-        yield from self._outside("filesystem.read_only", own.read_only, base.readable)
-        yield from self._outside(
-            "filesystem.read_write", own.read_write, base.read_write, "to be changed "
-        )
-        yield from self._outside("filesystem.exec", own.exec, base.exec, "to be executed ")
-        yield from self._outside("network.unix", self._own.network.unix, self._base.network.unix)
+        own, base = self._own_trees, self._base.filesystem
+        yield from self._outside(own.read_only, base.readable)
+        yield from self._outside(own.read_write, base.read_write, "to be changed ")
+        yield from self._outside(own.exec, base.exec, "to be executed ")
+        yield from self._outside(own.unix, self._base.network.unix)
 
     def _outside(
-        self, key: str, grants: Iterable[Grant], within: Iterable[Grant], purpose: str = ""
+        self, grants: Mapping[str, Grant], within: Iterable[Grant], purpose: str = ""
     ) -> Iterator[tuple[str, str]]:
         hosts = {grant.host for grant in within}
-        for index, grant in enumerate(grants):
+        for key, grant in grants.items():
             if hosts.isdisjoint(ancestors(grant.host)):
-                yield f"{key}[{index}]", f"{grant.host!r} is not granted {purpose}by {self._suffix}"
+                yield key, f"{grant.host!r} is not granted {purpose}by {self._suffix}"
 
     def _names(self) -> Iterator[tuple[str, str]]:
         for key, own, base in (
@@ -236,20 +228,15 @@ def _log(own: Parts, stated: AbstractSet[str], base: Parts) -> Log:
     return stricter(own.audit.log, base.audit.log, LOGS)
 
 
-def _trees(combined: Parts, own: Parts, stated: AbstractSet[str], base: Parts) -> Trees:
+def _trees(combined: Parts, own: Trees, stated: AbstractSet[str], base: Parts) -> Trees:
     """Collect the trees of a policy by their keys; those taken over say from where."""
-
-    def keyed(key: str, items: Iterable[Item]) -> dict[str, Item]:
-        whose = "" if key in stated else f"{_OF}{base.source}"
-        return {f"{key}[{index}]{whose}": item for index, item in enumerate(items)}
-
-    files, audit = combined.filesystem, combined.audit
+    taken = Trees.of(combined, f"{_OF}{base.source}")
     return Trees(
-        read_only=keyed("filesystem.read_only", files.read_only),
-        read_write=keyed("filesystem.read_write", files.read_write),
-        exec=keyed("filesystem.exec", files.exec),
-        devices=keyed("filesystem.devices", files.named_devices),
-        unix=keyed("network.unix", combined.network.unix),
-        inaccessible=keyed("filesystem.inaccessible", own.filesystem.inaccessible),
-        audit={} if audit.path is None else {"audit.path": audit.path},
+        read_only=(own if "filesystem.read_only" in stated else taken).read_only,
+        read_write=(own if "filesystem.read_write" in stated else taken).read_write,
+        exec=(own if "filesystem.exec" in stated else taken).exec,
+        devices=(own if "filesystem.devices" in stated else taken).devices,
+        unix=(own if "network.unix" in stated else taken).unix,
+        inaccessible=own.inaccessible,
+        audit=taken.audit,
     )

@@ -13,7 +13,12 @@ import attrs
 from ._files import Grant, ancestors
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
+    from typing import TypeVar
+
+    from ._model import Parts
+
+    Item = TypeVar("Item", Grant, str)
 
 _KERNEL = "since the kernel adds up what is granted along a path"
 _NARROWING = (
@@ -49,6 +54,24 @@ class Trees:
     unix: dict[str, Grant] = attrs.field(factory=dict)
     inaccessible: dict[str, str] = attrs.field(factory=dict)
     audit: dict[str, str] = attrs.field(factory=dict)
+
+    @classmethod
+    def of(cls, parts: Parts, whose: str = "") -> Trees:
+        """Number the trees of a policy that was not read from a file, or not from this one."""
+
+        def keyed(key: str, items: Iterable[Item]) -> dict[str, Item]:
+            return {f"{key}[{index}]{whose}": item for index, item in enumerate(items)}
+
+        files, audit = parts.filesystem, parts.audit
+        return cls(
+            read_only=keyed("filesystem.read_only", files.read_only),
+            read_write=keyed("filesystem.read_write", files.read_write),
+            exec=keyed("filesystem.exec", files.exec),
+            devices=keyed("filesystem.devices", files.named_devices),
+            unix=keyed("network.unix", parts.network.unix),
+            inaccessible=keyed("filesystem.inaccessible", files.inaccessible),
+            audit={} if audit.path is None else {"audit.path": audit.path},
+        )
 
     def conflicts(self) -> Iterator[tuple[str, str]]:
         """Find every contradiction: the key, and what is wrong."""

@@ -201,32 +201,41 @@ def read(data: object) -> Document | None:
         The document, or None where anything is wrong: `_structure` says all that is.
     """
     try:
-        document: Document = _read(Document, data)
+        document: Document = read_as(Document, data)
     except (ValueError, TypeError):
         return None
     return document
 
 
-def _read(target: Any, value: Any) -> Any:
-    """Read a value of a type: a table, a list, a dictionary, or what a reader is for."""
+def read_as(target: Any, value: Any) -> Any:
+    """Read a value of a type: a table, a list, a dictionary, or what a reader is for.
+
+    Raises:
+        ValueError: anything in it is wrong; or TypeError.
+    """
     if target in READERS:
         return READERS[target](value)
     if attrs.has(target):
         return target(**_members(target, value))
     kind, parts = get_origin(target), get_args(target)
     if kind is list and isinstance(value, list):
-        return [_read(parts[0], item) for item in value]
+        return [read_as(parts[0], item) for item in value]
     if kind is dict and isinstance(value, Mapping):
-        return {_read(parts[0], name): _read(parts[1], item) for name, item in value.items()}
+        return {read_as(parts[0], name): read_as(parts[1], item) for name, item in value.items()}
     if type(None) in parts and value is not None:
-        return _read(parts[0], value)
+        return read_as(parts[0], value)
     raise ValueError(value)
 
 
+def hints_of(table: type) -> dict[str, Any]:
+    """Return the types of a table's values."""
+    if table not in _HINTS:
+        _HINTS[table] = get_type_hints(table)
+    return _HINTS[table]
+
+
 def _members(table: type, value: object) -> dict[str, Any]:
-    hints = _HINTS.get(table)
-    if hints is None:
-        hints = _HINTS[table] = get_type_hints(table)
+    hints = hints_of(table)
     if not isinstance(value, Mapping) or not value.keys() <= hints.keys():
         raise ValueError(value)
-    return {name: _read(hints[name], item) for name, item in value.items()}
+    return {name: read_as(hints[name], item) for name, item in value.items()}

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from . import _profiles, _values
+from . import _calls, _profiles, _values
 from ._combine import LOG_NEEDS_AUDIT, NO_PATH, extend, meet
 from ._conflicts import Trees
 from ._document import PLACES, Document
@@ -45,45 +45,69 @@ if TYPE_CHECKING:
     from ._values import Place
 
 LARGEST_FILE = 1 << 20
+MOST_FILES = 16  # that extend each other, one the next
 
 _ORDER = tuple(attrs.fields_dict(Document))
 
 
-def load(path: str | os.PathLike[str], base_dir: str | None = None) -> Parts:
+def load(
+    path: str | os.PathLike[str],
+    base_dir: str | None = None,
+    catalogue: Mapping[str, str] | None = None,
+) -> Parts:
     """Read a policy file.
 
     Args:
         path: the file, or the name of a profile, as in `"profile:server"`.
         base_dir: absolute path of the folder that host paths are relative to, if it is not the one
             that the file lies in, or for a profile the working directory.
+        catalogue: every system call that there is, with its group; None where that is looked at
+            later.
 
     Raises:
         PolicyError: the file cannot be read, is not TOML, or is not a policy.
     """
-    return _load(os.fspath(path), base_dir, ())
+    return _load(os.fspath(path), base_dir, _From((), catalogue))
 
 
-def from_dict(data: Mapping[str, object], base_dir: str, source: str) -> Parts:
+def from_dict(
+    data: Mapping[str, object],
+    base_dir: str,
+    source: str,
+    catalogue: Mapping[str, str] | None = None,
+) -> Parts:
     """Check a policy that is TOML data already.
 
     Args:
         data: the whole policy, as `tomllib` would give it.
         base_dir: absolute path of the folder that host paths are relative to.
         source: what to call the policy in messages.
+        catalogue: as for `load`.
 
     Raises:
         PolicyError: with every problem of the data.
     """
-    return _from_dict(data, base_dir, source, ())
+    return _from_dict(data, base_dir, source, _From((), catalogue))
 
 
-def _load(source: str, base_dir: str | None, chain: tuple[str, ...]) -> Parts:
+@attrs.frozen
+class _From:
+    """How a policy came to be loaded: by files that extend each other; and what calls there are."""
+
+    chain: tuple[str, ...]
+    catalogue: Mapping[str, str] | None
+
+    def further(self, path: str) -> _From:
+        return _From((*self.chain, os.path.realpath(path)), self.catalogue)
+
+
+def _load(source: str, base_dir: str | None, by: _From) -> Parts:
     if source.startswith(_values.PROFILE):
         path, base = _profiles.path(source), base_dir or os.getcwd()
     else:
         path = source
         base = base_dir or os.path.realpath(os.path.dirname(os.path.abspath(source)))
-    return _from_dict(_read(path, source), base, source, (*chain, os.path.realpath(path)))
+    return _from_dict(_read(path, source), base, source, by.further(path))
 
 
 def _read(path: str, source: str) -> Mapping[str, object]:
@@ -92,7 +116,9 @@ def _read(path: str, source: str) -> Mapping[str, object]:
             content = file.read(LARGEST_FILE + 1)
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
-        raise _unreadable(source, f"cannot be read: {reason}") from error
+        raise _unreadable(
+            source, f"cannot be read: {reason}; write {_values.REFERENCE_FORM}"
+        ) from error
     if len(content) > LARGEST_FILE:
         raise _unreadable(source, f"is larger than {format_size(LARGEST_FILE)}: not a policy")
     try:
@@ -107,26 +133,28 @@ def _unreadable(source: str, message: str) -> PolicyError:
     return PolicyError([Problem(source, "", message)])
 
 
-def _from_dict(
-    data: Mapping[str, object], base_dir: str, source: str, chain: tuple[str, ...]
-) -> Parts:
-    document, found = _structured(data)
+def _from_dict(data: Mapping[str, object], base_dir: str, source: str, by: _From) -> Parts:
+    document, wrong = _structured(data)
     trees, unresolved = _resolve(data, base_dir)
-    bases, elsewhere = _bases(data, base_dir, source, chain)
-    wrong = [*found, *unresolved, *trees.conflicts()]
-    if not bases:
-        wrong += _incomplete(document)
-    problems = [Problem(source, key, message) for key, message in wrong]
-    if document is None or problems or elsewhere:
-        raise PolicyError([*sorted(problems, key=_place_in_file), *elsewhere])
+    bases, without, elsewhere = _bases(data, base_dir, by)
+    stated = _stated(data) - {part for key, _ in wrong for part in (key, key.partition(".")[0])}
+    wrong += [*unresolved, *trees.conflicts(), *without]
+    if by.catalogue is not None:
+        wrong += _calls.unknown(_named_calls(data), by.catalogue)
     parts = _parts(document, trees, source)
-    if not bases:
-        return parts
-    return extend(parts, frozenset(_stated(data)), functools.reduce(meet, bases))
+    if bases:
+        parts, beyond = extend(parts, stated, functools.reduce(meet, bases), trees)
+        wrong += (problem for problem in beyond if problem not in wrong)
+    elif not without and not any(key.startswith("audit") for key, _ in wrong):
+        wrong += _incomplete(document)
+    if wrong or elsewhere:
+        problems = (Problem(source, key, message) for key, message in wrong)
+        raise PolicyError([*sorted(problems, key=_place_in_file), *elsewhere])
+    return parts
 
 
-def _structured(data: object) -> tuple[Document | None, list[tuple[str, str]]]:
-    """Check every value of a policy by itself: the document, or what is wrong with it."""
+def _structured(data: object) -> tuple[Document, list[tuple[str, str]]]:
+    """Check every value of a policy by itself: what is right, and what is wrong with the rest."""
     document = read_document(data)
     if document is not None:
         return document, []
@@ -135,10 +163,8 @@ def _structured(data: object) -> tuple[Document | None, list[tuple[str, str]]]:
     return structure(data)
 
 
-def _incomplete(document: Document | None) -> Iterator[tuple[str, str]]:
+def _incomplete(document: Document) -> Iterator[tuple[str, str]]:
     """What keys need that other keys say."""
-    if document is None:
-        return
     audit = document.audit
     silent = audit is None or audit.log == "none"
     if audit is not None and not silent and audit.path is None:
@@ -232,6 +258,21 @@ def _within(data: Mapping[str, object], table: str, name: str) -> object:
     return inner.get(name) if isinstance(inner, Mapping) else None
 
 
+def _named_calls(data: Mapping[str, object]) -> Iterator[tuple[str, str]]:
+    """List the entries that name calls and are right by themselves, each with its key."""
+    within = _within(data, "syscalls", "within")
+    lists = {f"syscalls.{name}": _within(data, "syscalls", name) for name in ("allow", "deny")} | {
+        f"syscalls.within[{i}]": inner
+        for i, inner in enumerate(within if isinstance(within, list) else ())
+    }
+    for key, entries in lists.items():
+        for i, entry in enumerate(entries if isinstance(entries, list) else ()):
+            try:
+                yield f"{key}[{i}]", _values.call(entry)
+            except ValueError:
+                continue
+
+
 def _variables(data: Mapping[str, object]) -> dict[str, str]:
     table = data.get("variables")
     given = table.items() if isinstance(table, Mapping) else ()
@@ -242,36 +283,56 @@ def _variables(data: Mapping[str, object]) -> dict[str, str]:
 
 
 def _bases(
-    data: Mapping[str, object], base_dir: str, source: str, chain: tuple[str, ...]
-) -> tuple[list[Parts], list[Problem]]:
-    """Load what a policy extends: the policies, and all that is wrong with them."""
+    data: Mapping[str, object], base_dir: str, by: _From
+) -> tuple[list[Parts], list[tuple[str, str]], list[Problem]]:
+    """Load what a policy extends.
+
+    Returns:
+        The policies; what cannot be extended, by its key here; and what is wrong in other files.
+    """
     entries = data.get("extends")
     bases: list[Parts] = []
-    problems: list[Problem] = []
+    without: list[tuple[str, str]] = []
+    elsewhere: list[Problem] = []
     for index, entry in enumerate(entries if isinstance(entries, list) else ()):
         try:
             name = _values.reference(entry)
         except ValueError:
             continue  # reported with the values that are wrong by themselves
-        if not name.startswith(_values.PROFILE):
-            name = os.path.join(base_dir, name)
-            if os.path.realpath(name) in chain:
-                message = f"{entry!r} extends this file in turn: remove one of the two"
-                problems.append(Problem(source, f"extends[{index}]", message))
-                continue
+        is_profile = name.startswith(_values.PROFILE)
+        name = name if is_profile else os.path.join(base_dir, name)
+        refusal = None if is_profile else _circle(name, by.chain)
         try:
-            bases.append(_load(name, base_dir if name.startswith(_values.PROFILE) else None, chain))
+            if refusal is None:
+                bases.append(_load(name, base_dir if is_profile else None, by))
         except PolicyError as error:
-            problems += error.problems
-    return bases, problems
+            first = error.problems[0]
+            if (first.file, first.key) == (name, ""):  # there is no policy there at all
+                refusal = first.message
+            else:
+                elsewhere += error.problems
+        if refusal is not None:
+            without.append((f"extends[{index}]", f"{entry!r}: {refusal}"))
+    return bases, without, elsewhere
 
 
-def _stated(data: Mapping[str, object]) -> Iterator[str]:
+def _circle(name: str, chain: tuple[str, ...]) -> str | None:
+    """Why a file cannot be extended by the last of some that extend each other, or None."""
+    path = os.path.realpath(name)
+    if path in chain[-1:]:
+        return "it is this file itself: write another"
+    if path in chain:
+        return "it extends this file in turn: remove one of the two"
+    if len(chain) >= MOST_FILES:
+        return f"that is one more than {MOST_FILES} files that extend each other: extend fewer"
+    return None
+
+
+def _stated(data: Mapping[str, object]) -> frozenset[str]:
     """List the keys that a policy states, so that it does not take over what it extends."""
-    for key, value in data.items():
-        yield key
-        if isinstance(value, Mapping):
-            yield from (f"{key}.{inner}" for inner in value)
+    tables = {key: value for key, value in data.items() if isinstance(value, Mapping)}
+    inner = (f"{key}.{name}" for key, table in tables.items() for name in table)
+    return frozenset((*data, *inner))
 
 
 def _place_in_file(problem: Problem) -> int:

@@ -49,13 +49,17 @@ class Policy(Parts):
         return cls()
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> Policy:
+    def load(
+        cls, path: str | os.PathLike[str], *, catalogue: Mapping[str, str] | None = None
+    ) -> Policy:
         """Read a policy file.
 
         Args:
             path: a TOML file. Host paths in it are relative to the folder that it lies in. Or the
                 name of a policy that comes with the package, as in `"profile:cli-tool"`, for which
                 they are relative to the working directory.
+            catalogue: every system call that there is, with its group, if the names of calls are
+                to be looked at, too. Else who asks which of them are granted is told.
 
         Raises:
             PolicyError: the file cannot be read, is not TOML or is not a policy; it lists every
@@ -64,7 +68,7 @@ class Policy(Parts):
         # cattrs and tomllib: half of what it takes to start a guest that has no policy's file.
         from . import _load
 
-        return cls._of(_load.load(path))
+        return cls._of(_load.load(path, catalogue=catalogue))
 
     @classmethod
     def from_dict(
@@ -73,6 +77,7 @@ class Policy(Parts):
         base_dir: str | os.PathLike[str],
         *,
         source: str = "policy",
+        catalogue: Mapping[str, str] | None = None,
     ) -> Policy:
         """Make a policy of TOML data.
 
@@ -80,13 +85,14 @@ class Policy(Parts):
             data: the whole policy, as `tomllib` would give it.
             base_dir: the folder that host paths are relative to.
             source: what to call the policy in messages, where a file's name would stand.
+            catalogue: as for `load`.
 
         Raises:
             PolicyError: with every problem of the data.
         """
         from . import _load
 
-        return cls._of(_load.from_dict(data, os.path.abspath(base_dir), source))
+        return cls._of(_load.from_dict(data, os.path.abspath(base_dir), source, catalogue))
 
     def intersect(self, other: Policy) -> Policy:
         """Return the policy that grants what both do, within the tighter limits.

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, get_origin
+from typing import Any, get_args, get_origin
 
 import attrs
 import cattrs
@@ -15,23 +15,47 @@ from cattrs.cols import list_structure_factory
 from cattrs.gen import make_dict_structure_fn, mapping_structure_factory
 
 from . import _values
-from ._document import READERS, TABLES, VERSION, Document, _Call
+from ._document import READERS, TABLES, VERSION, Document, _Call, _Version, hints_of, read_as
 from ._units import quote
 
 
-def structure(data: object) -> tuple[Document | None, list[tuple[str, str]]]:
+def structure(data: object) -> tuple[Document, list[tuple[str, str]]]:
     """Check every value of a policy by itself.
 
     Args:
         data: the whole policy, as `tomllib` gives it.
 
     Returns:
-        The document and no problems, or None and all of them: dotted key and message.
+        The document, without what is wrong, so that the rest can be looked at; and all that is:
+        dotted key and message.
     """
     try:
         return _CONVERTER.structure(data, Document), []
     except (cattrs.BaseValidationError, ValueError) as error:
-        return None, list(_explain(error, ""))
+        return _right_of(Document, data) or Document(_Version(VERSION)), list(_explain(error, ""))
+
+
+def _right_of(target: Any, value: Any) -> Any:
+    """Read what is right of a value; None where nothing is."""
+    kind, parts = get_origin(target), get_args(target)
+    if attrs.has(target) and target not in READERS and isinstance(value, Mapping):
+        found = {n: _right_of(hint, value.get(n)) for n, hint in hints_of(target).items()}
+        if target is Document:
+            found["version"] = VERSION
+        return target(**{name: item for name, item in found.items() if item is not None})
+    if kind is list and isinstance(value, list):
+        return [item for each in value if (item := _right_of(parts[0], each)) is not None]
+    if kind is dict and isinstance(value, Mapping):
+        pairs = (
+            [_right_of(*pair) for pair in zip(parts, item, strict=True)] for item in value.items()
+        )
+        return {name: item for name, item in pairs if None not in (name, item)}
+    if type(None) in parts:
+        return _right_of(parts[0], value)
+    try:
+        return read_as(target, value)
+    except (ValueError, TypeError):
+        return None
 
 
 def _explain(error: BaseException, key: str) -> Iterator[tuple[str, str]]:

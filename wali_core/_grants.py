@@ -354,10 +354,11 @@ def load_policy(policy: Policy | str | os.PathLike[str] | None) -> Policy | None
     """
     if isinstance(policy, (str, os.PathLike)):
         import capabilities
+        from wali_core._bridge import core
 
         try:
             named = capabilities.profile_named(policy) if isinstance(policy, str) else None
-            policy = capabilities.Policy.load(named or policy)
+            policy = capabilities.Policy.load(named or policy, catalogue=core.catalogue())
         except capabilities.PolicyError as error:
             raise PolicyError(str(error)) from error
     if policy is not None and not hasattr(policy, "syscalls"):

@@ -69,7 +69,9 @@ def test_right_policies(wali: Wali, folder: Path) -> None:
 def test_wrong_policies(wali: Wali, folder: Path) -> None:
     """All mistakes of all files are said, those in the names of calls, too."""
     (folder / "wrong.toml").write_text('version = 1\nnaem = "x"\n[limits]\nmemory = "1 elephant"\n')
-    (folder / "calls.toml").write_text('version = 1\n[syscalls]\ndeny = ["opneat"]\n')
+    (folder / "calls.toml").write_text(
+        'version = 1\nlockdown = "on"\nextends = ["p.tml"]\n[syscalls]\ndeny = ["opneat"]\n'
+    )
 
     done = wali("policy", "check", "wrong.toml", "p.toml", "calls.toml", "no.toml", "strict")
 
@@ -78,9 +80,14 @@ def test_wrong_policies(wali: Wali, folder: Path) -> None:
         "wali: wrong.toml: limits.memory: '1 elephant' is not a size: write a whole number of "
         'bytes, or one with K, M, G or T (binary units), as in "256M"\n'
         'wrong.toml: naem: unknown key; did you mean "name"?\n'
-        "wali: calls.toml: syscalls.deny: 'opneat' is no call of this version: did you mean "
+        "wali: calls.toml: extends[0]: 'p.tml': cannot be read: No such file or directory; write "
+        'a policy file, or a profile such as "profile:pure-compute"\n'
+        'calls.toml: lockdown: \'on\' is not known here: write "required", "best-effort" or '
+        '"off"\n'
+        "calls.toml: syscalls.deny[0]: 'opneat' is no call of this version: did you mean "
         "'openat' or 'openat2' or 'connect'?\n"
-        "wali: no.toml: cannot be read: No such file or directory\n"
+        "wali: no.toml: cannot be read: No such file or directory; write a policy file, or a "
+        'profile such as "profile:pure-compute"\n'
         "wali: strict: there is no such file, nor a profile: there are cli-tool, pure-compute, "
         "server\n"
     )
