@@ -64,8 +64,9 @@ def decide(parts: Parts, request: Request, catalogue: Mapping[str, str] | None =
     gate = _decide_call(parts, request.call, catalogue)
     if not gate:
         return gate
+    decide_path = _decide_wasi_path if is_wasi(request.call) else _decide_path
     for path in request.paths:
-        decision = _decide_path(parts, path, request.access, wasi=is_wasi(request.call))
+        decision = decide_path(parts, path, request.access)
         if not decision or path == request.paths[-1]:
             return decision
     if request.socket is not None:
@@ -107,7 +108,17 @@ def _decide_socket(parts: Parts, path: str, use: Use | None) -> Decision:
 # --- files ----------------------------------------------------------------------------------------
 
 
-def _decide_path(parts: Parts, path: str, access: str, *, wasi: bool) -> Decision:
+def _decide_wasi_path(parts: Parts, path: str, access: str) -> Decision:
+    """Decide as wasi-libc names files: what lies in no tree, it looks for where it starts."""
+    cwd, trees = parts.filesystem.cwd, {grant.guest for grant in parts.filesystem.grants}
+    if cwd is None or not trees.isdisjoint(ancestors(path)) or trees.isdisjoint(ancestors(cwd)):
+        return _decide_path(parts, path, access, wasi=True)
+    decision = _decide_path(parts, join(cwd, path[1:]), access, wasi=True)
+    reason = f"{path!r} is looked for in filesystem.cwd: {decision.reason}"
+    return attrs.evolve(decision, reason=reason)
+
+
+def _decide_path(parts: Parts, path: str, access: str, *, wasi: bool = False) -> Decision:
     files = parts.filesystem
     trees = _keyed("filesystem.read_only", files.read_only)
     trees += _keyed("filesystem.read_write", files.read_write)

@@ -42,11 +42,6 @@ _CALLER: Final = "caller"
 _HELD_BACK: Final = "view"  # the rule by which calls are refused whatever else is said
 
 
-def guest_path(name: str) -> str:
-    """A directory's name for a guest as an absolute path: wasi-libc takes ``.`` for ``/``."""
-    return f"/{normpath(name).lstrip('/')}" if normpath(name) != "." else "/"
-
-
 class Audit:
     """The file that events go to, and what the policy says to each.
 
@@ -68,6 +63,8 @@ class Audit:
         catalogue: Mapping[str, str] | None = None,
     ) -> None:
         self._policy, self._own, self._file = policy, own, file
+        # A path comes here as it is: what was named from the working directory has that before it.
+        self._rules = evolve(policy, filesystem=evolve(policy.filesystem, cwd=None))
         self.everything, self.learning = everything, learning
         self.on_deny = policy.syscalls.on_deny
         self._denials = 0
@@ -116,7 +113,7 @@ class Audit:
         through other directories; ``relative`` says that it was so from the working directory.
         ``leads_out`` says that it was refused because of a link, to what nothing grants.
         """
-        decision = self._policy.decide(Request(call, (path,), access))
+        decision = self._rules.decide(Request(call, (path,), access))
         if leads_out and decision.granted:
             decision = Decision(False, "default", f"a link leads out of {decision.rule}")
         self._note(call, path, access, decision, result, host or path, via, relative=relative)
@@ -268,9 +265,9 @@ def granted(policy: Policy | None, preopens: Iterable[Preopen]) -> tuple[Policy,
     files = base.filesystem
     known = {grant.guest for grant in files.grants}
     added = [
-        Grant(os.path.abspath(p.host), guest_path(p.guest), read_write=not p.read_only)
+        Grant(os.path.abspath(p.host), p.path, read_write=not p.read_only)
         for p in preopens
-        if guest_path(p.guest) not in known
+        if p.path not in known and p.starts is None
     ]
     own = len(files.read_only), len(files.read_write)
     trees = evolve(

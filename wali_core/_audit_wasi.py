@@ -11,7 +11,7 @@ from functools import partial
 from posixpath import normpath
 
 from capabilities import access_of
-from wali_core._audit import Audit, Names, beneath, detour, guest_path
+from wali_core._audit import Audit, Names, beneath, detour
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ class WasiCalls:
         self._audit, self._read, self._host_of = audit, read, host_of
         self._names, self._hosts = Names(), Names()
         for number, preopen in preopens:
-            self._opened(number, guest_path(preopen.guest), os.path.abspath(preopen.host))
+            self._opened(number, preopen.path, os.path.abspath(preopen.host))
 
     def hooks(self) -> dict[str, Hook]:
         """Them all."""

@@ -143,7 +143,7 @@ def confine(
     base = capabilities.Policy.none() if policy is None else policy
     if base.filesystem.exec:
         import wali_core.rewriting._reuse  # noqa: F401 - for Wasm that is executed: the same
-    places, cwd = _places(base, grants.preopens.values())
+    places, cwd = binds_of(base, grants.preopens.values())
     catalogue = core.catalogue()
     try:
         granted = _with_places(base, places)
@@ -196,7 +196,7 @@ def foresee(policy: Policy | None, grants: Grants, core: Core) -> None:
         return
     seen = base.view != "off"
     try:
-        granted = _with_places(base, _places(base, grants.preopens.values())[0])
+        granted = _with_places(base, binds_of(base, grants.preopens.values())[0])
         calls = granted.reachable_calls(core.catalogue())
     except capabilities.PolicyError:
         return
@@ -218,7 +218,7 @@ def _has_place(policy: Policy, calls: AbstractSet[str], inside: View | None) -> 
     return holds or calls >= _READS_ENVIRONMENT
 
 
-def _places(policy: Policy, preopens: Iterable[Preopen]) -> tuple[list[Bind], str | None]:
+def binds_of(policy: Policy, preopens: Iterable[Preopen]) -> tuple[list[Bind], str | None]:
     """Where a program finds what it is granted, and where it starts, if that is said.
 
     A directory that is given no other name has the host's whole path; a relative name is one in the

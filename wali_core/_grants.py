@@ -22,13 +22,30 @@ _ENDLESS: Final = 1e9
 """Seconds, 30 years: what is longer, ``math.inf`` as well, is no limit; no clock need count it."""
 
 
+def guest_path(name: str) -> str:
+    """A directory's name for a guest as an absolute path: wasi-libc takes ``.`` for ``/``."""
+    path = os.path.normpath(name)
+    return f"/{path.lstrip('/')}" if path != "." else "/"
+
+
 class Preopen:
-    """A directory of the host under a name of the guest's."""
+    """A directory of the host under a name of the guest's.
 
-    __slots__ = ("guest", "host", "read_only")
+    ``starts`` is for ``.`` as a part of another directory: the path that this has in there.
+    """
 
-    def __init__(self, guest: str, host: str, *, read_only: bool) -> None:
+    __slots__ = ("guest", "host", "read_only", "starts")
+
+    def __init__(
+        self, guest: str, host: str, *, read_only: bool, starts: str | None = None
+    ) -> None:
         self.guest, self.host, self.read_only = guest, host, read_only
+        self.starts = starts
+
+    @property
+    def path(self) -> str:
+        """The guest's absolute path of what is in it."""
+        return self.starts or guest_path(self.guest)
 
     def open(self) -> tuple[int, bool]:
         """A descriptor of the directory, and whether a procfs is mounted beneath it.
@@ -301,7 +318,7 @@ class Grants:
         """A directory in one that is granted, as the one that relative paths start from."""
         outer = self.preopens[guest]
         host = os.path.normpath(f"{outer.host}/{path[len(guest) :]}")
-        return Preopen(".", host, read_only=outer.read_only)
+        return Preopen(".", host, read_only=outer.read_only, starts=path)
 
     def to_meter(self, hosts: Sequence[int]) -> list[int]:
         """Of the host's descriptors of the standard streams, those to count what is written to."""

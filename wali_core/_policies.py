@@ -64,11 +64,25 @@ def explain(words: Sequence[str]) -> int:
         if len(words) == 1:
             print_text("\n".join(_explained(policy)) + "\n")
             return 0
-        decision = policy.decide(words[1], catalogue())
+        decision = _started(policy).decide(words[1], catalogue())
     except ValueError as error:  # a request that is none; or calls that nobody knows
         raise Refusal(str(error), REFUSED) from None
     print_text(f"{decision}\n")
     return 0 if decision else WRONG
+
+
+def _started(policy: Policy) -> Policy:
+    """A policy that says where a WASI program starts that is started here."""
+    from attrs import evolve
+
+    from wali_core._grants import Grants
+
+    grants = Grants()
+    grants.add_policy(policy)
+    if policy.filesystem.cwd is not None:
+        return policy
+    cwd = next((place.starts for place in grants.directories(policy) if place.starts), None)
+    return evolve(policy, filesystem=evolve(policy.filesystem, cwd=cwd))
 
 
 def _explained(policy: Policy) -> Iterator[str]:

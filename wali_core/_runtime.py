@@ -457,6 +457,13 @@ class Runtime:
             return None
         from wali_core._audit import audit
 
+        if catalogue is not None:
+            import capabilities
+            from wali_core._confine import binds_of
+            from wali_core._grants import Preopen
+
+            places = binds_of(self._policy or capabilities.Policy.none(), directories)[0]
+            directories = [Preopen(p.guest, p.host, read_only=not p.writable) for p in places]
         return audit(self._policy, directories, catalogue, record=self._record)
 
     def grants(

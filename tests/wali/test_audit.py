@@ -273,3 +273,20 @@ def test_in_a_view(wali: Wali, folder: Path) -> None:
 
     assert (done.returncode, done.stdout, done.stderr) == (0, "1\n", "")
     assert '"rule": "filesystem.read_only[0]"' in (folder / "audit.jsonl").read_text()
+
+
+def test_what_the_caller_grants(wali: Wali, folder: Path, box: Path) -> None:
+    """Its working directory is where the program finds it, and grants nothing else."""
+    (folder / "p.toml").write_text(policy_text(folder))
+    (box / "file").write_text("in")
+
+    done = wali(
+        *("--dir", ".", "--policy", folder / "p.toml", building.program("attempt")),
+        *("read", box / "file", "read", folder / "secret"),
+    )
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert [line for line in map(short, events(folder)) if line[1]] == [
+        ("open", str(box / "file"), "read", "granted", "caller", "0"),
+        ("open", str(folder / "secret"), "read", "denied", "default", "EACCES"),
+    ]

@@ -111,7 +111,7 @@ def wali(environment: dict[str, str], tmp_path: Path) -> Callable[..., Completed
             options["stdout"] = subprocess.PIPE
         done = subprocess.run(
             [sys.executable, "-m", "wali_core", *map(str, words)],
-            cwd=tmp_path,
+            cwd=options.pop("cwd", tmp_path),
             env=environment,
             stderr=subprocess.PIPE,
             encoding="utf-8",

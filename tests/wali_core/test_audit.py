@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 from functools import partial
@@ -181,6 +182,35 @@ def test_what_the_caller_grants_is_the_callers(watched: Callable[..., Wasi], fol
     ]
 
 
+def test_where_it_starts(cache_folder: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is named from the working directory lies in the tree that this is a part of."""
+    files = {"read_only": ["in::/in"], "read_write": ["out::/out"], "cwd": "/in/sub"}
+    audit = {"log": "all", "path": "audit.jsonl"}
+    started = {"version": 1, "filesystem": files, "audit": audit}
+    own = {**started, "filesystem": {"read_only": ["in"]}}
+    monkeypatch.chdir(folder / "in")
+    for data, place in ((started, 5), (own, 4)):
+        with Runtime(policy=Policy.from_dict(data, folder), cache=cache_folder) as runtime:
+            guest = runtime.instantiate(caller("wasi_snapshot_preview1"), stdio=(-1, -1, -1))
+            with guest:
+                wasi = Wasi(guest)
+                refused(partial(wasi.path_open, "etc/passwd", fd=place))
+                refused(partial(wasi.create, "new", fd=place))
+                refused(partial(wasi.path_open, "../x", fd=place))
+
+    first, second = "/in/sub", f"{folder}/in"
+    with (folder / "audit.jsonl").open() as file:
+        seen = [(e.resource, e.decision, e.rule) for e in read_events(file) if e.syscall]
+    assert seen == [
+        (f"{first}/etc/passwd", "granted", RO),
+        (f"{first}/new", "denied", RO),
+        ("/in/x", "denied", "default"),
+        (f"{second}/etc/passwd", "granted", RO),
+        (f"{second}/new", "denied", RO),
+        (f"{folder}/x", "denied", "default"),
+    ]
+
+
 def test_the_same_is_written_once(watched: Callable[..., Wasi], folder: Path) -> None:
     """A loop does not fill the disk."""
     wasi = watched()
@@ -257,6 +287,7 @@ def test_nothing_is_left_open(log: str, cache_folder: Path, folder: Path) -> Non
     with Runtime(policy=policy(folder, log), cache=cache_folder) as runtime:
         module = caller("wasi_snapshot_preview1")
         runtime.instantiate(module, stdio=(-1, -1, -1)).close()
+        gc.collect()  # modules of other tests are mapped while they are garbage
         before = sorted(os.listdir("/proc/self/fd"))
         runtime.instantiate(module, stdio=(-1, -1, -1)).close()
 

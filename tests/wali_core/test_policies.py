@@ -159,6 +159,34 @@ def test_requests_are_decided(request_: str, status: int, said: str, wali: Wali)
     assert done.stdout.count("\n") == 1
 
 
+@pytest.mark.parametrize("stated", [True, False])
+def test_where_wasi_programs_look_for_files(
+    wali: Wali, folder: Path, attempt: Path, *, stated: bool
+) -> None:
+    """Their libc takes a path that lies in no tree for one from the working directory."""
+    own = "/sub" if stated else f"{folder}/in/sub"
+    text = f'version = 1\n[filesystem]\nread_only = ["in/sub::{own}"]\n'
+    (folder / "in" / "sub").mkdir()
+    (folder / "in" / "sub" / "file").write_text("in sub")
+    (folder / "cwd.toml").write_text(text + (f"cwd = '{own}'\n" if stated else ""))
+    key = "filesystem.read_only[0]"
+    reason = f"'/file' is looked for in filesystem.cwd: '{own}/file' lies in '{own}'"
+
+    for path, access, words, expected in (
+        ("/file", "read", "read", f"granted by {key}: {reason}"),
+        (f"{own}/file", "read", "read", f"granted by {key}: '{own}/file' lies in "),
+        ("/file", "write", "write", f"refused by {key}: {reason}"),
+    ):
+        request_ = f"path_open {path} {access}"
+        decided = wali("policy", "explain", folder / "cwd.toml", request_, cwd=folder / "in/sub")
+        done = wali(
+            "run", "--policy", folder / "cwd.toml", attempt, words, path, cwd=folder / "in/sub"
+        )
+
+        assert decided.stdout.startswith(expected)
+        assert (done.stdout == "0\n") == (decided.returncode == 0)
+
+
 @pytest.mark.usefixtures("folder")
 def test_requests_that_are_none(wali: Wali) -> None:
     """What cannot be understood is neither granted nor refused."""
