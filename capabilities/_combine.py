@@ -35,6 +35,10 @@ if TYPE_CHECKING:
 
 NO_PATH = "is missing: write the file that lines are added to"
 LOG_NEEDS_AUDIT = "'log' lets calls through and only says so: it needs an [audit] that says where"
+_UNIX_NEEDS = (
+    ("lockdown", "Landlock: without it sockets with abstract names could be connected to"),
+    ("view", "a view: without one any unix socket of the host's could be connected to"),
+)
 _OF = " of "
 
 _FORMATS: dict[str, Callable[[Any], str]] = {
@@ -94,6 +98,13 @@ def extend(
     if combined.syscalls.on_deny == "log" and combined.audit.log == "none":
         problems.append(("syscalls.on_deny", LOG_NEEDS_AUDIT))
     return combined, [("extends" if _OF in key else key, message) for key, message in problems]
+
+
+def unheld(parts: Parts, wrong: AbstractSet[str]) -> Iterator[tuple[str, str]]:
+    """Find what one key grants and nobody holds a guest to, since another, right one says so."""
+    for key, needs in _UNIX_NEEDS:
+        if parts.network.unix and getattr(parts, key) == "off" and key not in wrong:
+            yield "network.unix", f'{key} = "off" is in its way; it takes {needs}'
 
 
 class _Narrowing:

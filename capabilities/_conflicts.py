@@ -6,14 +6,14 @@ the key that it is reported for, and a message.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import attrs
 
 from ._files import Grant, ancestors
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from typing import TypeVar
 
     from ._model import Parts
@@ -71,6 +71,21 @@ class Trees:
             unix=keyed("network.unix", parts.network.unix),
             inaccessible=keyed("filesystem.inaccessible", files.inaccessible),
             audit={} if audit.path is None else {"audit.path": audit.path},
+        )
+
+    def resolved(self, resolve: Callable[[str], str]) -> Trees:
+        """Return the same trees where links in their paths are followed."""
+
+        def followed(item: Any) -> Any:
+            if isinstance(item, str):
+                return resolve(item)
+            return attrs.evolve(item, host=resolve(item.host))
+
+        return Trees(
+            **{
+                field.name: {k: followed(item) for k, item in getattr(self, field.name).items()}
+                for field in attrs.fields(Trees)
+            }
         )
 
     def conflicts(self) -> Iterator[tuple[str, str]]:

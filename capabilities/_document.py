@@ -38,6 +38,7 @@ _Reference = NewType("_Reference", str)
 _Name = NewType("_Name", str)
 _Plain = NewType("_Plain", str)
 _Variable = NewType("_Variable", str)
+_Inherited = NewType("_Inherited", str)
 _HostPlace = NewType("_HostPlace", Place)
 _GuestPath = NewType("_GuestPath", str)
 _Mode = NewType("_Mode", str)
@@ -66,7 +67,7 @@ class _FilesystemTable:
 
 @attrs.frozen
 class _EnvironmentTable:
-    inherit: list[_Variable] = attrs.field(factory=list)
+    inherit: list[_Inherited] = attrs.field(factory=list)
     set: dict[_Variable, _Text] = attrs.field(factory=dict)
 
 
@@ -168,6 +169,7 @@ READERS: dict[Any, Callable[[object], object]] = {
     _Name: _values.variable_name,
     _Plain: _values.variable_value,
     _Variable: _values.environment_name,
+    _Inherited: _values.inherited_name,
     Place: _values.place,
     _HostPlace: _values.host_place,
     _GuestPath: _values.guest_path,

@@ -16,6 +16,7 @@ from ._files import Filesystem, Grant, ancestors, relative_to
 from ._model import Environment, Network, Syscalls
 from ._policy import Policy
 from ._requests import Request, is_wasi
+from ._values import has_wildcard
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -211,6 +212,8 @@ def _place(event: Event) -> Grant:
     while wasi and "/" not in (host, guest):
         if (real is None or relative_to(real, host) is not None) and guest in ancestors(begins):
             break
+        host, guest = _parent(host), _parent(guest)
+    while has_wildcard(host + guest):  # no policy's file can name it
         host, guest = _parent(host), _parent(guest)
     return Grant(host, guest, read_write=changes)
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import attrs
 
 from . import _calls, _profiles, _values
-from ._combine import LOG_NEEDS_AUDIT, NO_PATH, extend, meet
+from ._combine import LOG_NEEDS_AUDIT, NO_PATH, extend, meet, unheld
 from ._conflicts import Trees
 from ._document import PLACES, Document
 from ._document import read as read_document
@@ -145,7 +145,8 @@ def _from_dict(data: Mapping[str, object], base_dir: str, source: str, by: _From
     if bases:
         parts, beyond = extend(parts, stated, functools.reduce(meet, bases), trees)
         wrong += (problem for problem in beyond if problem not in wrong)
-    elif not without and not any(key.startswith("audit") for key, _ in wrong):
+    wrong += unheld(parts, {key for key, _ in wrong})
+    if not bases and not without and not any(key.startswith("audit") for key, _ in wrong):
         wrong += _incomplete(document)
     if wrong or elsewhere:
         problems = (Problem(source, key, message) for key, message in wrong)

@@ -9,10 +9,11 @@ import attrs
 
 from . import _calls
 from ._combine import meet
-from ._model import Parts
+from ._conflicts import Trees
+from ._model import Parts, Problem
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from ._decide import Decision
     from ._requests import Request
@@ -100,6 +101,18 @@ class Policy(Parts):
         The name is kept if both have the same, and dropped if not.
         """
         return self._of(meet(self, other))
+
+    def conflicts(self, resolve: Callable[[str], str]) -> tuple[Problem, ...]:
+        """Find what the policy contradicts itself in, where links are followed.
+
+        Args:
+            resolve: what a host path means, such as `os.path.realpath`.
+        """
+        found = Trees.of(self).resolved(resolve).conflicts()
+        return tuple(
+            Problem(self.source, key, f"where links are followed, {message}")
+            for key, message in found
+        )
 
     def granted_calls(self, catalogue: Mapping[str, str]) -> frozenset[str]:
         """Decide which system calls a WALI guest may make.

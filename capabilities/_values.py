@@ -90,6 +90,17 @@ def environment_name(value: object) -> str:
     return value
 
 
+def inherited_name(value: object) -> str:
+    """Read the name of an environment variable of whoever starts a guest."""
+    name = environment_name(value)
+    if has_wildcard(name):
+        raise ValueError(
+            f"{quote(name)} holds a wildcard, and variables are inherited one by one: write each "
+            "name"
+        )
+    return name
+
+
 # --- paths ----------------------------------------------------------------------------------------
 
 
@@ -99,6 +110,7 @@ def place(value: object) -> Place:
     host, *guests = entry.split("::")
     if len(guests) > 1 or not host or "" in guests or "\0" in entry:
         raise ValueError(f'{quote(entry)} must be {PLACE_FORM}, with one "::" at most')
+    _refuse_wildcard(host)
     return Place(host, guest_path(guests[0]) if guests else None)
 
 
@@ -115,6 +127,7 @@ def host_place(value: object) -> Place:
         raise ValueError(f'{quote(entry)} must be "HOST", a path')
     if "::" in entry:
         raise ValueError(f'{quote(entry)} must be "HOST": no guest finds it under another name')
+    _refuse_wildcard(entry)
     return Place(entry, None)
 
 
@@ -125,7 +138,21 @@ def guest_path(value: object) -> str:
         raise ValueError(
             f'{quote(path)} must be absolute for the guest, as in "/data", without ".."'
         )
+    _refuse_wildcard(path)
     return f"/{posixpath.normpath(path).lstrip('/')}"
+
+
+def has_wildcard(text: str) -> bool:
+    """Say whether a path or a name is a pattern to those who know patterns. Nothing here does."""
+    return "*" in text or "?" in text
+
+
+def _refuse_wildcard(path: str) -> None:
+    if has_wildcard(path):
+        raise ValueError(
+            f"{quote(path)} holds a wildcard, which nothing enforces: write the folder around what "
+            "is meant, or each path by itself"
+        )
 
 
 def host_path(written: str, base_dir: str, variables: Mapping[str, str]) -> str:
@@ -164,6 +191,7 @@ def variable_value(value: object) -> str:
     """Read the value of a variable of the policy's own: part of a host path."""
     if "${" in text(value):
         raise ValueError(f"{quote(value)} must be plain: a variable does not hold others")
+    _refuse_wildcard(str(value))
     return str(value)
 
 

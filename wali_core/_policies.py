@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 
 from wali_core._errors import PolicyError
 from wali_core._grants import load_policy
@@ -40,13 +41,25 @@ def _check(word: str) -> int:
         policy = _loaded(word)
     except PolicyError as error:
         return say(str(error), WRONG)
+    contradictions = policy.conflicts(os.path.realpath)
+    if contradictions:
+        return say("\n".join(map(str, contradictions)), WRONG)
     for grant in (*policy.filesystem.readable, *policy.network.unix):
         if not os.path.exists(grant.host):
             say(f"{word}: {grant.host} does not exist here: no program starts without it", 0)
-    for line in _withheld(policy):
+    for line in (*_sockets(policy), *_withheld(policy)):
         say(f"{word}: {line.removeprefix('! ')}", 0)
     print_text(f"{word}: right\n")
     return 0
+
+
+def _sockets(policy: Policy) -> Iterator[str]:
+    """What of ``network.unix`` is here, and no socket."""
+    for grant in policy.network.unix:
+        if os.path.isdir(grant.host):
+            yield f"! {grant.host} is a folder: every socket in it can be connected to"
+        elif os.path.exists(grant.host) and not stat.S_ISSOCK(os.stat(grant.host).st_mode):
+            yield f"! {grant.host} is no socket, and nothing that could be connected to"
 
 
 def show(words: Sequence[str]) -> int:
@@ -88,6 +101,7 @@ def _started(policy: Policy) -> Policy:
 def _explained(policy: Policy) -> Iterator[str]:
     yield from policy.explain(catalogue())
     yield from _native_needs(policy)
+    yield from _sockets(policy)
     yield from _withheld(policy)
     yield ""
     yield "A WASI program is held to the files by the core, whatever its shim asks for."

@@ -32,6 +32,10 @@ CALL = 'a call such as "openat" or a group such as "@file-system"'
 ADDRESS = '"tcp://*:PORT", as in "tcp://*:443"'
 NO_STRING = "must be a string"
 NUMBER = "not a number"
+WILDCARD = (
+    "holds a wildcard, which nothing enforces: write the folder around what is meant, or each path "
+    "by itself"
+)
 CATALOGUE = {"openat": "@file-system", "openat2": "@file-system", "read": "@basic-io"}
 NO_NAME = 'is no name of a variable: it is empty or holds "=" or NUL'
 
@@ -102,6 +106,10 @@ def test_entry(entry: str, host: str, guest: str, monkeypatch: pytest.MonkeyPatc
             """'/${D}/../b' must be absolute for the guest, as in "/data", without "..\"""",
         ),
         ("'~~/a'", "'~~/a': there is no such home directory; write the whole path"),
+        *(
+            (f"'{entry}'", f"{quoted!r} {WILDCARD}")
+            for entry, quoted in (("/a*", "/a*"), ("/?/b", "/?/b"), ("/a::/*", "/*"))
+        ),
     ],
 )
 def test_wrong_entry(entry: str, message: str) -> None:
@@ -143,6 +151,30 @@ def test_wrong_entry(entry: str, message: str) -> None:
         (
             "version = 1\nenvironment.inherit = ['A=B']",
             f"environment.inherit[0]: 'A=B' {NO_NAME}",
+        ),
+        (
+            "version = 1\nenvironment.inherit = ['PATH*']",
+            (
+                "environment.inherit[0]: 'PATH*' holds a wildcard, and variables are inherited one "
+                "by one: write each name"
+            ),
+        ),
+        ("version = 1\nvariables.A = '/a*'", f"variables.A: '/a*' {WILDCARD}"),
+        ("version = 1\naudit.path = '*.jsonl'", f"audit.path: '*.jsonl' {WILDCARD}"),
+        ("version = 1\nfilesystem.cwd = '/?'", f"filesystem.cwd: '/?' {WILDCARD}"),
+        (
+            "version = 1\nlockdown = 'off'\nnetwork.unix = ['/x']",
+            (
+                'network.unix: lockdown = "off" is in its way; it takes Landlock: without it '
+                "sockets with abstract names could be connected to"
+            ),
+        ),
+        (
+            "version = 1\nview = 'off'\nnetwork.unix = ['/x']",
+            (
+                'network.unix: view = "off" is in its way; it takes a view: without one any unix '
+                "socket of the host's could be connected to"
+            ),
         ),
         (
             "version = 1\nenvironment.set = ['A=B']",

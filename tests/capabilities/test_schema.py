@@ -109,7 +109,10 @@ def test_bounds() -> None:
         pytest.param(
             SCHEMA["$defs"]["tree"]["pattern"],
             _values.place,
-            ["a", "/a", "a::/", "a::/b", "a:b::/c:d", "", "::/a", "a::", "a::b", "a::/b::/c"],
+            [
+                *("a", "/a", "a::/", "a::/b", "a:b::/c:d", "", "::/a", "a::", "a::b", "a::/b::/c"),
+                *("/a*", "/a?::/b", "/a::/b*", "/a[0-9]"),
+            ],
             id="tree",
         ),
         pytest.param(
@@ -136,7 +139,7 @@ def test_bounds() -> None:
         pytest.param(
             SCHEMA["$defs"]["path"]["pattern"],
             _values.host_place,
-            ["a", "/a", "~/a", "${A}/b", "a:b", "", "a::/b", "::"],
+            ["a", "/a", "~/a", "${A}/b", "a:b", "", "a::/b", "::", "/a*", "?"],
             id="path",
         ),
         pytest.param(
@@ -144,6 +147,24 @@ def test_bounds() -> None:
             _values.variable_name,
             ["A", "a_1", "_", "", "1", "A B", "é", "A-B"],
             id="variable",
+        ),
+        pytest.param(
+            SCHEMA["properties"]["variables"]["additionalProperties"]["pattern"],
+            _values.variable_value,
+            ["", "/a", "a*", "?"],
+            id="value",
+        ),
+        pytest.param(
+            SCHEMA["properties"]["environment"]["properties"]["inherit"]["items"]["pattern"],
+            _values.inherited_name,
+            ["PATH", "a b", "LC_*", "L?", "", "A=B"],
+            id="inherited",
+        ),
+        pytest.param(
+            SCHEMA["properties"]["filesystem"]["properties"]["cwd"]["pattern"],
+            _values.guest_path,
+            ["/", "/a/b", "", "a", "/*"],
+            id="cwd",
         ),
         pytest.param(
             SCHEMA["properties"]["clock"]["properties"]["source"]["pattern"],

@@ -461,8 +461,8 @@ def test_folders_as_streams_are_refused(stream: str, runtime: Runtime, home: Pat
 @pytest.mark.parametrize(
     ("without", "message"),
     [
-        ("view", 'network.unix takes a view, and the policy says view = "off"'),
-        ("lockdown", 'network.unix takes Landlock, and the policy says lockdown = "off"'),
+        ("view", '.toml: network.unix: view = "off" is in its way; it takes a view: without'),
+        ("lockdown", '.toml: network.unix: lockdown = "off" is in its way; it takes Landlock'),
     ],
 )
 def test_unix_sockets_take_a_view_and_landlock(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 from typing import TYPE_CHECKING
@@ -103,6 +104,47 @@ def test_what_is_not_there_is_said(wali: Wali, folder: Path) -> None:
     assert (done.returncode, done.stdout) == (0, "p.toml: right\n")
     assert done.stderr == (
         f"wali: p.toml: {folder}/in does not exist here: no program starts without it\n"
+    )
+
+
+def test_links_are_followed(wali: Wali, folder: Path) -> None:
+    """What a run refuses because of where links lead is no policy that is right."""
+    (folder / "link").symlink_to("secret/x")
+    (folder / "secret" / "x").mkdir()
+    (folder / "other").symlink_to("out")
+    (folder / "out" / "y").mkdir()
+    (folder / "p.toml").write_text(
+        POLICY.replace('"in::/in"', '"link::/link", "in", "other/y::/y"')
+    )
+
+    done = wali("policy", "check", "p.toml")
+
+    here = "wali: p.toml: filesystem.read_only"
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == (
+        f"{here}[2]: where links are followed, '{folder}/out/y' lies in '{folder}/out', which "
+        "filesystem.read_write[0] makes writable: a policy can widen inside a tree but not narrow, "
+        "since the kernel adds up what is granted along a path\n"
+        f"{here.removeprefix('wali: ')}[0]: where links are followed, '{folder}/secret/x' lies in "
+        f"'{folder}/secret', which filesystem.inaccessible[0] denies: deny wins, so remove one of "
+        "the two\n"
+    )
+
+
+def test_what_is_no_socket_is_said(wali: Wali, folder: Path) -> None:
+    """A folder has more sockets than one, and a file is none."""
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(folder / "s"))
+    text = 'version = 1\n[network]\nunix = ["s", "in", "in/file", "none"]\n'
+    (folder / "p.toml").write_text(text)
+
+    done = wali("policy", "check", "p.toml")
+
+    assert (done.returncode, done.stdout) == (0, "p.toml: right\n")
+    assert done.stderr == (
+        f"wali: p.toml: {folder}/none does not exist here: no program starts without it\n"
+        f"wali: p.toml: {folder}/in is a folder: every socket in it can be connected to\n"
+        f"wali: p.toml: {folder}/in/file is no socket, and nothing that could be connected to\n"
     )
 
 
