@@ -53,6 +53,9 @@ EXCEEDED_EXPORT = "__wali_memory_exceeded"
 """Functions of a prepared module: the first takes the most pages that its memory may have, 0 for no
 limit but its own, the second says 1 when more was wanted.
 """
+ROOM_EXPORT = "wasi_room"
+ROOM = 1024
+"""A constant that a shim may export: where so many bytes lie that a configuration may have."""
 _WASI = ("wasi_snapshot_preview1", "wasi_unstable")
 _KNOWN = dict.fromkeys(_WASI, "wasi_shim")  # found without reading every distribution's metadata
 
@@ -63,6 +66,12 @@ def interface_of(module: Module) -> str | None:
     Raises ``ModuleError`` where it imports anything else, or two interfaces: a WASI guest that
     could also name raw system calls would not be confined by the shim.
     """
+    if module.interface == "":
+        module.interface = _only_interface(module)
+    return module.interface
+
+
+def _only_interface(module: Module) -> str | None:
     names = sorted(module.import_modules, key=lambda name: (name != WALI, name))
     servers = [_server(name) for name in names]
     if None in servers:

@@ -91,6 +91,10 @@ class Extern(ctypes.Structure):
     of: ExternUnion
 
 
+OF: Final = Extern.of.offset
+"""Where in an ``Extern`` that is which ``kind`` names, in bytes."""
+
+
 class ValRaw(ctypes.Union):
     """``wasmtime_val_raw_t``: 16 bytes, untagged."""
 
@@ -329,8 +333,9 @@ _WASMTIME: Final[dict[str, tuple[Any, tuple[Any, ...]]]] = {
     "wasmtime_store_limiter": (None, (P, c_int64, c_int64, c_int64, c_int64, c_int64)),
     "wasmtime_store_epoch_deadline_callback": (None, (P, P, P, P)),
     "wasmtime_context_set_epoch_deadline": (None, (P, c_uint64)),
-    "wasmtime_func_type": (P, (P, POINTER(Func))),
-    "wasmtime_func_call_unchecked": (P, (P, POINTER(Func), P, c_size_t, POINTER(P))),
+    "wasmtime_func_type": (P, (P, P)),
+    "wasmtime_func_call_unchecked": (P, (P, P, P, c_size_t, POINTER(P))),
+    "wasmtime_global_get": (None, (P, P, P)),
     "wasmtime_memory_data": (P, (P, POINTER(Memory))),
     "wasmtime_memory_data_size": (c_size_t, (P, POINTER(Memory))),
     "wasmtime_memory_new": (P, (P, P, POINTER(Memory))),
@@ -363,17 +368,11 @@ _WASMTIME: Final[dict[str, tuple[Any, tuple[Any, ...]]]] = {
         P,
         (P, c_char_p, c_size_t, c_char_p, c_size_t, P, P, P, P),
     ),
-    "wasmtime_instance_pre_instantiate_async": (
-        P,
-        (P, P, POINTER(Instance), POINTER(P), POINTER(P)),
-    ),
-    "wasmtime_linker_instantiate_async": (
-        P,
-        (P, P, P, POINTER(Instance), POINTER(P), POINTER(P)),
-    ),
+    "wasmtime_instance_pre_instantiate_async": (P, (P, P, POINTER(Instance), P, P)),
+    "wasmtime_linker_instantiate_async": (P, (P, P, P, POINTER(Instance), P, P)),
     "wasmtime_func_call_async": (
         P,
-        (P, POINTER(Func), P, c_size_t, P, c_size_t, POINTER(P), POINTER(P)),
+        (P, P, P, c_size_t, P, c_size_t, P, P),
     ),
     "wasmtime_call_future_poll": (c_bool, (P,)),
     "wasmtime_call_future_delete": (None, (P,)),
@@ -527,6 +526,10 @@ class Core:
         self.interrupt = functions["wali_interrupt"]
         self.install_fault_handler = functions["wali_install_fault_handler"]
         self.context_size = c_uint64.in_dll(self._library, "wali_context_size").value
+        rest = self.context_size - ctypes.sizeof(Context)
+        whole = {"_fields_": (("_rest", ctypes.c_char * rest),)}
+        self.make_context: type[Context] = type("WholeContext", (Context,), whole)
+        """Makes a ``struct context``, all of it, filled with zeros."""
         self.own_space = c_uint64.in_dll(self._library, "wali_own_space").value
         """Where in a context the memory is that calls of ``wali`` work on."""
         self.program_engine = c_void_p.in_dll(self._library, "wali_engine")
@@ -638,6 +641,16 @@ def last_line(text: str) -> str:
         return text
     number, _, cause = lines[-1].partition(": ")
     return cause if number.isdigit() else lines[-1]
+
+
+def constant(store: int | None, found: Extern) -> int:
+    """The value of an exported constant, of the type i32.  Raises ``ModuleError`` for all else."""
+    value = Val()
+    if found.kind == EXTERN_GLOBAL:
+        W["wasmtime_global_get"](store, byref(found.of), byref(value))
+    if found.kind != EXTERN_GLOBAL or value.kind:
+        raise ModuleError("a constant of the type i32 was expected, and something else is exported")
+    return value.of.i32 & 0xFFFFFFFF
 
 
 def check(error: int | None) -> None:

@@ -290,6 +290,8 @@ class Module:
         """The name of how it was rewritten before it was compiled."""
         self._types = bridge.TypeVector(pointer, imports=True)
         self.imports = self._types.items
+        self.interface: str | None = ""
+        """What ``_abi.interface_of`` has found; empty, if nobody has asked yet."""
         self._exports: dict[str, tuple[int, str, str]] | None = None
 
     @property

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import stat
 from ctypes import byref, c_char_p, c_size_t, c_uint32, c_void_p
 
 from wali_core import _bridge as bridge
@@ -176,7 +177,7 @@ class ForeignGuest(Guest):
             told = self.place_preopens(preopens, FIRST_GRANTED)
             link = _ForeignLink(shim.module, self._address)
             configuration = shim.shim.configuration(
-                argv, environ, told, self.datagrams(FIRST_GRANTED), strict=strict_rights
+                argv, environ, told, self.datagrams(), strict=strict_rights
             )
             self.start_shim(link, configuration)
             link.close()  # the store keeps what it needs
@@ -193,6 +194,8 @@ class ForeignGuest(Guest):
             if host >= 0:
                 fd = os.dup(host)
                 self._place(number, fd, bridge.DESCRIPTOR_SHARED | bridge.DESCRIPTOR_READ_ONLY)
+                if stat.S_ISSOCK(os.fstat(fd).st_mode):
+                    self._sockets.append(number)
 
     def _prepare_calls(self, shim: ForeignShim) -> None:
         """Make all that a call needs and that does not change: a conversion takes 100 ns."""

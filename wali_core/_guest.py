@@ -11,7 +11,7 @@ from _thread import get_ident
 from ctypes import byref, c_void_p
 
 from wali_core import _bridge as bridge
-from wali_core._abi import EXCEEDED_EXPORT, LIMIT_EXPORT, START_EXPORT
+from wali_core._abi import EXCEEDED_EXPORT, LIMIT_EXPORT, ROOM, ROOM_EXPORT, START_EXPORT
 from wali_core._bridge import W
 from wali_core._errors import (
     GuestExit,
@@ -28,7 +28,7 @@ from wali_core._monitor import Guard
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from ctypes import Array
     from typing import Any, Final, Self
 
@@ -55,21 +55,19 @@ _NO_LIMIT: Final = (1 << 63) - 1
 _NEVER: Final = 2.0**33  # seconds: what the core's nanoseconds can still say
 
 
-def _stream_flags(number: int, host: int) -> int:
-    """What a standard stream may be used for: a guest got a stream, and no more.
+_STREAM: Final = (
+    bridge.DESCRIPTOR_BORROWED | bridge.DESCRIPTOR_SHARED | bridge.DESCRIPTOR_MAY_REACH_PROC
+)
+
+
+def _stream_flags(number: int, mode: int) -> int:
+    """What a standard stream may be used for, of a file of that mode: it is a stream, and no more.
 
     Standard input is not for changing; a directory that stands there is not a grant of it, nor a
     way to the engine's memory, should procfs lie beneath.
     """
-    flags = bridge.DESCRIPTOR_BORROWED | bridge.DESCRIPTOR_SHARED
-    flags |= bridge.DESCRIPTOR_MAY_REACH_PROC
-    if number == 0 or stat.S_ISDIR(os.fstat(host).st_mode):
-        flags |= bridge.DESCRIPTOR_READ_ONLY
-    return flags
-
-
-def _is_socket(host: int) -> bool:
-    return stat.S_ISSOCK(os.fstat(host).st_mode)
+    read_only = number == 0 or stat.S_ISDIR(mode)
+    return _STREAM | bridge.DESCRIPTOR_READ_ONLY if read_only else _STREAM
 
 
 class Memory:
@@ -105,18 +103,18 @@ class Memory:
 
 
 class Function:
-    """An export that can be called: its handle and types, looked up once."""
+    """An export that can be called: where its handle is, and its types, looked up once."""
 
     __slots__ = ("func", "parameters", "results")
 
     def __init__(
-        self, store: int, func: bridge.Func, known: tuple[int, str, str] | None = None
+        self, store: int, found: bridge.Extern, known: tuple[int, str, str] | None = None
     ) -> None:
-        self.func = func
+        self.func: Any = byref(found, bridge.OF)
         if known is not None:
             _, self.parameters, self.results = known
             return
-        functype = W["wasmtime_func_type"](store, byref(func))
+        functype = W["wasmtime_func_type"](store, self.func)
         try:
             self.parameters = bridge.types_of(W["wasm_functype_params"](functype))
             self.results = bridge.types_of(W["wasm_functype_results"](functype))
@@ -126,6 +124,38 @@ class Function:
 
 class AnyGuest:
     """What all guests have in common, however they wait: ``Guest``, and those of the reactor."""
+
+    # There may be ten thousand of them.
+    __slots__ = (
+        "__weakref__",
+        "_address",
+        "_audit",
+        "_captures",
+        "_computing",
+        "_context",
+        "_cpu",
+        "_deadline",
+        "_ended",
+        "_engine",
+        "_functions",
+        "_import_hooks",
+        "_imports",
+        "_instance",
+        "_link",
+        "_linked",
+        "_meter",
+        "_module",
+        "_most_memory",
+        "_seconds",
+        "_shim_instance",
+        "_sockets",
+        "_store",
+        "_store_owner",
+        "_thread",
+        "_waiting",
+        "_wall_time",
+        "opened",
+    )
 
     cooperative = False
     """Does it wait in its slot, for the reactor?"""
@@ -151,11 +181,11 @@ class AnyGuest:
         self._meter: OutputMeter | None = None
         self._audit: Audit | None = None
         self._most_memory: int | None = None
+        self._sockets: list[int] = []  # those of the descriptors it begins with that are sockets
         self._imports: HostFunctions | None = None
         self._import_hooks: Mapping[str, Hook] = {}
-        self._buffer = ctypes.create_string_buffer(engine.core.context_size)
-        self._context = bridge.Context.from_buffer(self._buffer)
-        self._address = ctypes.addressof(self._buffer)
+        self._context = engine.core.make_context()
+        self._address = ctypes.addressof(self._context)
         engine.core.context_init(self._address, OPEN_FILES)
         self._waiting = self._computing = 0.0  # seconds
         engine.totals.begin(self)
@@ -181,7 +211,7 @@ class AnyGuest:
         """An instance of the guest's own module."""
         raise NotImplementedError
 
-    def _run_now(self, function: Function, values: Any) -> Any:
+    def _run_now(self, function: Function, args: Sequence[float]) -> Any:
         """Call what does not wait, and give its result."""
         raise NotImplementedError
 
@@ -197,7 +227,10 @@ class AnyGuest:
         """Borrow the host's descriptors for 0, 1 and 2; -1 leaves a number free."""
         for number, host in enumerate(stdio):
             if host >= 0:
-                self._place(number, host, _stream_flags(number, host))
+                mode = os.fstat(host).st_mode
+                self._place(number, host, _stream_flags(number, mode))
+                if stat.S_ISSOCK(mode):
+                    self._sockets.append(number)
 
     def _place(self, number: int, host: int, flags: int) -> None:
         if self._engine.core.descriptor_set(self._address, number, host, flags) < 0:
@@ -237,16 +270,15 @@ class AnyGuest:
             except UseError:
                 os.close(fd)
                 raise
+            self._sockets.append(number)
 
-    def datagrams(self, count: int) -> list[int]:
-        """Which of its first ``count`` descriptors are sockets for datagrams."""
-        hosts = [self._engine.core.descriptor_host(self._address, n) for n in range(count)]
-        sockets = [n for n in range(count) if hosts[n] >= 0 and _is_socket(hosts[n])]
-        if not sockets:
+    def datagrams(self) -> list[int]:
+        """Which of the descriptors that it begins with are sockets for datagrams."""
+        if not self._sockets:
             return []
         from wali_core._sockets import is_datagram
 
-        return [n for n in sockets if is_datagram(hosts[n])]
+        return [number for number in self._sockets if is_datagram(self.host_of(number))]
 
     def start_shim(self, link: ShimLink, configuration: bytes) -> None:
         """Instantiate the shim in this guest's store and hand it its configuration."""
@@ -257,7 +289,7 @@ class AnyGuest:
             raise ModuleError(f"{link.module.origin}: a shim must export its memory")
         self._engine.core.context_bind(self._address, 0, self._store, byref(memory.of.memory), 0)
         own, size = Memory(self, memory.of.memory), len(configuration)
-        address = self._call_shim("wasi_allocate", size) & 0xFFFFFFFF
+        address = self._room_for(size)
         if not 0 < address <= own.size - size:
             raise ModuleError(f"{link.module.origin}: no memory for {size} bytes of configuration")
         own.write(address, configuration)
@@ -266,6 +298,21 @@ class AnyGuest:
                 f"{link.module.origin}: the shim refused its configuration: {os.strerror(status)}"
             )
 
+    def _room_for(self, size: int) -> int:
+        """Where in the shim's memory so many bytes may lie; 0, or anything, where it has no room.
+
+        A little of it may lie there ready: where, is the same in every instance.
+        """
+        assert self._link is not None
+        assert self._shim_instance is not None
+        if size <= ROOM and ROOM_EXPORT in self._link.module.exports:
+            if self._link.room is None:
+                found = self._export(self._shim_instance, ROOM_EXPORT)
+                assert found is not None
+                self._link.room = bridge.constant(self._store, found)
+            return self._link.room
+        return self._call_shim("wasi_allocate", size) & 0xFFFFFFFF
+
     def _call_shim(self, name: str, *values: int) -> int:
         assert self._shim_instance is not None
         assert self._store is not None
@@ -273,10 +320,10 @@ class AnyGuest:
         found = self._export(self._shim_instance, name)
         function = None
         if found is not None and found.kind == bridge.EXTERN_FUNC:
-            function = Function(self._store, found.of.func, self._link.module.exports.get(name))
+            function = Function(self._store, found, self._link.module.exports.get(name))
         if function is None or (function.parameters, function.results) != ("i" * len(values), "i"):
             raise ModuleError(f"the shim does not export {name} as it must")
-        result = self._run_now(function, raw_values(function, values))
+        result = self._run_now(function, values)
         assert isinstance(result, int)
         return result
 
@@ -401,8 +448,8 @@ class AnyGuest:
         found = self._export(self._instance, name)
         assert found is not None
         assert self._store is not None
-        function = Function(self._store, found.of.func, self._module.exports.get(name))
-        return self._run_now(function, raw_values(function, values))
+        function = Function(self._store, found, self._module.exports.get(name))
+        return self._run_now(function, values)
 
     def _first_function(self, name: str) -> Function | None:
         """What the module may export to be called first, and not again."""
@@ -410,7 +457,7 @@ class AnyGuest:
         if found is None or found.kind != bridge.EXTERN_FUNC:
             return None
         assert self._store is not None
-        function = Function(self._store, found.of.func, self._module.exports.get(name))
+        function = Function(self._store, found, self._module.exports.get(name))
         if function.parameters or function.results:
             what = "the start function" if name == START_EXPORT else name
             raise ModuleError(f"{self._module.origin}: {what} takes or gives values; it must not")
@@ -455,7 +502,7 @@ class AnyGuest:
         """Which import has another type than what was found for it: wasmtime does not say."""
         assert self._store is not None
         for item, extern in zip(self._module.imports, found, strict=True):
-            function = Function(self._store, extern.of.func)
+            function = Function(self._store, extern)
             if (function.parameters, function.results) != (item.parameters, item.results):
                 return f"imports {item.module}.{item.name}: "
         return ""
@@ -508,7 +555,7 @@ class AnyGuest:
             if name == INITIALIZE:
                 raise UseError(f"{name} was called when the guest was made, and may not be again")
             function = self._functions[name] = Function(
-                store, found.of.func, self._module.exports.get(name)
+                store, found, self._module.exports.get(name)
             )
         return function
 
@@ -660,7 +707,7 @@ class Guest(AnyGuest):
         """Instantiate the module itself, and call what it has to have called first."""
         with self._guard():
             for function in self.make_instance(shim):
-                self._run_now(function, raw_values(function, ()))
+                self._run_now(function, ())
 
     def call(self, name: str, *args: float, timeout: float | None = None) -> Any:
         """Call an exported function; its result: None, a number, or a tuple of them.
@@ -671,9 +718,8 @@ class Guest(AnyGuest):
         ``OverflowError`` for arguments that do not fit it; ``KeyboardInterrupt`` at Ctrl-C.
         """
         function = self._function(name)
-        values = raw_values(function, args)
         with self._guard(timeout):
-            return self._run_now(function, values)
+            return self._run_now(function, args)
 
     def __enter__(self) -> Self:
         return self
@@ -740,34 +786,39 @@ class Guest(AnyGuest):
         self._finish_call(error, trap.value)
         return instance
 
-    def _run_now(self, function: Function, values: Any) -> Any:
-        trap = c_void_p()
+    def _run_now(self, function: Function, args: Sequence[float]) -> Any:
+        trap, values = c_void_p(), raw_values(function, args)
         began, computed = time.perf_counter(), time.thread_time()
         error = W["wasmtime_func_call_unchecked"](
-            self._store, byref(function.func), values, len(values), byref(trap)
+            self._store, function.func, values, len(values), byref(trap)
         )
         computed = time.thread_time() - computed
         self._computing += computed
         self._waiting += max(0.0, time.perf_counter() - began - computed)
         self._finish_call(error, trap.value)
-        return result_of(function, values)
+        return one_of(_result(values[i], kind) for i, kind in enumerate(function.results))
 
 
 def raw_values(function: Function, args: Sequence[float]) -> Any:
     """Arguments as wasmtime takes them, with room for the results.  Raises as ``Guest.call``."""
-    if len(args) != len(function.parameters):
-        raise TypeError(f"the function takes {len(function.parameters)} arguments, not {len(args)}")
-    if "?" in function.parameters + function.results:
-        raise TypeError("functions with references or vectors cannot be called from here")
+    check_arguments(function, args)
     values = (bridge.ValRaw * max(len(function.parameters), len(function.results), 1))()
     for i, kind in enumerate(function.parameters):
         _put(values[i], kind, args[i])
     return values
 
 
-def result_of(function: Function, values: Any) -> Any:
-    """None, a number, or a tuple of them, from where a call has left its results."""
-    results = tuple(_result(values[i], kind) for i, kind in enumerate(function.results))
+def check_arguments(function: Function, args: Sequence[float]) -> None:
+    """Can it be called with so many?  Raises ``TypeError``."""
+    if len(args) != len(function.parameters):
+        raise TypeError(f"the function takes {len(function.parameters)} arguments, not {len(args)}")
+    if "?" in function.parameters + function.results:
+        raise TypeError("functions with references or vectors cannot be called from here")
+
+
+def one_of(results: Iterable[float]) -> Any:
+    """What a call gives that has these results: None, a number, or a tuple of them."""
+    results = tuple(results)
     return results if len(results) > 1 else results[0] if results else None
 
 
@@ -777,12 +828,17 @@ def _put(value: bridge.ValRaw, kind: str, argument: float) -> None:
     elif kind == "F":
         value.f64 = argument
     else:
-        modulus, half = _RANGES[kind]
-        if not isinstance(argument, int):
-            raise TypeError(f"{argument!r} is not an integer")
-        if not -half <= argument < modulus:
-            raise OverflowError(f"{argument} does not fit {'i32' if kind == 'i' else 'i64'}")
-        value.i64 = (argument + half) % modulus - half
+        value.i64 = signed(kind, argument)
+
+
+def signed(kind: str, argument: float) -> int:
+    """An integer for a parameter of that type.  Raises ``TypeError`` and ``OverflowError``."""
+    modulus, half = _RANGES[kind]
+    if not isinstance(argument, int):
+        raise TypeError(f"{argument!r} is not an integer")
+    if not -half <= argument < modulus:
+        raise OverflowError(f"{argument} does not fit {'i32' if kind == 'i' else 'i64'}")
+    return (argument + half) % modulus - half
 
 
 def _result(value: bridge.ValRaw, kind: str) -> float:

@@ -254,6 +254,9 @@ class ShimLink(Link):
 
     refusal = "which a shim may not have"
 
+    room: int | None = None
+    """Where it keeps room for a configuration, if it does and that is known."""
+
     def _suspending(self, item: bridge.ImportType, thunk: int) -> int | None:
         """A shim's calls say themselves that they would wait; it has one that does nothing else."""
         waits = thunk in self.requests or (item.module, item.name) == ("guest", "suspend")

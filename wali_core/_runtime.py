@@ -257,11 +257,9 @@ class Runtime:
                 guest.write_down(audit, directories, _FIRST_GRANTED)
                 audit.start(module.origin)
             preopens = guest.place_preopens(directories, _FIRST_GRANTED)
-            first_socket = _FIRST_GRANTED + len(preopens)
-            guest.place_sockets(grants.sockets, first_socket)
-            datagrams = guest.datagrams(first_socket + len(grants.sockets))
+            guest.place_sockets(grants.sockets, _FIRST_GRANTED + len(preopens))
             configuration = shim.configuration(
-                argv, environ, preopens, datagrams, **grants.for_shim()
+                argv, environ, preopens, guest.datagrams(), **grants.for_shim()
             )
             guest.start_shim(link, configuration)
         guest.limit_memory(grants.memory)
@@ -612,12 +610,12 @@ class Runtime:
         )
         grants.metered = tuple(streams.passed_on)
 
-        async def execute() -> Ending:
-            if in_child:
-                return await run_process(self._in_process(loaded, grants, args, argv0, streams))
-            return await run_guest(partial(self._open, loaded, grants, args, argv0, streams))
-
         try:
+            made = loaded, grants, args, argv0, streams
+            if in_child:
+                execute = partial(run_process, self._in_process(*made))
+            else:
+                execute = partial(run_guest, partial(self._open, *made))
             return await completed(execute, loaded.origin, args, streams)
         finally:
             streams.close()

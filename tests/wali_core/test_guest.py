@@ -769,5 +769,5 @@ def test_too_many_directories_are_refused(runtime: Runtime, program: Path, tmp_p
 
 def test_the_contexts_bytes_are_the_guests_own(guest: Guest) -> None:
     """The core's context lies in memory that lives as long as the guest."""
-    assert ctypes.sizeof(guest._buffer) == bridge.core.context_size
-    assert ctypes.addressof(guest._buffer) == guest._address
+    assert ctypes.sizeof(guest._context) == bridge.core.context_size
+    assert ctypes.addressof(guest._context) == guest._address

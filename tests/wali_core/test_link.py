@@ -352,6 +352,56 @@ def test_a_configuration_that_does_not_fit_is_refused(
         runtime.instantiate(guest_from_wat(GUEST))
 
 
+@pytest.mark.parametrize(
+    ("room", "message"),
+    [
+        ('(global (export "wasi_room") i32 (i32.const 65536))', "no memory for"),
+        ('(global (export "wasi_room") i32 (i32.const -1))', "no memory for"),
+        ('(global (export "wasi_room") i32 (i32.const 0))', "no memory for"),
+        ('(global (export "wasi_room") i64 (i64.const 1024))', "a constant of the type i32"),
+        ('(func (export "wasi_room"))', "a constant of the type i32"),
+    ],
+)
+def test_room_that_is_none_is_refused(
+    room: str,
+    message: str,
+    runtime: Runtime,
+    guest_from_wat: Callable[..., Path],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A shim that says it keeps room for a configuration where it has no memory gets none."""
+    shim = Shim(guest_from_wat(f"(module {CONFIGURED} {room})", "shim.wasm"))
+    monkeypatch.setattr(abi, "shim_for", lambda _: shim)
+
+    for _ in range(2):
+        with pytest.raises(ModuleError, match=message):
+            runtime.instantiate(guest_from_wat(GUEST))
+
+
+@pytest.mark.parametrize(("size", "expected"), [(1024, 2048), (1025, 1024)])
+def test_what_fits_into_the_room_needs_no_memory(
+    size: int,
+    expected: int,
+    runtime: Runtime,
+    guest_from_wat: Callable[..., Path],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A shim is asked for memory only where its room is too small."""
+    configured = CONFIGURED.replace("(i32.const 0))", "(global.set 0 (local.get 0)) (i32.const 0))")
+    text = f"""
+      (global (mut i32) (i32.const 0))
+      (global (export "wasi_room") i32 (i32.const 2048))
+      {configured}
+      (func (export "probe") (param i32 i32) (result i64) (i64.extend_i32_u (global.get 0)))"""
+    shim = Shim(guest_from_wat(f"(module {text})", "shim.wasm"))
+    monkeypatch.setattr(shim, "configuration", lambda *_, strict: bytes(size))  # noqa: ARG005
+    monkeypatch.setattr(abi, "shim_for", lambda _: shim)
+
+    for _ in range(2):
+        with runtime.instantiate(guest_from_wat(GUEST)) as guest:
+            assert guest.call("probe", 0, 0) == expected
+
+
 def test_a_trap_in_a_shim_is_the_guests_trap(probe: Callable[..., Guest]) -> None:
     """A shim that traps ends the call, with the shim's function among the frames."""
     guest = probe("", "unreachable")

@@ -107,6 +107,18 @@ def test_nothing_traps(blob: bytes) -> None:
     assert Shim().configure(blob) in (0, errno.EINVAL, errno.ENOMEM)
 
 
+def test_there_is_room_for_a_small_one() -> None:
+    """A constant says where 1,024 bytes are ready, which are nobody else's."""
+    shim = Shim()
+    room = shim.exports["wasi_room"]
+    assert isinstance(room, wasmtime.Global)
+    address = room.value(shim.store)
+
+    assert not room.type(shim.store).mutable
+    assert address % 8 == 0
+    assert 0 < address < address + 1024 <= shim.allocate(1)
+
+
 def test_memory_is_aligned_apart_and_grows() -> None:
     """Allocations do not overlap, also beyond the first page, and 0 says that there is no more."""
     shim = Shim()

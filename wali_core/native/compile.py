@@ -60,6 +60,7 @@ SHIM_FLAGS = (
     "wasm32-freestanding",
     "-mcpu=generic+bulk_memory+sign_ext+mutable_globals+nontrapping_fptoint",
     "-Wl,--no-entry",
+    "-Wl,--export=wasi_room",  # data has no attribute for that
     "-Wl,-z,stack-size=32768",
     "-Wl,--strip-all",
 )

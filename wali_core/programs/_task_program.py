@@ -59,8 +59,9 @@ class CooperativeProgram(AnyProgram, CooperativeGuest):
         """Instantiate: the program's start function runs, which initialises its memory."""
         instance, trap, error = bridge.Instance(), c_void_p(), c_void_p()
         begin = W["wasmtime_instance_pre_instantiate_async"]
-        future = begin(link.pre, self._store, byref(instance), byref(trap), byref(error))
-        await self._drive(future)
+        await self._drive(
+            partial(begin, link.pre, self._store, byref(instance), byref(trap), byref(error))
+        )
         self._finish_call(error.value, trap.value)
         self._instance = instance
 

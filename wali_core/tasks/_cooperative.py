@@ -10,9 +10,10 @@ store.
 from __future__ import annotations
 
 import ctypes
+import struct
 import time
 from ctypes import byref, c_void_p
-from functools import partial
+from functools import cache, partial
 from typing import TYPE_CHECKING
 
 import trio
@@ -20,7 +21,7 @@ import trio
 from wali_core import _bridge as bridge
 from wali_core._bridge import W
 from wali_core._errors import GuestTimeout, GuestTrap, ModuleError, UseError
-from wali_core._guest import AnyGuest, raw_values, result_of
+from wali_core._guest import AnyGuest, check_arguments, one_of, signed
 from wali_core._link import Suspended, Trapped
 from wali_core.tasks._reactor import ALONE, reactor_for
 
@@ -41,7 +42,12 @@ _delete: Final = W["wasmtime_call_future_delete"]
 # compute, and has a tick yet.
 _HARDLY: Final = 0.0002
 _FEW: Final = 2  # descriptors, as nearly every call waits for
+_NOTHING: Final = (bridge.Val * 0)()
 _KINDS: Final = {letter: kind for kind, letter in enumerate(bridge.NUMBER_KINDS)}
+_BODIES: Final = {"i": "i20x", "I": "q16x", "f": "f20x", "F": "d16x"}
+"""Of a ``wasmtime_val_t``, behind its kind (struct's letters): to set a field by ctypes costs more.
+"""
+_FLOATS: Final = {"f": ctypes.c_float, "F": ctypes.c_double}
 
 
 class CooperativeGuest(AnyGuest):
@@ -50,6 +56,25 @@ class CooperativeGuest(AnyGuest):
     Many of them share a thread.  Made by ``Runtime.open``.  It takes one call at a time; a call
     that is cancelled, by whatever cancel scope, ends the guest.
     """
+
+    __slots__ = (
+        "_again",
+        "_began",
+        "_busy",
+        "_cpu_time",
+        "_fds",
+        "_first",
+        "_future",
+        "_inside",
+        "_lent",
+        "_over",
+        "_ran",
+        "_reactor",
+        "_slot",
+        "_waits",
+        "_waits_for",
+        "_wanted",
+    )
 
     cooperative = True
 
@@ -62,7 +87,7 @@ class CooperativeGuest(AnyGuest):
         self._make_room(_FEW)
         self._cpu_time: float | None = None
         self._wanted = 0  # by how many pages its memory must grow
-        self._lent: frozenset[int] = frozenset()
+        self._lent: Sequence[int] = ()
         self._future, self._over, self._waits_for = 0, False, (-1, 0)
         self._reactor: Reactor | None = reactor_for(engine)
 
@@ -82,16 +107,25 @@ class CooperativeGuest(AnyGuest):
     async def _bounded(
         self, function: Function, args: Sequence[float], seconds: float | None
     ) -> Any:
-        values = raw_values(function, args)
+        arguments, results = _boxed(function, args)
+        if self._busy:
+            raise UseError("the guest is in a call: it takes one at a time")
+        self.usable_store()
         if self._cpu_time is not None:
             self._cpu = _computing(self._cpu_time)
+        ends = (c_void_p * 2)()
+        begin = self._begin(function, arguments, results, ends)
         at, seconds = self._bound(seconds, trio.current_time())
         if at is None:
-            return await self._run(function, values)
-        with trio.CancelScope(deadline=at):
-            return await self._run(function, values)
-        self._ended = str(GuestTimeout(seconds))
-        raise GuestTimeout(seconds)
+            await self._drive(begin)
+        else:
+            with trio.CancelScope(deadline=at) as scope:
+                await self._drive(begin)
+            if scope.cancelled_caught:
+                self._ended = str(GuestTimeout(seconds))
+                raise GuestTimeout(seconds)
+        self._finish_call(*ends)
+        return _unboxed(function, results)
 
     async def __aenter__(self) -> Self:
         return self
@@ -136,13 +170,14 @@ class CooperativeGuest(AnyGuest):
     def _instantiate_linked(self, pre: int | None) -> bridge.Instance:
         instance = bridge.Instance()
         begin = W["wasmtime_instance_pre_instantiate_async"]
-        error, trap = self._complete(partial(begin, pre, self._store, byref(instance)))
-        self._finish_call(error, trap)
+        ends = (c_void_p * 2)()
+        self._complete(partial(begin, pre, self._store, byref(instance), *_places(ends)))
+        self._finish_call(*ends)
         return instance
 
     def _instantiate_with(self, imports: Any) -> bridge.Instance:
         """By a linker of its own: there is no other way, in such a store."""
-        instance = bridge.Instance()
+        instance, ends = bridge.Instance(), (c_void_p * 2)()
         linker = W["wasmtime_linker_new"](self._engine.pointer)
         try:
             W["wasmtime_linker_allow_shadowing"](linker, True)  # a name may be imported twice
@@ -154,61 +189,54 @@ class CooperativeGuest(AnyGuest):
                     )
                 )
             begin = W["wasmtime_linker_instantiate_async"]
-            error, trap = self._complete(
-                partial(begin, linker, self._store, self._module.pointer, byref(instance))
-            )
+            what = linker, self._store, self._module.pointer, byref(instance)
+            self._complete(partial(begin, *what, *_places(ends)))
         finally:
             W["wasmtime_linker_delete"](linker)
-        if error and not self._context.stop:
-            self._refuse_instance(imports, error)
-        self._finish_call(error, trap)
+        if ends[0] and not self._context.stop:
+            self._refuse_instance(imports, ends[0])
+        self._finish_call(*ends)
         return instance
 
-    def _run_now(self, function: Function, values: Any) -> Any:
-        arguments, results = _boxed(function, values)
-        error, trap = self._complete(self._begin(function, arguments, results))
-        self._finish_call(error, trap)
+    def _run_now(self, function: Function, args: Sequence[float]) -> Any:
+        arguments, results = _boxed(function, args)
+        ends = (c_void_p * 2)()
+        self._complete(self._begin(function, arguments, results, ends))
+        self._finish_call(*ends)
         return _unboxed(function, results)
 
-    def _begin(self, function: Function, arguments: Any, results: Any) -> Callable[[Any, Any], int]:
+    def _begin(
+        self, function: Function, arguments: Any, results: Any, ends: Any
+    ) -> Callable[[], int]:
+        """What begins a call: its error will be the first of ``ends``, its trap the second."""
         return partial(
             W["wasmtime_func_call_async"],
             self._store,
-            byref(function.func),
+            function.func,
             arguments,
             len(function.parameters),
             results,
             len(function.results),
+            *_places(ends),
         )
 
-    def _complete(self, begin: Callable[[Any, Any], int]) -> tuple[int | None, int | None]:
-        """What does not wait: its error and its trap."""
-        trap, error = c_void_p(), c_void_p()
-        future = begin(byref(trap), byref(error))
+    def _complete(self, begin: Callable[[], int]) -> None:
+        """Do what does not wait."""
+        future = begin()
         try:
             while not _poll(future):
                 if self._slot.suspended or self._slot.requested:
                     raise ModuleError(f"{self._module.origin}: waits while its guest is made")
         finally:
             _delete(future)
-        return error.value, trap.value
-
-    async def _run(self, function: Function, values: Any) -> Any:
-        if self._busy:
-            raise UseError("the guest is in a call: it takes one at a time")
-        self.usable_store()
-        trap, error = c_void_p(), c_void_p()
-        arguments, results = _boxed(function, values)
-        await trio.lowlevel.checkpoint_if_cancelled()
-        await self._drive(self._begin(function, arguments, results)(byref(trap), byref(error)))
-        self._finish_call(error.value, trap.value)
-        return _unboxed(function, results)
 
     @trio.lowlevel.enable_ki_protection
-    async def _drive(self, future: int) -> None:
-        """Let the guest run until its call has ended."""
+    async def _drive(self, begin: Callable[[], int]) -> None:
+        """Begin a call, and let the guest run until it has ended."""
         slot, reactor, waited = self._slot, self._reactor, False
         assert reactor is not None
+        await trio.lowlevel.checkpoint_if_cancelled()
+        future = begin()
         self._busy = True
         self._began = time.perf_counter()
         try:
@@ -297,7 +325,7 @@ class CooperativeGuest(AnyGuest):
     def place_stdio(self, stdio: Sequence[int]) -> None:
         """Borrow the host's descriptors for 0, 1 and 2; -1 leaves a number free."""
         super().place_stdio(stdio)
-        self._lent = frozenset(stdio)
+        self._lent = stdio
 
     def _make_room(self, count: int) -> None:
         self._fds = (bridge.PollFd * count)()
@@ -363,14 +391,27 @@ def _computing(seconds: float | None) -> CpuTime | None:
     return CpuTime(seconds, own_process=False, whole_run=True)
 
 
-def _boxed(function: Function, values: Any) -> tuple[Any, Any]:
+def _boxed(function: Function, args: Sequence[float]) -> tuple[Any, Any]:
     """Arguments as asynchronous calls take them, and room for results."""
-    arguments = (bridge.Val * max(1, len(function.parameters)))()
-    for i, kind in enumerate(function.parameters):
-        arguments[i].kind = _KINDS[kind]
-        arguments[i].of = values[i]
-    return arguments, (bridge.Val * max(1, len(function.results)))()
+    check_arguments(function, args)
+    values: list[float] = []
+    for kind, argument in zip(function.parameters, args, strict=True):
+        values.append(_KINDS[kind])
+        values.append(_FLOATS[kind](argument).value if kind in _FLOATS else signed(kind, argument))
+    results = (bridge.Val * len(function.results))() if function.results else _NOTHING
+    return _layout(function.parameters, "B7x").pack(*values), results
 
 
 def _unboxed(function: Function, results: Any) -> Any:
-    return result_of(function, [value.of for value in results])
+    return one_of(_layout(function.results, "8x").unpack(results))
+
+
+@cache
+def _layout(kinds: str, head: str) -> struct.Struct:
+    """Of ``wasmtime_val_t``s."""
+    return struct.Struct("<" + "".join(head + _BODIES[kind] for kind in kinds))
+
+
+def _places(ends: Any) -> tuple[Any, Any]:
+    """Where a trap is to be put, and where an error."""
+    return byref(ends, ctypes.sizeof(c_void_p)), byref(ends)

@@ -210,10 +210,11 @@ class TaskStreams(Streams):
         self._flows.append(flow := _Sink(give, limit))
         return flow.guest_end
 
-    async def carry(self, run: Callable[[], Awaitable[Ending]]) -> Ending:
+    def carry(self, run: Callable[[], Awaitable[Ending]]) -> Awaitable[Ending]:
         """Run a guest with the streams flowing.  When it has ended, all has been passed on."""
-        if not self._flows:
-            return await run()
+        return self._flowing(run) if self._flows else run()
+
+    async def _flowing(self, run: Callable[[], Awaitable[Ending]]) -> Ending:
         ending: Ending | Exception | None = None
         async with trio.open_nursery() as nursery:
             with trio.CancelScope() as scope:

@@ -44,7 +44,7 @@ async def run_guest(make: Make) -> Ending:
         guest = await make()
     except GuestExit as end:  # in the module's start function
         return Ending(end.status)
-    async with guest:
+    try:
         guest.raise_end()
         status = 0
         try:
@@ -52,6 +52,8 @@ async def run_guest(make: Make) -> Ending:
         except GuestExit as end:
             status = end.status
         return Ending(status, write_refused=guest.write_refused)
+    finally:
+        guest.close()
 
 
 async def run_process(start: Callable[[], Running]) -> Ending:

@@ -111,6 +111,8 @@ static void add_standard_streams(void) {
     }
 }
 
+_Alignas(8) char wasi_room[WASI_ROOM];
+
 void *wasi_allocate(uint32_t size) {
     return memory_allocate(size);
 }

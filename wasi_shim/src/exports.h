@@ -87,6 +87,8 @@ EXPORT(errno_t, unstable_poll_oneoff,
 
 struct configuration;
 
+enum { WASI_ROOM = 1024 };
+extern char wasi_room[WASI_ROOM]; /* most configurations need no more: spares them a call */
 EXPORT(void *, wasi_allocate, (uint32_t size));
 EXPORT(int32_t, wasi_configure, (const struct configuration *given, uint32_t size));
 EXPORT(uint32_t, wasi_refused_writes, (void));
