@@ -95,13 +95,19 @@ def extend(
     problems += _trees(combined, trees, stated, base).conflicts()
     if combined.audit.log != "none" and combined.audit.path is None:
         problems.append(("audit.path", NO_PATH))
-    if combined.syscalls.on_deny == "log" and combined.audit.log == "none":
-        problems.append(("syscalls.on_deny", LOG_NEEDS_AUDIT))
     return combined, [("extends" if _OF in key else key, message) for key, message in problems]
 
 
-def unheld(parts: Parts, wrong: AbstractSet[str]) -> Iterator[tuple[str, str]]:
-    """Find what one key grants and nobody holds a guest to, since another, right one says so."""
+def unheld(parts: Parts, wrong: AbstractSet[str] = frozenset()) -> Iterator[tuple[str, str]]:
+    """Find what one key grants and nobody holds a guest to, since another says so.
+
+    Args:
+        parts: the policy.
+        wrong: other keys that are known to be wrong: nothing is concluded from those.
+    """
+    audited = {"audit.log", "audit.path"}.isdisjoint(wrong) and parts.audit.log == "none"
+    if parts.syscalls.on_deny == "log" and audited:
+        yield "syscalls.on_deny", LOG_NEEDS_AUDIT
     for key, needs in _UNIX_NEEDS:
         if parts.network.unix and getattr(parts, key) == "off" and key not in wrong:
             yield "network.unix", f'{key} = "off" is in its way; it takes {needs}'

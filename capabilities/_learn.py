@@ -89,6 +89,7 @@ class _Findings:
         self.looked_at: set[Grant] = set()
         self.ways: set[tuple[str, Grant]] = set()  # paths of WASI's, and the trees they need
         self.executed: set[tuple[int, Grant]] = set()  # by which process
+        self.followed: set[Grant] = set()
         self.unix: set[Grant] = set()
         self.connect: set[int] = set()
         self.listen: set[int] = set()
@@ -103,6 +104,8 @@ class _Findings:
             return
         self._says_where |= event.syscall == "getcwd" or event.relative
         self.calls.add(event.syscall)
+        if event.syscall.startswith("call "):  # by its number: nobody serves it
+            self.remarks.append(f"no policy grants {event.syscall} of a native program's")
         if event.access == "execute":
             self._add_program(event)
             return
@@ -130,8 +133,10 @@ class _Findings:
 
     def _add_program(self, event: Event) -> None:
         executed = event.pid, _place(event)
-        if event.result in _LET_THROUGH:
+        if event.result in _LET_THROUGH or event.result == "ENOEXEC":  # it found it
             self.executed.add(executed)
+            # Who becomes another program cannot say so any more: somebody else has.
+            self.followed |= {executed[1]} if event.result == "0" else set()
         else:
             self.executed.discard(executed)
 
@@ -156,13 +161,13 @@ class _Findings:
         programs = {grant for _, grant in self.executed}
         self.remarks += (
             f"what {grant.host} needs besides, if it is one of Linux's own programs, is not in here"
-            for grant in sorted(programs)
+            for grant in sorted(programs - self.followed)
         )
         granted = [grant.guest for grant in (*self.trees, *programs, *self.unix)]
         granted += [_parent(grant.guest) for grant in self.looked_at]
         leading = {"/", *(outer for path in granted for outer in ancestors(path))}
         looked_at = (grant for grant in self.looked_at if grant.guest not in leading)
-        trees = _widened(self.trees, self.ways)
+        trees = _widened(self.trees, self.ways) - programs  # those can be read, too
         return Filesystem.of(
             _without_narrowing({*trees, *looked_at}), exec=sorted(programs), cwd=cwd
         )

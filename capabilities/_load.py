@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import attrs
 
 from . import _calls, _profiles, _values
-from ._combine import LOG_NEEDS_AUDIT, NO_PATH, extend, meet, unheld
+from ._combine import NO_PATH, extend, meet, unheld
 from ._conflicts import Trees
 from ._document import PLACES, Document
 from ._document import read as read_document
@@ -167,11 +167,8 @@ def _structured(data: object) -> tuple[Document, list[tuple[str, str]]]:
 def _incomplete(document: Document) -> Iterator[tuple[str, str]]:
     """What keys need that other keys say."""
     audit = document.audit
-    silent = audit is None or audit.log == "none"
-    if audit is not None and not silent and audit.path is None:
+    if audit is not None and audit.log != "none" and audit.path is None:
         yield "audit.path", NO_PATH
-    if silent and document.syscalls.on_deny == "log":
-        yield "syscalls.on_deny", LOG_NEEDS_AUDIT
 
 
 def _parts(document: Document, trees: Trees, source: str) -> Parts:

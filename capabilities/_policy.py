@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import attrs
 
 from . import _calls
-from ._combine import meet
+from ._combine import meet, unheld
 from ._conflicts import Trees
 from ._model import Parts, Problem
 
@@ -101,6 +101,10 @@ class Policy(Parts):
         The name is kept if both have the same, and dropped if not.
         """
         return self._of(meet(self, other))
+
+    def unheld(self) -> tuple[Problem, ...]:
+        """Find what nobody would hold a guest to. In a policy that was loaded there is nothing."""
+        return tuple(Problem(self.source, *each) for each in unheld(self))
 
     def conflicts(self, resolve: Callable[[str], str]) -> tuple[Problem, ...]:
         """Find what the policy contradicts itself in, where links are followed.

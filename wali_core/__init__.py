@@ -24,7 +24,8 @@
 # aio.py               trio in programs that are asyncio's
 # lowlevel.py _foreign.py  a shim in a Store of somebody else's
 # cli.py               the command ``wali``: _options.py its options, _terminal.py what it says,
-#                      _invoke.py --invoke, _policies.py ``wali policy``
+#                      _invoke.py --invoke, _policies.py ``wali policy``: _follow.py _elf.py what
+#                      it finds out of native programs
 
 Nothing is imported before it is used: ``wali run`` must start faster than ``import wasmtime``.
 """

@@ -305,11 +305,6 @@ def _enter(
     """
     from capabilities.lockdown import LockdownError, view
 
-    if policy.network.unix and policy.lockdown == "off":
-        raise PolicyError(
-            f'{policy.source}: network.unix takes Landlock, and the policy says lockdown = "off": '
-            "without it those with abstract names could be connected to, whoever's they are"
-        )
     reason = 'the policy says view = "off"'
     if policy.view != "off":
         view.claim()
@@ -322,11 +317,6 @@ def _enter(
                 raise LockdownError([f'view = "required" cannot be met: {reason}']) from error
         if on_fallback is not None:
             on_fallback(reason)
-    elif policy.network.unix:
-        raise PolicyError(
-            f'{policy.source}: network.unix takes a view, and the policy says view = "off": '
-            "without one any unix socket of the host's could be connected to"
-        )
     _refuse_renaming(places, reason)
     if cwd is not None:
         os.chdir(cwd)

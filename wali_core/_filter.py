@@ -173,6 +173,10 @@ KERNEL_CALLS: Final = (
     ("dup2",             33, None, "execve", "native programs: the guest's numbers"),
     ("arch_prctl",      158, None, "execve", "native programs: where a thread's own data is"),
     ("set_tid_address", 218,   96, "execve", "native programs: libc's first call"),
+    ("getpgrp",         111, None, "execve", "native programs: shells"),
+    ("getresuid",       118,  148, "execve", "native programs: who they run as"),
+    ("getresgid",       120,  150, "execve", "native programs: the same"),
+    ("times",           100,  153, "execve", "native programs: what they have used"),
 )
 # fmt: on
 
@@ -184,6 +188,8 @@ _OF_TERMINALS: Final = (0x5401, 0x802C542A, 0x5413, 0x541B, 0x5421, 0x5450, 0x54
 """TCGETS, TCGETS2, TIOCGWINSZ, FIONREAD, FIONBIO, FIONCLEX and FIOCLEX."""
 _OF_NAMES: Final = (15, 16, 0x53564D41)
 """PR_SET_NAME, PR_GET_NAME, and PR_SET_VMA, by which libcs name their memory."""
+
+VFORK: Final = 58  # on x86-64 alone
 
 _ALL: Final = 0xFFFFFFFF
 _PROT_EXEC: Final = 4
@@ -327,3 +333,5 @@ def _of_native_programs(granted: Collection[str], known: set[int]) -> Iterator[R
         number = call.x86_64 if os.uname().machine == "x86_64" else call.aarch64
         if call.name in granted and number is not None and number not in known:
             yield Rule(call.name, number, f"native programs: {call.name}")
+    if "fork" in granted and os.uname().machine == "x86_64":
+        yield Rule("vfork", VFORK, "native programs: fork")

@@ -380,8 +380,6 @@ def load_policy(policy: Policy | str | os.PathLike[str] | None) -> Policy | None
             raise PolicyError(str(error)) from error
     if policy is not None and not hasattr(policy, "syscalls"):
         raise UseError(f"policy={policy!r}: it must be a Policy, or the path or name of one")
-    if policy is not None and policy.syscalls.on_deny == "log" and policy.audit.log == "none":
-        raise PolicyError(
-            f"{policy.source}: syscalls.on_deny: 'log' needs an audit that it goes to"
-        )
+    if policy is not None and (problems := policy.unheld()):
+        raise PolicyError("\n".join(map(str, problems)))
     return policy

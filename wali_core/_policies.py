@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 
+from wali_core._elf import interpreter_of
 from wali_core._errors import PolicyError
 from wali_core._grants import load_policy
 from wali_core._options import OptionError
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from typing import Final
 
     from capabilities import Environment, Policy
+    from wali_core._follow import Record
     from wali_core._options import Options
 
 WRONG: Final = 1
@@ -137,7 +139,7 @@ def _native_needs(policy: Policy) -> Iterator[str]:
     """What programs of Linux's own need besides themselves."""
     granted = [grant.host for grant in policy.filesystem.exec]
     for host in granted:
-        interpreter = _interpreter(host)
+        interpreter = interpreter_of(host)
         if interpreter and not any(_lies_in(interpreter, other) for other in granted):
             yield f"! {host} is run by {interpreter}, which filesystem.exec does not grant"
     if granted:
@@ -148,36 +150,6 @@ def _lies_in(path: str, tree: str) -> bool:
     return os.path.realpath(path).startswith(os.path.realpath(tree).rstrip("/") + "/") or (
         os.path.realpath(path) == os.path.realpath(tree)
     )
-
-
-_MOST_HEAD: Final = 4096
-
-
-def _interpreter(path: str) -> str | None:
-    """What runs a program: the interpreter of a script, or the loader of an ELF file (elf(5))."""
-    try:
-        with open(path, "rb") as file:
-            head = file.read(_MOST_HEAD)
-    except OSError:
-        return None
-    if head.startswith(b"#!"):
-        words = head[2:].splitlines()[0].split()
-        return os.fsdecode(words[0]) if words else None
-    if not head.startswith(b"\x7fELF\x02"):
-        return None
-    start, size, count = (_number(head, 32, 8), _number(head, 54, 2), _number(head, 56, 2))
-    for at in range(start, start + size * count, size or 1):
-        if _number(head, at, 4) == _PT_INTERP:
-            offset, length = _number(head, at + 8, 8), _number(head, at + 32, 8)
-            return os.fsdecode(head[offset : offset + length].rstrip(b"\0")) or None
-    return None
-
-
-_PT_INTERP: Final = 3
-
-
-def _number(data: bytes, at: int, size: int) -> int:
-    return int.from_bytes(data[at : at + size], "little")
 
 
 def _one(words: Sequence[str], command: str) -> str:
@@ -195,11 +167,11 @@ def _loaded(word: str) -> Policy:
 # --- learning -------------------------------------------------------------------------------------
 
 
-def learn(options: Options, run: Callable[[int], int]) -> int:
+def learn(options: Options, run: Callable[[Record], int]) -> int:
     """Run a program with everything granted, and write the least policy that would have done.
 
-    ``run`` runs it in this process, with everything that it asks for written to a descriptor, and
-    gives its status.  That process is another: a program may end it, or become another in it.
+    ``run`` runs it in this process, with everything that it asks for written down, and gives its
+    status.  That process is another: a program may end it, or become another in it.
     """
     if not options.rest:
         raise OptionError("policy learn needs the FILE of a program")
@@ -227,15 +199,23 @@ def _stem(path: str) -> str:
     return os.path.splitext(os.path.basename(path))[0]
 
 
-def _waited(run: Callable[[int], int], record: int) -> int:
+def _waited(run: Callable[[Record], int], record: int) -> int:
     """The status of a run in a process of its own.  What interrupts that is for that alone."""
     import _signal  # type: ignore[import-not-found]
+    import socket
 
+    from wali_core._follow import Follower, Record
+
+    ours, theirs = socket.socketpair()
     pid = os.fork()
     if pid == 0:
-        os._exit(run(record))
+        ours.close()
+        os._exit(run(Record(record, theirs)))
+    theirs.close()
     before = _signal.signal(_signal.SIGINT, _signal.SIG_IGN)
     try:
+        with ours:
+            Follower(ours, record).until_end_of(pid)
         code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
     finally:
         _signal.signal(_signal.SIGINT, before)

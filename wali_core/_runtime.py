@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from capabilities import Policy
     from wali_core._audit import Audit
+    from wali_core._follow import Record
     from wali_core._grants import Dirs, Preopen
     from wali_core._guest import AnyGuest
     from wali_core._link import Hook, ProgramLink
@@ -78,7 +79,7 @@ class Runtime:
         parallel: bool = True,
         stack: int = DEFAULT_STACK,
         pool: int | None = None,
-        record: int | None = None,
+        record: Record | None = None,
     ) -> None:
         own_streams()  # before anything is opened
         self._policy = load_policy(policy)
@@ -431,7 +432,8 @@ class Runtime:
         program.place_stdio(streams.host)
         if executables is not None:
             executables.begin(confined=not self._allow_all)
-            program.let_execute(executables.load, confinement.programs)
+            leave = None if self._record is None else self._record.hand_over
+            program.let_execute(executables.load, confinement.programs, leave)
         program.let(confinement.network, confinement.procfs)
         program.set_arguments(argv, environment, confinement.place)
         link = program.resolve(confinement.gate, grants.memory, hooks)
@@ -462,7 +464,8 @@ class Runtime:
 
             places = binds_of(self._policy or capabilities.Policy.none(), directories)[0]
             directories = [Preopen(p.guest, p.host, read_only=not p.writable) for p in places]
-        return audit(self._policy, directories, catalogue, record=self._record)
+        record = None if self._record is None else self._record.file
+        return audit(self._policy, directories, catalogue, record=record)
 
     def grants(
         self,

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     from capabilities import Policy
     from wali_core._engine import Module
+    from wali_core._follow import Record
     from wali_core._guest import Guest
     from wali_core._options import Options
     from wali_core._runtime import Runtime
@@ -164,8 +165,8 @@ def _run(words: Sequence[str]) -> int:
     return _run_with(parse(words, _RUN_OPTIONS))
 
 
-def _run_with(options: Options, record: int | None = None) -> int:
-    """Run a program; or, with a descriptor, learn from it: all is granted, and written down there.
+def _run_with(options: Options, record: Record | None = None) -> int:
+    """Run a program; or, with a record, learn from it: all is granted, and written down there.
 
     All but the environment: which variables a program looks at cannot be seen.
     """

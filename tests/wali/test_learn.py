@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from typing import TYPE_CHECKING
 
@@ -129,15 +130,48 @@ def test_ports(learned: Callable[..., Learned], listening: int) -> None:
 
 @pytest.mark.skipif(not building.HAS_NATIVE, reason="no native programs are made here")
 def test_programs_of_linux(learned: Callable[..., Learned]) -> None:
-    """They are granted, and what they would need besides, which cannot be seen, is spoken of."""
+    """They are granted, with nothing that they do not ask for."""
     native = str(building.native("explore"))
 
     policy, remarks = learned("execute", native)
 
     assert [grant.host for grant in policy.filesystem.exec] == [native]
-    assert remarks == [
-        f"wali: what {native} needs besides, if it is one of Linux's own programs, is not in here"
-    ]
+    assert policy.filesystem.grants == ()
+    assert remarks == []
+
+
+@pytest.mark.skipif(not os.path.exists("/bin/sh"), reason="there is no shell here")
+def test_what_programs_of_linux_ask_for(learned: Callable[..., Learned], place: Path) -> None:
+    """A script: its shell with its loader and its libraries, and what they start and touch."""
+    script = place / "script"
+    script.write_text(
+        "#!/bin/sh\ncat < in/file\ncat link none 2>/dev/null\n"
+        "mkdir out/new && echo it > out/new/x\ncat out/new/x; rm -r out/new; (cd in; ls)\n"
+        "test -r ../secret || echo no\n"
+        "kill -0 $$ && sleep 0 & wait\n"
+    )
+    script.chmod(0o755)
+
+    policy, _ = learned("execute", str(script))
+
+    executed = {grant.host for grant in policy.filesystem.exec}
+    assert {"/bin/sh", str(script)} < executed
+    assert any(os.path.basename(path) == "cat" for path in executed)
+    assert trees(policy)[0][0] == "read"
+    changed = [path for kind, path in trees(policy) if kind == "change"]
+    assert changed == ["/dev/null", str(place / "out")]
+    assert not any(path in ("/", "/usr", "/usr/bin", "/etc") for _, path in trees(policy))
+    assert {"execve", "fork"} <= set(policy.syscalls.allow or ())
+
+
+def test_what_is_not_executed_after_all(learned: Callable[..., Learned], place: Path) -> None:
+    """A program that is not there leaves no trace; one that is none is there all the same."""
+    (place / "none").write_text("no program")
+    (place / "none").chmod(0o755)
+
+    policy, _ = learned("execute", str(place / "none"), "execute", str(place / "in" / "no"))
+
+    assert [grant.host for grant in policy.filesystem.exec] == [str(place / "none")]
 
 
 def test_what_else_happens_is_not_granted(

@@ -68,8 +68,8 @@ class _Written:
         kinds = call.arguments.split()
         track = self._tracking().get(call.name)
         access = access_of(call.name)
-        if access is not None and _paths(kinds):
-            return partial(self._on_files, call.name, access, _paths(kinds))
+        if access is not None and paths_of(kinds):
+            return partial(self._on_files, call.name, access, paths_of(kinds))
         if call.name in ("connect", "bind"):
             return partial(self._on_socket, call.name)
         if kinds[:1] == ["fd!"]:
@@ -182,11 +182,7 @@ class _Written:
                 flags = int.from_bytes(self._calls.read(flags, 8), "little")
             except OSError:
                 return "read"
-        if flags & os.O_CREAT and not os.path.exists(path):
-            return "make"
-        if flags & os.O_PATH:
-            return "look"
-        return "write" if flags & (os.O_ACCMODE | os.O_TRUNC | os.O_CREAT) else "read"
+        return open_access(flags, path)
 
     def _on_descriptor(self, call: str, arguments: Arguments, proceed: Proceed) -> int:
         """Calls that change what is open: whatever it was opened for."""
@@ -212,7 +208,16 @@ class _Written:
         return result
 
 
-def _paths(kinds: Sequence[str]) -> list[tuple[int | None, int]]:
+def open_access(flags: int, path: str) -> Access:
+    """What open(2) with these flags does to a path."""
+    if flags & os.O_CREAT and not os.path.exists(path):
+        return "make"
+    if flags & os.O_PATH:
+        return "look"
+    return "write" if flags & (os.O_ACCMODE | os.O_TRUNC | os.O_CREAT) else "read"
+
+
+def paths_of(kinds: Sequence[str]) -> list[tuple[int | None, int]]:
     """Which arguments are paths, each with the directory that it starts from, if one is given."""
     return [
         (i - 1 if i and kinds[i - 1].startswith("dirfd") else None, i)

@@ -58,7 +58,7 @@ class Executor:
 
     ``load`` compiles a module, from its bytes and a name for it; ``roots`` are the folders and
     files that Wasm may be executed from, None for all; ``make_way`` ends the other
-    threads, and says what is to be raised then.
+    threads, and says what is to be raised then; ``leave`` is told which native program comes.
     """
 
     def __init__(
@@ -67,11 +67,13 @@ class Executor:
         load: Callable[[bytes, str], Module],
         roots: Sequence[str] | None,
         make_way: Callable[[int, Executed], BaseException],
+        leave: Callable[[bytes], None] | None,
     ) -> None:
         self._calls = calls
         self._load = load
         self._roots = roots
         self._make_way = make_way
+        self._leave = leave
         self.execve = answering(self._execve)
 
     def _execve(self, context: int, path_at: int, argv_at: int, environ_at: int) -> int:
@@ -81,6 +83,8 @@ class Executor:
             return -errno.E2BIG
         found = _resolve(path, argv or [b""])
         if found is None:
+            if self._leave is not None:
+                self._leave(path)
             return _replace(self._calls.context, path, argv, environ)
         path, argv = found
         module = self._module(os.fsdecode(path))

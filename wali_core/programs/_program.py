@@ -224,11 +224,14 @@ class AnyProgram(AnyGuest):
             self._processes = Processes(most)
 
     def let_execute(
-        self, load: Callable[[bytes, str], Module], roots: Sequence[str] | None
+        self,
+        load: Callable[[bytes, str], Module],
+        roots: Sequence[str] | None,
+        leave: Callable[[bytes], None] | None = None,
     ) -> None:
         """What execve needs: see ``Executor``."""
         keep_from_native_programs()
-        self._executor = Executor(self._calls, load, roots, self.threads.make_way).execve
+        self._executor = Executor(self._calls, load, roots, self.threads.make_way, leave).execve
 
     def begin_thread(self) -> None:
         """Let it have another thread; ``end_thread`` is to be called when that ends.

@@ -1,0 +1,38 @@
+"""What runs a native program: the interpreter of a script, the loader of an ELF file."""
+
+from __future__ import annotations
+
+import os
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Final
+
+_MOST_HEAD: Final = 4096
+
+
+def interpreter_of(path: str) -> str | None:
+    """What runs a program: the interpreter of a script, or the loader of an ELF file (elf(5))."""
+    try:
+        with open(path, "rb") as file:
+            head = file.read(_MOST_HEAD)
+    except OSError:
+        return None
+    if head.startswith(b"#!"):
+        words = head[2:].splitlines()[0].split()
+        return os.fsdecode(words[0]) if words else None
+    if not head.startswith(b"\x7fELF\x02"):
+        return None
+    start, size, count = (_number(head, 32, 8), _number(head, 54, 2), _number(head, 56, 2))
+    for at in range(start, start + size * count, size or 1):
+        if _number(head, at, 4) == _PT_INTERP:
+            offset, length = _number(head, at + 8, 8), _number(head, at + 32, 8)
+            return os.fsdecode(head[offset : offset + length].rstrip(b"\0")) or None
+    return None
+
+
+_PT_INTERP: Final = 3
+
+
+def _number(data: bytes, at: int, size: int) -> int:
+    return int.from_bytes(data[at : at + size], "little")
