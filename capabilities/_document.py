@@ -22,6 +22,7 @@ from ._model import (
     MODES,
     MOST_FILES,
     MOST_PROCESSES,
+    MOST_THREADS,
     ON_DENY,
     VIEWS,
     Clock,
@@ -52,6 +53,7 @@ _Memory = NewType("_Memory", int)
 _Size = NewType("_Size", int)
 _Files = NewType("_Files", int)
 _Processes = NewType("_Processes", int)
+_Threads = NewType("_Threads", int)
 _Log = NewType("_Log", str)
 
 
@@ -94,6 +96,7 @@ class _LimitsTable:
     open_files: _Files | None = None
     output: _Size | None = None
     processes: _Processes | None = None
+    threads: _Threads | None = None
 
 
 @attrs.frozen
@@ -184,6 +187,7 @@ READERS: dict[Any, Callable[[object], object]] = {
     _Size: _values.size,
     _Files: _values.count(FEWEST_FILES, MOST_FILES, "descriptors"),
     _Processes: _values.count(1, MOST_PROCESSES, "processes"),
+    _Threads: _values.count(1, MOST_THREADS, "threads"),
     Clock: _values.clock,
     Random: _values.random,
     _Log: _values.choice(LOGS),

@@ -94,6 +94,7 @@ def _limits(policy: Policy) -> Iterator[tuple[str, str, str]]:
         ("descriptors", "open_files", _most(limits.open_files, str)),
         ("output", "output", _most(limits.output, format_size)),
         ("processes", "processes", _most(limits.processes, str)),
+        ("threads", "threads", _most(limits.threads, str)),
     ):
         yield what, said, f"limits.{key}" if said != _UNLIMITED else ""
 

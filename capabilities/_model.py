@@ -38,6 +38,7 @@ VIRTUAL_START = 1_767_225_600 * 10**9  # 2026-01-01T00:00:00Z
 FEWEST_FILES = 3  # the standard streams
 MOST_FILES = 4096  # what the core has room for
 MOST_PROCESSES = 32768
+MOST_THREADS = 1024  # what the core has room for
 
 
 @attrs.frozen
@@ -176,6 +177,7 @@ class Limits:
         open_files: descriptors that it may have at a time, its three streams among them.
         output: bytes that it may write to its standard output, and as many to standard error.
         processes: how many processes and threads it may be at a time; 1 is itself alone.
+        threads: how many threads each process may have at a time; 1 is the first alone.
     """
 
     wall_time: float | None = None
@@ -184,6 +186,7 @@ class Limits:
     open_files: int | None = None
     output: int | None = None
     processes: int | None = None
+    threads: int | None = None
 
     def intersect(self, other: Limits) -> Limits:
         """Return the tighter limit of each kind."""
@@ -194,6 +197,7 @@ class Limits:
             open_files=_tighter(self.open_files, other.open_files),
             output=_tighter(self.output, other.output),
             processes=_tighter(self.processes, other.processes),
+            threads=_tighter(self.threads, other.threads),
         )
 
 

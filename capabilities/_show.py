@@ -102,7 +102,11 @@ def _limits(parts: Parts) -> Iterator[str]:
     for key, size in (("memory", limits.memory), ("output", limits.output)):
         if size is not None:
             yield f"{key} = {_string(format_size(size))}"
-    for key, count in (("open_files", limits.open_files), ("processes", limits.processes)):
+    for key, count in (
+        ("open_files", limits.open_files),
+        ("processes", limits.processes),
+        ("threads", limits.threads),
+    ):
         if count is not None:
             yield f"{key} = {count}"
 

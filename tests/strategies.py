@@ -44,6 +44,7 @@ limits = st.builds(
     open_files=st.none() | st.integers(3, 4096),
     output=st.none() | sizes,
     processes=st.none() | st.integers(1, 32768),
+    threads=st.none() | st.integers(1, 1024),
 )
 policies = st.builds(
     Policy,

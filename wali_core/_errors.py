@@ -86,8 +86,8 @@ class GuestTimeout(GuestError, TimeoutError):
 class GuestLimit(GuestError):
     """The guest used up what it may: ``limit`` says of what.
 
-    It is ``"cpu_time"``, ``"memory"``, ``"open_files"``, ``"output"``, ``"processes"`` or
-    ``"audit"``.
+    It is ``"cpu_time"``, ``"memory"``, ``"open_files"``, ``"output"``, ``"processes"``,
+    ``"threads"`` or ``"audit"``.
     """
 
     def __init__(self, limit: str, message: str) -> None:
@@ -113,6 +113,7 @@ _WANTED = {
     "memory": "bytes of memory",
     "open_files": "descriptors",
     "processes": "processes and threads",
+    "threads": "threads in a process",
 }
 
 

@@ -191,6 +191,7 @@ class Grants:
         self.open_files: int | None = None
         self.output: int | None = None
         self.processes: int | None = None
+        self.threads: int | None = None
         self.metered: tuple[int, ...] = (1, 2)
         """Which of its streams are counted towards ``output``, since nobody else counts them."""
         self.whole_run = False
@@ -211,7 +212,7 @@ class Grants:
         limits = policy.limits
         self.memory, self.output = limits.memory, limits.output
         self.cpu_time, self.open_files = limits.cpu_time, limits.open_files
-        self.processes = limits.processes
+        self.processes, self.threads = limits.processes, limits.threads
         if policy.clock.source != "host":
             self.clock = policy.clock.source, policy.clock.start
         self.seed = policy.random.seed

@@ -11,6 +11,7 @@ import os
 import resource
 import struct
 import time
+from _socket import AF_UNIX, SOCK_CLOEXEC, SOCK_STREAM, socket
 from _thread import allocate_lock, get_ident
 
 from wali_core._errors import GuestLimit, more_than
@@ -170,11 +171,14 @@ class Processes:
 
     Each holds the lock on one byte of a file that they share, as long as it lives: what has ended,
     however it did, holds nothing.  (fcntl(2): such a lock is a process's, and no child has it.)
+
+    It is a process's until that closes any descriptor of the file.  So the file is a socket: links
+    in procfs lead to it as to others, but nobody can open it.
     """
 
     def __init__(self, most: int) -> None:
         self._most = most
-        self._file = os.memfd_create("processes", os.MFD_CLOEXEC)
+        self._file = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC).detach()
         self._lock = allocate_lock()
         self._own: list[int] = []
         self.add()

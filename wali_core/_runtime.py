@@ -418,6 +418,7 @@ class Runtime:
         program.limit_files(grants.open_files)
         program.limit_computing(grants.cpu_time, whole_run=grants.whole_run)
         program.limit_processes(grants.processes)
+        program.limit_threads(grants.threads)
         hooks = composed(
             program.serve_environment(confinement.environment),
             program.watch_calls(audit, confinement.gate, ends=self._ends_by_denial),

@@ -16,7 +16,8 @@ TRAPPED: Final = 128 + 6  # SIGABRT, as natively
 USED_UP: Final = {
     "cpu_time": 128 + 24,  # SIGXCPU
     "output": 128 + 25,  # SIGXFSZ
-    **dict.fromkeys(("memory", "open_files", "processes"), 128 + 9),  # SIGKILL, as without memory
+    # SIGKILL, as without memory
+    **dict.fromkeys(("memory", "open_files", "processes", "threads"), 128 + 9),
 }
 DENIED: Final = 128 + 31  # SIGSYS
 USAGE_ERROR: Final = 2

@@ -61,6 +61,7 @@ on_deny = "ENOSYS"
 wall_time = "10s"
 memory = "256M"
 processes = 4
+threads = 2
 [clock]
 source = "virtual"
 [random]
@@ -145,7 +146,7 @@ def test_what_is_stated_replaces(base: Path) -> None:
         environment=Environment(set={"MODE": "mine", "BASE": "1", "OWN": "2"}),
         network=Network(connect=[443], unix=(Grant("/run/x.sock", "/run/x.sock"),)),
         syscalls=Syscalls(allow=["@basic-io", "@file-system"], deny=["chmod"], on_deny="ENOSYS"),
-        limits=Limits(wall_time=5, memory=256 << 20, output=1 << 20, processes=4),
+        limits=Limits(wall_time=5, memory=256 << 20, output=1 << 20, processes=4, threads=2),
         clock=Clock("virtual"),
         random=Random(1),
         audit=Audit("all", "/log/audit.jsonl"),
@@ -220,6 +221,7 @@ SUFFIX = "base.toml, which this policy extends: it can only narrow that"
         ("limits.wall_time = '11s'", f"limits.wall_time: 11s is more than the 10s of {SUFFIX}"),
         ("limits.memory = '1G'", f"limits.memory: 1G is more than the 256M of {SUFFIX}"),
         ("limits.processes = 5", f"limits.processes: 5 is more than the 4 of {SUFFIX}"),
+        ("limits.threads = 3", f"limits.threads: 3 is more than the 2 of {SUFFIX}"),
         ("lockdown = 'off'", f"lockdown: 'off' is less than the 'best-effort' of {SUFFIX}"),
         ("view = 'off'", f"view: 'off' is less than the 'auto' of {SUFFIX}"),
         (
@@ -284,7 +286,7 @@ def test_several_bases(base: Path) -> None:
     policy = Policy.load(file)
 
     assert policy.filesystem.grants == (Grant("/usr/share", "/usr/share"),)
-    assert policy.limits == Limits(wall_time=1, memory=256 << 20, processes=4)
+    assert policy.limits == Limits(wall_time=1, memory=256 << 20, processes=4, threads=2)
 
 
 def test_chains(base: Path) -> None:

@@ -235,6 +235,10 @@ def test_wrong_entry(entry: str, message: str) -> None:
             "version = 1\nlimits.processes = true",
             "limits.processes: True is no number of processes: write one from 1 to 32768",
         ),
+        (
+            "version = 1\nlimits.threads = 1025",
+            "limits.threads: 1025 is no number of threads: write one from 1 to 1024",
+        ),
         ("version = 1\nview = 'on'", f"view: 'on' is not known here: write {VIEW}"),
         (
             "version = 1\nclock.source = 'utc'",
@@ -446,7 +450,7 @@ def test_addresses_that_nothing_enforces(address: str, key: str, held: str) -> N
             "limits.qq = 3",
             (
                 "limits.qq: unknown key; allowed here: wall_time, cpu_time, memory, open_files, "
-                "output, processes"
+                "output, processes, threads"
             ),
         ),
         ("audit.qq = 3", "audit.qq: unknown key; allowed here: log, path"),

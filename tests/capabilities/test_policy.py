@@ -95,6 +95,7 @@ memory = "256M"
 output = "16M"
 open_files = 64
 processes = 8
+threads = 4
 
 [clock]
 source = "fixed:2026-01-01T12:00:00.000250Z"
@@ -128,6 +129,7 @@ POLICY = Policy(
         open_files=64,
         output=16 << 20,
         processes=8,
+        threads=4,
     ),
     network=Network(connect=(443, 80), listen=(8080,), unix=(Grant("/run/log.sock", "/log.sock"),)),
     syscalls=Syscalls(

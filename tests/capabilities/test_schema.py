@@ -20,6 +20,7 @@ from capabilities._model import (
     MODES,
     MOST_FILES,
     MOST_PROCESSES,
+    MOST_THREADS,
     ON_DENY,
     VIEWS,
 )
@@ -89,6 +90,7 @@ def test_bounds() -> None:
     files, processes = LIMITS["open_files"], LIMITS["processes"]
     assert (files["minimum"], files["maximum"]) == (FEWEST_FILES, MOST_FILES)
     assert (processes["minimum"], processes["maximum"]) == (1, MOST_PROCESSES)
+    assert (LIMITS["threads"]["minimum"], LIMITS["threads"]["maximum"]) == (1, MOST_THREADS)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from capabilities import Limits, Policy, Syscalls
+from capabilities import Filesystem, Grant, Limits, Policy, Syscalls
 from tests.wali import building
 from wali_core import GuestLimit, Runtime
 
@@ -231,18 +231,83 @@ int main(int argc, char **argv) {
 """
 
 
-def test_threads(wali: Wali, tmp_path: Path) -> None:
-    """Threads are counted with the processes."""
+@pytest.mark.parametrize(
+    ("limit", "what"),
+    [("processes", "1 processes and threads"), ("threads", "1 threads in a process")],
+)
+def test_a_thread(wali: Wali, tmp_path: Path, limit: str, what: str) -> None:
+    """Threads have a limit of their own, and are counted with the processes."""
     source, policy = tmp_path / "one_thread.c", tmp_path / "p.toml"
     source.write_text(THREAD)
     done = []
     for most in (1, 2):
-        policy.write_text(Policy(limits=Limits(processes=most)).show())
+        policy.write_text(Policy(limits=Limits(**{limit: most})).show())
         done.append(wali("--policy", policy, building.program(source, "STACKS=2")))
 
-    assert done[0].stderr == WANTED.format("1 processes and threads", "processes")
-    assert ended(done[0], "1 processes and threads", "processes")
+    assert ended(done[0], what, limit)
     assert (done[1].returncode, done[1].stderr) == (0, "")
+
+
+THREADS = """
+#include "thread.h"
+static volatile int go;
+static void wait_for(long n) {
+    (void)n;
+    while (!go)
+        SYS_futex((void *)&go, FUTEX_WAIT, 0, NULL, NULL, 0);
+}
+static void let_go(int count) {
+    go = 1;
+    SYS_futex((void *)&go, FUTEX_WAKE, 1 << 30, NULL, NULL, 0);
+    for (int i = 0; i < count; i++)
+        join(i);
+}
+int main(int argc, char **argv) {
+    int count = argc > 1 ? (int)number(argv[1]) : 0, status;
+    for (int i = 0; i < count; i++)
+        begin(i, wait_for, 0);
+    say("%d\\n", count);
+    let_go(count);
+    if (SYS_fork() == 0) { /* a child has as many again */
+        go = 0;
+        for (int i = 0; i < count; i++)
+            begin(i, wait_for, 0);
+        say("%d\\n", count);
+        let_go(count);
+        leave(0);
+    }
+    SYS_wait4(-1, &status, 0, NULL);
+    return 0;
+}
+"""
+
+
+def test_threads(cache_folder: Path, tmp_path: Path) -> None:
+    """So many at a time in each process: who has ended leaves a place; one more is the end."""
+    source = tmp_path / "many_threads.c"
+    source.write_text(THREADS)
+    program = building.program(source)
+    policy = Policy(limits=Limits(threads=5), syscalls=FORKS)
+    with Runtime(policy=policy, cache=cache_folder) as runtime:
+        done = runtime.run_sync(program, args=["4"], capture_output=True)
+        assert (done.returncode, done.stdout) == (0, b"4\n4\n")
+        for words in (["5"], ["9"]):
+            with pytest.raises(GuestLimit, match="more than its 5 threads in a") as caught:
+                runtime.run_sync(program, args=words)
+            assert caught.value.limit == "threads"
+
+
+def test_procfs_does_not_undo_it(wali: Wali, tmp_path: Path) -> None:
+    """What holds the places is open in the process, and nobody can open and close it again."""
+    policy = tmp_path / "p.toml"
+    files = Filesystem(read_only=(Grant("/proc", "/proc"),))
+    policy.write_text(Policy(filesystem=files, limits=Limits(processes=3), syscalls=FORKS).show())
+
+    done = wali("--policy", policy, building.program("greedy"), "reopen and fork", "3")
+
+    assert done.stdout.startswith("reopened ")
+    assert int(done.stdout.split()[1]) > 0
+    assert ended(done, "3 processes and threads", "processes")
 
 
 def test_memory(under: Wali) -> None:

@@ -223,6 +223,10 @@ class AnyProgram(AnyGuest):
         if most is not None:
             self._processes = Processes(most)
 
+    def limit_threads(self, most: int | None) -> None:
+        """Let each of its processes have so many threads at a time."""
+        self.threads.most = most
+
     def let_execute(
         self,
         load: Callable[[bytes, str], Module],

@@ -49,6 +49,8 @@ class Threads:
         self.shared = False
         """Has there been more than one?"""
         self._last_status = 0
+        self.most: int | None = None
+        """How many there may be at a time in a process, the first counted."""
         self.successor: Executed | None = None
         """What the first is to go on as, when there is no other any more."""
 
@@ -101,7 +103,11 @@ class Threads:
         begun.acquire()
         thread = _Thread(self._program, self._context(), mask, begun)
         with self.lock:
-            self._count += 1
+            full = self.most is not None and self._count + 1 >= self.most
+            self._count += not full
+        if self.most is not None and full:
+            set_mask(mask)
+            raise more_than("threads", self.most)
         try:
             stack_size(-(-(self._program.stack + _HOST_STACK) // _PAGE) * _PAGE)
             start_new_thread(self._run, (thread, entry, argument))

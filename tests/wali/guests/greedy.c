@@ -80,6 +80,22 @@ static void fork_many(long most) {
     tell("after", pid > 0 ? status : pid);
 }
 
+/* All that is open in the process, by the kernel's links to it: opened and closed. */
+static void reopen(void) {
+    char path[] = "/proc/self/fd/  ";
+    int count = 0;
+    for (int i = 0; i < 100; i++) {
+        path[14] = (char)(i < 10 ? '0' + i : '0' + i / 10);
+        path[15] = (char)(i < 10 ? 0 : '0' + i % 10);
+        for (int flags = 0; flags < 3; flags++) {
+            int fd = (int)SYS_open(path, flags, 0);
+            if (fd >= 0 && SYS_close(fd) == 0)
+                count++;
+        }
+    }
+    say("reopened %d\n", count);
+}
+
 static void map(long pages) {
     long at = SYS_mmap(NULL, (size_t)pages * PAGE, PROT_BOTH, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     tell("mapped", at > 0 ? 0 : at);
@@ -100,7 +116,10 @@ int main(int argc, char **argv) {
         write_by_children(amount);
     else if (equal(what, "descriptors"))
         fill_descriptors(amount);
-    else if (equal(what, "fork"))
+    else if (equal(what, "reopen and fork")) {
+        reopen();
+        fork_many(amount);
+    } else if (equal(what, "fork"))
         fork_many(amount);
     else if (equal(what, "map"))
         map(amount);
