@@ -43,39 +43,6 @@ def module(runtime: Runtime, guest_from_wat: Callable[..., Path]) -> Module:
     return runtime.load(guest_from_wat(POLLER))
 
 
-@pytest.fixture
-def pairs() -> Iterator[Callable[[], tuple[socket.socket, socket.socket]]]:
-    """Return a function that makes pairs of sockets, which are closed afterwards."""
-    made: list[socket.socket] = []
-
-    def make() -> tuple[socket.socket, socket.socket]:
-        pair = socket.socketpair()
-        made.extend(pair)
-        return pair
-
-    yield make
-    for one in made:
-        one.close()
-
-
-@pytest.fixture
-def pipes() -> Iterator[Callable[[], tuple[int, int]]]:
-    """Return a function that makes pipes, which are closed afterwards."""
-    made: list[int] = []
-
-    def make() -> tuple[int, int]:
-        ends = os.pipe()
-        made.extend(ends)
-        return ends
-
-    yield make
-    for fd in made:
-        try:
-            os.close(fd)
-        except OSError:
-            pass  # a test has done it
-
-
 # --- several descriptors --------------------------------------------------------------------------
 
 

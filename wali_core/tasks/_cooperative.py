@@ -249,6 +249,8 @@ class CooperativeGuest(AnyGuest):
                     if self._waits_alone(slot):
                         self._count_wait()
                         await reactor.watches.sleep(*self._waits_for, self._go_on)
+                        if not self._over:
+                            await trio.lowlevel.checkpoint_if_cancelled()
                         continue
                     self._repeat(slot, await self._wait(slot))
                 elif slot.requested:
@@ -256,6 +258,8 @@ class CooperativeGuest(AnyGuest):
                     slot.answered = not slot.grow
                 elif self._ran >= _HARDLY:
                     await reactor.turns.take()
+                # trio may have woken it before it has cancelled it: then it does no more.
+                await trio.lowlevel.checkpoint_if_cancelled()
                 self._over = self._let_run(future)
         except BaseException:
             self._ended = "its call was cut short"

@@ -50,14 +50,35 @@ _AT_MOST: Final = 0.001  # seconds from checkpoint to checkpoint
 
 
 class _Waiter:
-    """A task; ``go_on`` is tried before it is woken: true where it has no need to be."""
+    """A task that waits.  Being woken and being cancelled are one thing: only the first counts.
 
-    __slots__ = ("go_on", "task", "woken")
+    ``go_on`` is tried before it is woken: true where it has no need to be.
+    """
+
+    __slots__ = ("go_on", "task")
 
     def __init__(self, go_on: Callable[[], bool] | None = None) -> None:
-        self.task = trio.lowlevel.current_task()
+        self.task: trio.lowlevel.Task | None = trio.lowlevel.current_task()
         self.go_on = go_on
-        self.woken = False
+
+    def settle(self) -> trio.lowlevel.Task | None:
+        """End the wait.  Who has done it is given the task to let it run; nobody else is."""
+        task, self.task = self.task, None
+        return task
+
+    def wake(self) -> bool:
+        """Let it go on, unless that goes without its task.  Does it wait still?"""
+        if self.go_on is not None and self.go_on():
+            return True
+        task = self.settle()
+        if task is not None:
+            trio.lowlevel.reschedule(task)
+        return False
+
+    def give_up(self, _: object) -> trio.lowlevel.Abort:
+        """It is cancelled: trio lets the task run, and nothing that is ready does any more."""
+        self.settle()
+        return trio.lowlevel.Abort.SUCCEEDED
 
 
 class _Watch:
@@ -102,7 +123,7 @@ class Watches:
             for fd, events in wanted:
                 joined.append(fd)
                 self._join(fd, events, waiter)
-            await trio.lowlevel.wait_task_rescheduled(_give_up)
+            await trio.lowlevel.wait_task_rescheduled(waiter.give_up)
         finally:
             for fd in joined:
                 self._leave(fd, waiter)
@@ -150,19 +171,16 @@ class Watches:
             self._poller.arm(watch.fd, events)
 
     def _fire(self, fd: int, events: int) -> None:
-        """Wake who waits for these; what wakes nobody who is not awake yet is waited for again."""
+        """Wake who waits for these; for who waits still it is armed again."""
         watch = self._watches.get(fd)
         if watch is None or self._epoll is None:
             return
         again = 0
         for waiter, asked in watch.waiters.items():
-            if waiter.woken:
-                continue
-            if not events & (asked | _TOLD) or (waiter.go_on is not None and waiter.go_on()):
+            if waiter.task is None:
+                continue  # its task is about to run, and leaves
+            if not events & (asked | _TOLD) or waiter.wake():
                 again |= asked | _ALWAYS
-            else:
-                waiter.woken = True
-                trio.lowlevel.reschedule(waiter.task)
         watch.armed = 0
         if again:
             self._arm(watch, again)
@@ -197,10 +215,6 @@ def _set(epoll: select.epoll, fd: int, flags: int) -> None:
         epoll.modify(fd, flags)
     except FileNotFoundError:
         epoll.register(fd, flags)
-
-
-def _give_up(_: object) -> trio.lowlevel.Abort:
-    return trio.lowlevel.Abort.SUCCEEDED
 
 
 class _Poller:
