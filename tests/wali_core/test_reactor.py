@@ -32,7 +32,7 @@ from wali_core.tasks import _turns
 from wali_core.tasks._turns import BUDGET, CHECKPOINT, LEAST, MOST, Pace, Turns
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from wali_core._engine import Module
 
