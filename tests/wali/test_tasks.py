@@ -16,6 +16,7 @@ import pytest
 import trio
 import trio.testing
 
+from tests.jumping import in_jumping_trio, let_pass
 from tests.wali import building
 from wali_core import GuestLimit, GuestTimeout, GuestTrap, ModuleError, Runtime
 
@@ -177,19 +178,21 @@ def test_functions_of_a_trusted_library(runtime: Runtime) -> None:
 def test_a_time_out_ends_it(way: str, isolation: str, free: Runtime) -> None:
     """What it does meanwhile, computing or waiting, is brought to an end, in either place."""
     reader, writer = os.pipe()
+
+    async def main(free: Runtime, seconds: float) -> None:
+        module = free.load(building.program("processes"), isolation=isolation)
+        options: Any = {"stdin": reader, "isolation": isolation, "capture_output": True}
+        async with trio.open_nursery() as nursery:
+            if isolation == "shared" and way == "spinning":
+                nursery.start_soon(let_pass, seconds, lambda: free.statistics().running)
+            with pytest.raises(GuestTimeout, match=f"after its {seconds} s"):
+                await free.run(module, args=[way], timeout=seconds, **options)
+
     try:
-        with pytest.raises(GuestTimeout):
-            in_trio(
-                partial(
-                    free.run,
-                    building.program("processes"),
-                    args=[way],
-                    stdin=reader,
-                    isolation=isolation,
-                    capture_output=True,
-                    timeout=0.1,
-                )
-            )
+        if isolation == "shared":
+            in_jumping_trio(main, free, 60)
+        else:  # the kernel's time is the only one that another process has
+            in_trio(main, free, 0.1)
     finally:
         os.close(reader)
         os.close(writer)
@@ -201,19 +204,21 @@ def test_cancelling_ends_it(way: str, isolation: str, free: Runtime) -> None:
     """So does any cancel scope; the process is gone then, with all that it has forked."""
     reader, writer = os.pipe()
 
-    async def main() -> None:
-        with trio.move_on_after(0.2) as scope:
-            await free.run(
-                building.program("processes"),
-                args=[way],
-                stdin=reader,
-                isolation=isolation,
-                capture_output=True,
-            )
-        assert scope.cancelled_caught
+    async def main(free: Runtime, seconds: float) -> None:
+        module = free.load(building.program("processes"), isolation=isolation)
+        options: Any = {"stdin": reader, "isolation": isolation, "capture_output": True}
+        async with trio.open_nursery() as nursery:
+            if isolation == "shared" and way == "spinning":
+                nursery.start_soon(let_pass, seconds, lambda: free.statistics().running)
+            with trio.move_on_after(seconds) as scope:
+                await free.run(module, args=[way], **options)
+            assert scope.cancelled_caught
 
     try:
-        in_trio(main)
+        if isolation == "shared":
+            in_jumping_trio(main, free, 60)
+        else:  # nobody says here that another process has come to where it waits
+            in_trio(main, free, 0.2)
     finally:
         os.close(reader)
         os.close(writer)
@@ -289,7 +294,7 @@ def test_a_fifo_is_opened_on_a_thread(given_up: bool, free: Runtime, tmp_path: P
                 results.append(result.stdout)
 
             nursery.start_soon(program)
-            await trio.testing.wait_all_tasks_blocked(0.05)
+            await trio.testing.wait_all_tasks_blocked(0.05)  # the thread gets as far as that
             assert not results
             if given_up:
                 nursery.cancel_scope.cancel()

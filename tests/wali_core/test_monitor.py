@@ -1,4 +1,8 @@
-"""Tests of wali_core._monitor: deadlines, Ctrl-C and output, whatever the guest is doing."""
+"""Tests of wali_core._monitor: deadlines, Ctrl-C and output, whatever the guest is doing.
+
+A guest that has its thread to itself waits in the kernel, whose time nobody can let pass: so time
+limits are short ones here, and in other tests of ``run_sync``.
+"""
 
 from __future__ import annotations
 
