@@ -234,8 +234,9 @@ def server(command: list[str]) -> Iterator[str]:
 
 UNPOLLED = """
 import sys
-from wali_core import _bridge, cli
-_bridge.W["wasmtime_config_epoch_interruption_set"] = lambda config, on: None
+from wali_core import cli
+from wali_core.rewriting import _polls
+_polls.add_polls = lambda data, origin: data
 sys.exit(cli.main(sys.argv[1:]))
 """
 LOOPS = {
@@ -247,7 +248,7 @@ LOOPS = {
 
 
 def polling() -> None:
-    """The same program compiled with and without checks of the epoch in its loops."""
+    """The same program with and without polls in its loops."""
     program = building.program(HERE / "programs.c")
     unpolled = [PYTHON, "-c", UNPOLLED, "run", "--no-cache", "--allow-all", program]
     table("loop without calls", "unpolled, ms", "polled, ms", "ratio", "target")

@@ -48,6 +48,9 @@ if TYPE_CHECKING:
 WALI = "wali"
 START_EXPORT = "__wali_start"
 """The name under which a prepared module exports what was its start function."""
+FLAG_EXPORT = "__wali_flag"
+POLLED_EXPORT = "__wali_polled"
+"""A memory whose first word a program polls, and a table with what it calls when that is not 0."""
 LIMIT_EXPORT = "__wali_limit_memory"
 EXCEEDED_EXPORT = "__wali_memory_exceeded"
 """Functions of a prepared module: the first takes the most pages that its memory may have, 0 for no

@@ -121,6 +121,8 @@ class Val(ctypes.Structure):
 
 NUMBER_KINDS: Final = "iIfF"
 """The kinds of a ``Val``, by their letters (``types_of``)."""
+FUNCREF: Final = 5
+"""And that of a reference to a function."""
 
 EXTERN_FUNC, EXTERN_GLOBAL, EXTERN_TABLE, EXTERN_MEMORY, EXTERN_SHAREDMEMORY = range(5)
 
@@ -277,6 +279,7 @@ _WASMTIME: Final[dict[str, tuple[Any, tuple[Any, ...]]]] = {
     "wasm_byte_vec_delete": (None, (P,)),
     "wasm_config_new": (P, ()),
     "wasmtime_config_epoch_interruption_set": (None, (P, c_bool)),
+    "wasmtime_config_wasm_branch_hinting_set": (None, (P, c_bool)),
     "wasmtime_config_memory_may_move_set": (None, (P, c_bool)),
     "wasmtime_config_max_wasm_stack_set": (None, (P, c_size_t)),
     "wasmtime_config_shared_memory_set": (None, (P, c_bool)),
@@ -310,6 +313,7 @@ _WASMTIME: Final[dict[str, tuple[Any, tuple[Any, ...]]]] = {
     "wasm_externtype_as_functype_const": (P, (P,)),
     "wasm_functype_params": (POINTER(ByteVec), (P,)),
     "wasm_functype_results": (POINTER(ByteVec), (P,)),
+    "wasm_functype_new": (P, (POINTER(ByteVec), POINTER(ByteVec))),
     "wasm_functype_delete": (None, (P,)),
     "wasm_valtype_new": (P, (c_uint8,)),
     "wasmtime_wasm_valtype_equal": (c_bool, (P, P)),
@@ -335,6 +339,7 @@ _WASMTIME: Final[dict[str, tuple[Any, tuple[Any, ...]]]] = {
     "wasmtime_context_set_epoch_deadline": (None, (P, c_uint64)),
     "wasmtime_func_type": (P, (P, P)),
     "wasmtime_func_call_unchecked": (P, (P, P, P, c_size_t, POINTER(P))),
+    "wasmtime_table_set": (P, (P, P, c_uint64, POINTER(Val))),
     "wasmtime_global_get": (None, (P, P, P)),
     "wasmtime_memory_data": (P, (P, POINTER(Memory))),
     "wasmtime_memory_data_size": (c_size_t, (P, POINTER(Memory))),
@@ -532,16 +537,15 @@ class Core:
         """Makes a ``struct context``, all of it, filled with zeros."""
         self.own_space = c_uint64.in_dll(self._library, "wali_own_space").value
         """Where in a context the memory is that calls of ``wali`` work on."""
-        self.program_engine = c_void_p.in_dll(self._library, "wali_engine")
+        self.is_program = c_uint32.in_dll(self._library, "wali_is_program")
         self.actions = (ctypes.c_char * _ACTIONS).in_dll(self._library, "wali_actions")
         """What a program has set for its signals: bytes, all zero to begin with."""
-        self.alarm = c_int64.in_dll(self._library, "wali_alarm")
         self.running = (Running * MAX_THREADS).in_dll(self._library, "wali_running")
         self.denied = _address(self._library.wali_denied)
         self.unserved = c_void_p.in_dll(self._library, "wali_unserved").value or 0
         self.async_call = _address(self._library.wali_async)
         self.on_epoch = _address(self._library.wali_on_epoch)
-        self.on_program_epoch = _address(self._library.wali_on_program_epoch)
+        self.on_poll = _address(self._library.wali_on_poll)
         self._api = (c_void_p * (len(_CORE_NEEDS) + 1))()
         for i, name in enumerate(_CORE_NEEDS):
             self._api[i] = _address(getattr(_wasmtime, name))
@@ -657,6 +661,15 @@ def check(error: int | None) -> None:
     """Raise ``ModuleError`` with the text of an error, if there is one."""
     if error:
         raise ModuleError(error_message(error))
+
+
+def export_of(store: int, instance: Instance, name: str) -> Extern | None:
+    """What an instance exports by a name, if it does."""
+    found, encoded = Extern(), name.encode()
+    present = W["wasmtime_instance_export_get"](
+        store, byref(instance), encoded, len(encoded), byref(found)
+    )
+    return found if present else None
 
 
 class ImportType:

@@ -35,7 +35,7 @@ DEFAULT_STACK: Final = 512 * 1024
 _FIBER_STACK: Final = 256 * 1024
 
 # Part of every cache key: what is not in wasmtime's own check of an artefact.
-_SETTINGS: Final = "4;epochs;fixed memories"
+_SETTINGS: Final = "5;fixed memories"
 
 
 def sniff(data: bytes, origin: str) -> None:
@@ -109,7 +109,8 @@ class Engine:
 
     ``stack`` is how much of its thread's stack a guest may use, in bytes.  Unless it compiles in
     ``parallel``, the process gets no threads by it.  ``pool`` is for how many guests room is laid
-    out beforehand; with None each is allocated by itself.
+    out beforehand; with None each is allocated by itself.  ``polls`` says that modules bring their
+    own polls (``_polls.py``): without, their code looks at the engine's epoch.
     """
 
     pool: int | None = None
@@ -121,14 +122,20 @@ class Engine:
         *,
         parallel: bool = True,
         pool: int | None = None,
+        polls: bool = False,
     ) -> None:
         self.core = core
         self.stack = stack
         self.pool = pool
+        self.polls = polls
         self.totals = Totals()
+        self._parallel = parallel
+        self._lock = allocate_lock()
+        self._polling: Engine | None = None
         self.pointer: int | None = None
         config = W["wasm_config_new"]()
-        W["wasmtime_config_epoch_interruption_set"](config, True)
+        W["wasmtime_config_epoch_interruption_set"](config, not polls)
+        W["wasmtime_config_wasm_branch_hinting_set"](config, polls)
         # A memory that never moves is what lets the core keep its address.
         W["wasmtime_config_memory_may_move_set"](config, False)
         W["wasmtime_config_max_wasm_stack_set"](config, stack)
@@ -148,6 +155,14 @@ class Engine:
             raise UseError("the core's SIGSEGV handler could not be installed")
         self._fingerprint: str | None = None
 
+    def polling(self) -> Engine:
+        """Its like for modules with polls: those of programs in processes of their own."""
+        with self._lock:
+            if self._polling is None:
+                self._polling = Engine(self.core, self.stack, parallel=self._parallel, polls=True)
+                self._polling.totals = self.totals
+            return self._polling
+
     def increment_epoch(self) -> None:
         """Bring every guest of this engine to its safepoint soon.  From any thread."""
         W["wasmtime_engine_increment_epoch"](self.pointer)
@@ -159,7 +174,8 @@ class Engine:
             self._fingerprint = (
                 f"{bridge.WASMTIME_PATH};{status.st_size};{status.st_mtime_ns};{bridge.MACHINE}"
             )
-        settings = _SETTINGS if self.pool is None else _SETTINGS + ";no images"
+        settings = _SETTINGS + (";polls" if self.polls else ";epochs")
+        settings += "" if self.pool is None else ";no images"
         return digest(data, settings, self._fingerprint, preparation)
 
     def compile(

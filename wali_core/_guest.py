@@ -633,11 +633,8 @@ class AnyGuest:
         return self._export(self._instance, name)
 
     def _export(self, instance: bridge.Instance, name: str) -> bridge.Extern | None:
-        found, encoded = bridge.Extern(), name.encode()
-        present = W["wasmtime_instance_export_get"](
-            self._store, byref(instance), encoded, len(encoded), byref(found)
-        )
-        return found if present else None
+        assert self._store is not None
+        return bridge.export_of(self._store, instance, name)
 
     def _finish_call(self, error: int | None, trap: int | None) -> None:
         """Turn the end of a call into an exception, unless it was an ordinary return."""

@@ -71,7 +71,6 @@ class Launcher:
             allow_all=setting.allow_all,
             cache=setting.cache or False,
             stack=OWN_STACK,
-            pool=1 if setting.pooled else None,
         )
         _child.preload(confined=not setting.allow_all)
         self._runtime.executables(compiling=False)  # the embedder has compiled them
@@ -128,7 +127,7 @@ class Launcher:
             key = order.key, order.origin  # which errors name
             module = self._modules.get(key)
             if module is None:
-                module = self._runtime.engine.load_artefact(artefact, order.origin)
+                module = self._runtime.engine.polling().load_artefact(artefact, order.origin)
                 while len(self._modules) >= MOST_MODULES:
                     del self._modules[next(iter(self._modules))]
                 self._modules[key] = module

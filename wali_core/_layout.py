@@ -90,6 +90,7 @@ CONTEXT: Final[Fields] = (
     # A program in a process of its own: its calls wait in the kernel, and signals reach it.
     ("uint32_t", "direct", ""),
     ("uint32_t", "signal", "in flight: its handler is to be called (signals.c)"),
+    ("uint32_t *", "poll", "the flag that its code looks at, or NULL (_polls.py)"),
     ("void *", "store", "the wasmtime_store_t"),
     ("wasmtime_func_t", "call", "of the module, which calls a function of its table 0"),
     ("wasm_trap_t *", "trap", "what a handler ended with"),
@@ -135,7 +136,5 @@ WASMTIME: Final[Fields] = (
         "wasmtime_context_t *, const wasmtime_memory_t *, uint64_t, uint64_t *",
     ),
     ("wasmtime_error_t *", "func_call_unchecked", f"{_CALLED}, wasm_trap_t **"),
-    ("void", "engine_increment_epoch", "void *"),
     ("void", "context_set_epoch_deadline", "wasmtime_context_t *, uint64_t"),
-    ("void", "store_epoch_deadline_callback", "void *, void *, void *, void *"),
 )

@@ -15,7 +15,7 @@ import time
 from _thread import allocate_lock
 
 from wali_core._errors import TOO_MUCH_OUTPUT
-from wali_core._signals import start_quiet_thread
+from wali_core._signals import have_polled, start_quiet_thread
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -140,6 +140,7 @@ class Guard:
         the one before is lost on it.
         """
         self.due = time.monotonic() + _AGAIN
+        have_polled(self.context)
         self.engine.increment_epoch()
 
     def __enter__(self) -> Self:

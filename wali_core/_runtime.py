@@ -16,6 +16,14 @@ from wali_core._grants import Grants, encoded, load_policy, refuse_nested
 from wali_core._guest import Guest
 from wali_core._link import ShimLink, composed
 from wali_core._stdio import Given, Streams, own_streams
+from wali_core.rewriting._passes import (
+    PROCESS,
+    SHARED,
+    NoProgram,
+    may_be_program,
+    prepare_guest,
+    prepare_if_program,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -41,8 +49,6 @@ if TYPE_CHECKING:
 
     ModuleSource = str | os.PathLike[str] | bytes | Module
 
-PROCESS: Final = "process"
-SHARED: Final = "shared"
 _ISOLATIONS: Final = (PROCESS, SHARED)
 
 _FIRST_GRANTED: Final = 3  # the number of a guest's first descriptor after its streams
@@ -114,21 +120,30 @@ class Runtime:
             self._refuse_unfit(module, isolation)
             return module
         data, origin = _read(module)
-        preparation, prepare = _preparation(data, origin, isolation)
         # With the name: it is what errors say, and what the program finds as its own.
+        preparation = isolation if may_be_program(data) else "guest"
         key = self.engine.key(data, preparation), origin
         with self._lock:
             loaded = self._modules.get(key)
         if loaded is None:
-            loaded = self._compile(data, origin, preparation, prepare)
+            loaded = self._compile_prepared(data, origin, isolation)
             with self._lock:
                 while len(self._modules) >= _LOADED:
                     del self._modules[next(iter(self._modules))]
                 self._modules[key] = loaded
         return loaded
 
+    def _compile_prepared(self, data: bytes, origin: str, isolation: str) -> Module:
+        if may_be_program(data):
+            try:
+                prepare = partial(prepare_if_program, origin=origin, isolation=isolation)
+                return self._compile(data, origin, isolation, prepare)
+            except NoProgram:
+                pass
+        return self._compile(data, origin, "guest", partial(prepare_guest, origin=origin))
+
     def _refuse_unfit(self, module: Module, isolation: str) -> None:
-        if module.engine is not self.engine:
+        if module.engine not in (self.engine, self.engine.polling()):
             raise UseError("the module was loaded by another runtime: load it with this one")
         if _abi.interface_of(module) == _abi.WALI and module.preparation != isolation:
             raise UseError(
@@ -144,7 +159,8 @@ class Runtime:
         prepare: Callable[[bytes], bytes] | None = None,
     ) -> Module:
         tell = self._on_compile
-        return self.engine.compile(
+        engine = self.engine.polling() if preparation == PROCESS else self.engine
+        return engine.compile(
             data,
             origin,
             self._cache,
@@ -353,8 +369,7 @@ class Runtime:
 
         with self._lock:
             if self._executables is None:
-                preparation = partial(_preparation, isolation=PROCESS)
-                self._executables = Executables(self.engine, self._cache, preparation)
+                self._executables = Executables(self.engine.polling(), self._cache)
                 if self._policy is not None and not self._allow_all:
                     granted = (grant.host for grant in self._policy.filesystem.exec)
                     self._executables.make_ready(granted, compiling=compiling)
@@ -372,7 +387,7 @@ class Runtime:
         """A WALI program in this process, which is its own or, if it is trusted, shared."""
         from wali_core.programs._program import Program
 
-        program = Program(self.engine, module, own_process=isolation == PROCESS)
+        program = Program(module.engine, module, own_process=isolation == PROCESS)
         try:
             link = self._equip_program(program, module, grants, args, argv0, streams, isolation)
             program.start_program(link)
@@ -689,7 +704,6 @@ class Runtime:
         setting = Setting(
             self._policy,
             allow_all=self._allow_all,
-            pooled=self.engine.pool is not None,
             cache=None if self._cache is None else self._cache.folder,
         )
         with self._lock:
@@ -778,25 +792,6 @@ def _command_line(
     argv = encoded((argv0 if argv0 is not None else module.origin, *args), "argument")
     pairs = (f"{name}={value}" for name, value in grants.env.items())
     return argv, encoded(pairs, "environment variable")
-
-
-def _preparation(data: bytes, origin: str, isolation: str) -> tuple[str, Callable[[bytes], bytes]]:
-    """How a module is rewritten before it is compiled: a name for that, and what does it."""
-    may_be_program = b"\x04wali" in data  # what does not have this imports nothing from wali
-
-    def prepare(data: bytes) -> bytes:
-        from wali_core.rewriting._prepare import defer_start, is_program, prepare
-
-        if not (may_be_program and is_program(data, origin)):
-            from wali_core.rewriting._growth import watch_growth
-
-            return watch_growth(defer_start(data, origin), origin)
-        from wali_core.rewriting._reuse import reuse_values
-
-        prepared = prepare(data, origin, unshare=isolation == SHARED)
-        return reuse_values(bytes(prepared.data), origin)
-
-    return isolation if may_be_program else "guest", prepare
 
 
 def _read(module: str | os.PathLike[str] | bytes) -> tuple[bytes, str]:

@@ -9,17 +9,18 @@ from __future__ import annotations
 
 import ctypes
 import os
-import time
 from _thread import start_new_thread
 from functools import partial
 from struct import Struct
+
+from wali_core._abi import FLAG_EXPORT, POLLED_EXPORT
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any, Final
 
-    from wali_core._bridge import Core, Func
+    from wali_core._bridge import Context, Core, Func, Instance
 
 ALL: Final = (1 << 64) - 1
 _SETMASK: Final = 2
@@ -148,50 +149,38 @@ def handle_trap(core: Core, store: int, call: Func, trap: int) -> tuple[int, int
     return (error or 0, ended.value or 0) if error or ended.value else None
 
 
-class Alarm:
-    """Moves the engine's epoch again while a signal is in flight.
+def serve_polls(core: Core, store: int, instance: Instance, context: Context) -> None:
+    """Put in place what an instance's code polls, and what its polls call.  Without any: nothing.
 
-    An epoch that passes just as the store's callback returns is lost, and with it the signal would
-    be in flight until the next call, which a loop never makes.  So whenever the core notes a signal
-    it writes to an eventfd, and a thread looks after it.  The core asks for it with the first
-    signal that comes to a loop; before that there is no callback to lose one.
+    From here on whoever sets ``context.signal`` or ``context.stop`` sets the flag as well.
     """
+    from wali_core import _bridge as bridge
 
-    def __init__(self, core: Core, in_flight: Callable[[], bool]) -> None:
-        self._core = core
-        self._in_flight = in_flight
-        self._fd = -1
-
-    @property
-    def started(self) -> bool:
-        """Is there such a thread?"""
-        return self._fd >= 0
-
-    def start(self) -> int:
-        """Serve the core's request."""
-        self._fd = os.eventfd(0, os.EFD_CLOEXEC)
-        self._core.alarm.value = self._fd
-        start_quiet_thread(self._run, self._fd)
-        return 0
-
-    def forget(self) -> None:
-        """In a forked child there is no such thread."""
-        self._core.alarm.value = -1
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
-
-    def _run(self, fd: int) -> None:
-        from wali_core._bridge import W
-
-        while True:
-            os.eventfd_read(fd)
-            pause = _SHORTEST
-            while self._in_flight():
-                time.sleep(pause)
-                pause = min(pause * 2, _LONGEST)
-                W["wasmtime_engine_increment_epoch"](self._core.program_engine.value)
+    flag, polled = (
+        bridge.export_of(store, instance, name) for name in (FLAG_EXPORT, POLLED_EXPORT)
+    )
+    if flag is None or polled is None:
+        return
+    nothing, function = ctypes.byref(bridge.ByteVec()), bridge.Func()
+    functype = bridge.W["wasm_functype_new"](nothing, nothing)
+    bridge.W["wasmtime_func_new_unchecked"](
+        store, functype, core.on_poll, ctypes.addressof(context), None, ctypes.byref(function)
+    )
+    bridge.W["wasm_functype_delete"](functype)
+    reference = bridge.Val(kind=bridge.FUNCREF)
+    ctypes.memmove(ctypes.byref(reference.of), ctypes.byref(function), ctypes.sizeof(function))
+    table = ctypes.byref(polled.of.memory)
+    bridge.check(bridge.W["wasmtime_table_set"](store, table, 0, ctypes.byref(reference)))
+    context.poll = bridge.W["wasmtime_memory_data"](store, ctypes.byref(flag.of.memory))
 
 
-_SHORTEST: Final = 0.0005  # seconds
-_LONGEST: Final = 0.05
+def have_polled(context: int) -> None:
+    """Have whoever runs with this context look, at its next poll, why it must end.
+
+    Its store must not go meanwhile.
+    """
+    from wali_core._bridge import Context
+
+    flag = Context.from_address(context).poll
+    if flag:
+        ctypes.c_uint32.from_address(flag).value = 1

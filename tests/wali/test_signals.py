@@ -36,6 +36,15 @@ def test_no_signal_is_lost_before_a_call(wali: Wali) -> None:
     assert time.monotonic() - started < 60 + TRIES / 1000
 
 
+def test_no_signal_is_lost_in_a_loop(wali: Wali) -> None:
+    """One that comes while the handler of the one before is just over is seen at the next turn."""
+    program, tries = building.program("race"), TRIES // 10  # where there is one processor: slow
+
+    done = wali("--allow-all", program, str(tries), "loop", patience=60 + TRIES / 1000)
+
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"handled: {tries}\n", "")
+
+
 @pytest.fixture
 def waiting(box: Path, cache_folder: Path) -> Callable[..., subprocess.Popen[str]]:
     """Return a function that starts the guest, and waits until it is ready."""

@@ -98,7 +98,7 @@ struct kernel_sigaction {
     uint64_t mask;
 };
 void wali_restorer(void);
-extern void *wali_engine; /* of signals.c; NULL: this process is no WALI program's */
+extern uint32_t wali_is_program; /* of signals.c: this process is a WALI program's */
 int wali_copy(void *to, const void *from, size_t size); /* 0, or -EFAULT on a page that is gone */
 uint8_t *space_refresh(struct context *, struct space *, uint64_t address, uint64_t size);
 int64_t copy_string(struct context *, struct space *, uint32_t address, char *to, uint32_t room);
@@ -183,9 +183,6 @@ ALWAYS_INLINE int waits_in_kernel(const struct context *c, const struct descript
 ALWAYS_INLINE uint64_t host_nonblock(const struct context *c, uint64_t flags) {
     return c->direct ? flags & O_NONBLOCK : O_NONBLOCK;
 }
-
-wasmtime_error_t *wali_on_epoch(wasmtime_context_t *, void *data, uint64_t *delta,
-                                wasmtime_update_deadline_kind_t *kind);
 
 /* wait.c: the only places where a guest sleeps. */
 int64_t wait_for(struct context *, struct pollfd *fds, uint32_t count, int64_t until);

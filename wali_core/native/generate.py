@@ -21,8 +21,6 @@ NO_BODY = ("planned", "host")
 # Calls of programs that are bodies in C and calls in Python in one: both know where to go on.
 ALSO_HOSTED = ("sendmsg", "recvmsg")
 
-# What the core itself asks of Python: "alarm", that somebody reads the descriptor of that name.
-ASKED_OF_PYTHON = ["alarm"]
 
 # Kinds of which a shim may use the lowest values only.
 CAPABLE_ONLY = {"exchange": 3, "clock": "CLOCKS_OF_ONES_OWN", "mode": 0o777}
@@ -339,7 +337,7 @@ def host_calls(table: dict[str, Any]) -> list[str]:
         for call in table["CALLS"]
         if call.served == "host" or call.name in ALSO_HOSTED
     ]
-    return names + [row[1] for row in table["AUXILIARY"] if not row[4]] + ASKED_OF_PYTHON
+    return names + [row[1] for row in table["AUXILIARY"] if not row[4]]
 
 
 def numbers(table: dict[str, Any], arch: str) -> str:

@@ -2,7 +2,7 @@
  *
  * The kernel does what it can: masks, pending signals, default actions and what is ignored are the
  * host's own.  Only a handler is a function of the guest's, and may run nowhere but at a safepoint:
- * before or after a system call, or in a loop when the engine's epoch has moved.  So the host's
+ * before or after a system call, or at a poll of the guest's code (_polls.py).  So the host's
  * handler notes the signal and leaves the thread with all signals blocked: one is in flight, the
  * others stay pending in the kernel.  The mask that it has interrupted is put back when the guest's
  * handler has run.
@@ -61,19 +61,17 @@ EXPORT struct action {
     uint64_t mask;
 } __attribute__((packed)) wali_actions[SIGNALS + 1]; /* as the guest gave them */
 
-/* Kept by Python: who runs the guest's code; and for the handler, the engine and an eventfd. */
+/* Kept by Python: who runs the guest's code, and whether there is one. */
 EXPORT struct {
     int64_t tid;
     struct context *c;
 } wali_running[MAX_THREADS];
-EXPORT void *wali_engine;
-EXPORT int64_t wali_alarm = -1;
+EXPORT uint32_t wali_is_program;
 
 /* The host's handler of every signal that the guest handles.  It stores, and makes system calls:
- * what may be done in a signal handler.  Whoever reads the alarm moves the epoch again as long as
- * the signal is in flight: one that passes just as the last callback returns is lost. */
+ * what may be done in a signal handler. */
 static void on_signal(int signal, UNUSED void *info, void *ucontext) {
-    int64_t i = 0, tid = SYS(NR_gettid, 0, 0, 0, 0, 0, 0), one = 1;
+    int64_t i = 0, tid = SYS(NR_gettid, 0, 0, 0, 0, 0, 0);
     while (i < MAX_THREADS && wali_running[i].tid != tid)
         i++;
     const char **pc = (const char **)((char *)ucontext + UCONTEXT_PC);
@@ -91,8 +89,8 @@ static void on_signal(int signal, UNUSED void *info, void *ucontext) {
     *mask = ~SYNCHRONOUS;
     if (*pc >= interruptible_begin && *pc <= interruptible_call)
         *pc = interruptible_exit;
-    wasmtime.engine_increment_epoch(wali_engine);
-    SYS(NR_write, wali_alarm, &one, sizeof one, 0, 0, 0);
+    if (c->poll)
+        *c->poll = 1;
 }
 
 /* One of those that are traps, which somebody has sent: 0 where the default action is to follow.  A
@@ -144,20 +142,14 @@ int64_t signal_settle(struct context *c, int64_t result, int restarts) {
     return result == NOT_AGAIN ? -EINTR : result;
 }
 
-/* The epoch callback of a program's store.  wasmtime takes it away while it runs: another is put in
- * its place, so that a handler which loops can be reached as well. */
-EXPORT wasmtime_error_t *wali_on_program_epoch(wasmtime_context_t *store, void *data,
-                                               uint64_t *delta,
-                                               wasmtime_update_deadline_kind_t *kind) {
-    struct context *c = data;
-    if (c->signal) {
-        if (wali_alarm < 0)
-            c->host(c, HOST_alarm, NULL);
-        wasmtime.store_epoch_deadline_callback(c->store, (void *)wali_on_program_epoch, c, NULL);
-        if (deliver(c))
-            return wasmtime.error_new("a signal handler has ended the guest");
-    }
-    return wali_on_epoch(store, data, delta, kind);
+/* A poll in the code of a program has found its flag set: by a signal, or by Python when it must
+ * come to its end.  Whoever sets it again from here on does so for the next poll. */
+EXPORT wasm_trap_t *wali_on_poll(void *env, UNUSED wasmtime_caller_t *caller,
+                                 UNUSED wasmtime_val_raw_t *values, UNUSED size_t count) {
+    struct context *c = env;
+    __atomic_exchange_n(c->poll, 0, __ATOMIC_SEQ_CST);
+    c->has_mask_during = 0; /* of a call that is over */
+    return deliver(c) || c->stop ? stop_trap(c) : NULL;
 }
 
 /* --- the calls -------------------------------------------------------------------------------- */

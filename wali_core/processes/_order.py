@@ -26,22 +26,20 @@ _MOST_DESCRIPTORS: Final = 16
 class Setting:
     """What holds for all programs of a launcher: the first that it is told.
 
-    ``pooled``: modules have been compiled by an engine with a pool, and need one like it.
     ``cache`` is the folder of the cache, if there is one.
     """
 
-    __slots__ = ("allow_all", "cache", "policy", "pooled")
+    __slots__ = ("allow_all", "cache", "policy")
 
     def __init__(
         self,
         policy: Policy | None,
         *,
         allow_all: bool,
-        pooled: bool = False,
         cache: str | None = None,
     ) -> None:
         self.policy, self.allow_all = policy, allow_all
-        self.pooled, self.cache = pooled, cache
+        self.cache = cache
 
 
 class Order:

@@ -7,16 +7,17 @@ by its name is compiled before, once, and kept in the cache; of a granted folder
 from __future__ import annotations
 
 import os
+from functools import partial
+
+from wali_core.rewriting._passes import PROCESS, prepare_program
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Iterable, Iterator
     from typing import Final
 
     from wali_core._cache import Cache
     from wali_core._engine import Engine, Module
-
-    Preparation = Callable[[bytes, str], tuple[str, Callable[[bytes], bytes]]]
 
 _MAGIC: Final = b"\0asm"
 _MOST: Final = 64
@@ -26,12 +27,11 @@ _MOST: Final = 64
 class Executables:
     """Loads what is executed in this process, or in one that it has forked.
 
-    ``preparation`` says how a module is rewritten, from its bytes and its name.
+    ``engine`` is one for modules with polls.
     """
 
-    def __init__(self, engine: Engine, cache: Cache | None, preparation: Preparation) -> None:
+    def __init__(self, engine: Engine, cache: Cache | None) -> None:
         self._engine, self._cache = engine, cache
-        self._preparation = preparation
         self._ready: dict[str, Module] = {}
         self._own = os.getpid()
         self._confined = False
@@ -48,26 +48,26 @@ class Executables:
             data = _wasm(path)
             if data is None:
                 continue
-            name, prepare = self._preparation(data, path)
-            module = self._engine.cached(data, path, self._cache, preparation=name)
+            module = self._engine.cached(data, path, self._cache, preparation=PROCESS)
             if module is None and is_named and compiling:
-                module = self._engine.compile(
-                    data, path, self._cache, preparation=name, prepare=prepare
-                )
+                module = _compile(self._engine, data, path, self._cache)
             if module is not None:
                 self._ready[module.key] = module
 
     def load(self, data: bytes, origin: str) -> Module:
         """The compiled module.  In a forked process the threads are gone that compile faster."""
-        name, prepare = self._preparation(data, origin)
-        ready = self._ready.get(self._engine.key(data, name))
+        ready = self._ready.get(self._engine.key(data, PROCESS))
         if ready is not None:
             return ready
         engine = self._engine
         if os.getpid() != self._own:
-            engine = type(engine)(engine.core, engine.stack, parallel=False)
-        cache = None if self._confined else self._cache
-        return engine.compile(data, origin, cache, preparation=name, prepare=prepare)
+            engine = type(engine)(engine.core, engine.stack, parallel=False, polls=True)
+        return _compile(engine, data, origin, None if self._confined else self._cache)
+
+
+def _compile(engine: Engine, data: bytes, origin: str, cache: Cache | None) -> Module:
+    prepare = partial(prepare_program, origin=origin)
+    return engine.compile(data, origin, cache, preparation=PROCESS, prepare=prepare)
 
 
 def _granted(grants: Iterable[str]) -> Iterator[tuple[str, bool]]:

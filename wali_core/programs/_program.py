@@ -16,6 +16,7 @@ from functools import partial
 
 from wali_core import _bridge as bridge
 from wali_core import _monitor
+from wali_core._abi import START_EXPORT
 from wali_core._bridge import W
 from wali_core._errors import GuestDenied, GuestExit, GuestTrap, ModuleError, more_than
 from wali_core._guest import AnyGuest, Guest
@@ -24,10 +25,10 @@ from wali_core._link import ProgramLink
 from wali_core._signals import (
     ALL,
     Actions,
-    Alarm,
     handle_trap,
     mask_around_fork,
     reset_actions,
+    serve_polls,
     set_mask,
 )
 from wali_core.programs._calls import AT_FDCWD, GuestCalls, Startup, served_limits, served_times
@@ -136,7 +137,6 @@ class AnyProgram(AnyGuest):
         self.threads = Threads(self)
         self._masks = mask_around_fork()
         self._tids = memoryview(engine.core.running).cast("B").cast("q")  # the first one's first
-        self._alarm = Alarm(engine.core, self.threads.in_flight)
         self._served = self._serve()
         self._callback = bridge.HOST_CALL(self._host)
         self._context.host = ctypes.cast(self._callback, ctypes.c_void_p).value
@@ -420,7 +420,6 @@ class AnyProgram(AnyGuest):
             **served_process(self._calls, free=lambda: self._context.network & NETWORK_ANY != 0),
             **served_messages(self._calls, self._engine.core, lambda: self._spaced().memory),
             "__wasm_thread_spawn": self._spawn,
-            "alarm": self._alarm.start,
             "longjmp": self._longjmp,
         }
 
@@ -496,7 +495,7 @@ class AnyProgram(AnyGuest):
     def _has_company(self) -> bool:
         """Is there, or was there, anything in the process that a child does not have?"""
         watched = self._running is not None and self._running.deadline is not None
-        return watched or self.threads.shared or self._processes is not None or self._alarm.started
+        return watched or self.threads.shared or self._processes is not None
 
     def _fork_with_company(self, context: int) -> int:
         block, unblock = self._masks
@@ -515,7 +514,6 @@ class AnyProgram(AnyGuest):
         return child
 
     def _in_child(self, context: int) -> None:
-        self._alarm.forget()
         self.threads.forget(context)
         self._context.table.contents.lock = 0
         if self._running is not None and self._running.deadline is not None:
@@ -537,7 +535,7 @@ class AnyProgram(AnyGuest):
     def _close_instance(self) -> None:
         """Free what is the program's own, and not the process's."""
         if self._store is not None:
-            self._store = None
+            self._store = self._context.poll = None
             W["wasmtime_store_delete"](self._store_owner)
         if self._program_link is not None:
             self._program_link.close()
@@ -582,6 +580,11 @@ class Program(AnyProgram, Guest):
         """Instantiate: the program's start function runs, which initialises its memory."""
         with self._guard():
             self._instance = self._instantiate_linked(link.pre)
+            if self._own_process:
+                assert self._store is not None
+                serve_polls(self.core, self._store, self._instance, self._context)
+                if self._export(self._instance, START_EXPORT) is not None:
+                    self._call_own(START_EXPORT)
         if self._own_process:
             self._take_signals(again=again)
 
@@ -641,20 +644,13 @@ class Program(AnyProgram, Guest):
         self.start_program(self.resolve(*self._resolved), again=True)
         set_mask(program.mask)
 
-    def _watch_epochs(self) -> None:
-        core = self._engine.core
-        callback = core.on_program_epoch if self._own_process else core.on_epoch
-        W["wasmtime_store_epoch_deadline_callback"](
-            self._store_owner, callback, self._address, None
-        )
-
     def _take_signals(self, *, again: bool) -> None:
         """From here on signals are the program's."""
         found = self._export(self._instance, CALL_EXPORT)
         if found is not None:
             self._context.call = found.of.func
         self._context.store = self._store_owner
-        self._engine.core.program_engine.value = self._engine.pointer
+        self._engine.core.is_program.value = 1
         if not again:
             reset_actions()
         self.threads.enter(self._address)

@@ -9,9 +9,18 @@ from _thread import allocate_lock, get_native_id, stack_size, start_new_thread
 from ctypes import byref, c_void_p
 
 from wali_core import _bridge as bridge
+from wali_core._abi import START_EXPORT
 from wali_core._bridge import W
 from wali_core._errors import GuestExit, GuestLimit, more_than
-from wali_core._signals import ALL, IGNORED, Actions, handle_trap, set_mask
+from wali_core._signals import (
+    ALL,
+    IGNORED,
+    Actions,
+    handle_trap,
+    have_polled,
+    serve_polls,
+    set_mask,
+)
 from wali_core.programs._process_calls import system_call
 from wali_core.rewriting._prepare import CALL_EXPORT, START_THREAD_EXPORT
 
@@ -76,10 +85,6 @@ class Threads:
             if slot is not None:
                 self._program.core.running[slot].tid = 0
                 self._used.remove(slot)
-
-    def in_flight(self) -> bool:
-        """Has a signal come to a thread that has not been delivered yet?"""
-        return any(bridge.Context.from_address(context).signal for context in tuple(self._slots))
 
     def forget(self, context: int) -> None:
         """In a forked child: of all threads the calling one is left, with another number."""
@@ -206,15 +211,15 @@ class Threads:
         What computes sees it at its next safepoint.  What waits in the kernel comes out of there by
         a signal that does nothing: one of those that are never blocked, since they are traps.
         """
-        others = [(other, slot) for other, slot in tuple(self._slots.items()) if other != context]
-        for other, slot in others:
-            bridge.Context.from_address(other).stop = bridge.STOP_EXIT
-            try:
-                system_call("tgkill", os.getpid(), self._program.core.running[slot].tid, _KICK)
-            except OSError:
-                pass  # it has just left
-        if others:
-            W["wasmtime_engine_increment_epoch"](self._program.engine)
+        with self._slots_lock:  # none of them leaves, and none's store goes
+            others = [(other, slot) for other, slot in self._slots.items() if other != context]
+            for other, slot in others:
+                bridge.Context.from_address(other).stop = bridge.STOP_EXIT
+                have_polled(other)
+                try:
+                    system_call("tgkill", os.getpid(), self._program.core.running[slot].tid, _KICK)
+                except OSError:
+                    pass  # it has just left
         first = context == self._program.address
         return bool(others) or (first and self._count > 0)
 
@@ -251,10 +256,6 @@ class _Thread:
         context.cwd, context.network, context.procfs = of.cwd, of.network, of.procfs
         self._owner = W["wasmtime_store_new"](program.engine, self._address, None)
         self._store = W["wasmtime_store_context"](self._owner)
-        W["wasmtime_store_epoch_deadline_callback"](
-            self._owner, program.core.on_program_epoch, self._address, None
-        )
-        W["wasmtime_context_set_epoch_deadline"](self._store, 1)
         program.core.context_bind_shared(self._address, self._store, program.memory_pointer)
         context.store = self._owner
         instance, trap = bridge.Instance(), c_void_p()
@@ -264,13 +265,20 @@ class _Thread:
         if error or trap.value:
             _drop(error, trap.value)
             return False
-        call, entry = (
-            _export(self._store, instance, n) for n in (CALL_EXPORT, START_THREAD_EXPORT)
+        serve_polls(program.core, self._store, instance, context)
+        start, call, entry = (
+            bridge.export_of(self._store, instance, name)
+            for name in (START_EXPORT, CALL_EXPORT, START_THREAD_EXPORT)
         )
         if call is None or entry is None:
             return False
-        context.call, self._entry = call, entry
-        return True
+        context.call, self._entry = call.of.func, entry.of.func
+        if start is not None:
+            error = W["wasmtime_func_call_unchecked"](
+                self._store, byref(start.of.func), (bridge.ValRaw * 1)(), 0, byref(trap)
+            )
+            _drop(error, trap.value)
+        return not (error or trap.value)
 
     def run(self, entry: int, argument: int) -> None:
         """Call the function.  A trap, or what Python raises in a call, is the process's end."""
@@ -307,14 +315,6 @@ class _Thread:
             W["wasmtime_store_delete"](self._owner)
             self._program.core.context_close(self._address)
             self._owner = None
-
-
-def _export(store: int, instance: bridge.Instance, name: str) -> bridge.Func | None:
-    found, encoded = bridge.Extern(), name.encode()
-    present = W["wasmtime_instance_export_get"](
-        store, byref(instance), encoded, len(encoded), byref(found)
-    )
-    return found.of.func if present else None
 
 
 def _drop(error: int | None, trap: int | None) -> str:

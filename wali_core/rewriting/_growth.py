@@ -24,6 +24,7 @@ from wali_core.rewriting._prepare import (
     Reader,
     encode_name,
     leb128,
+    refuse_exports,
 )
 from wali_core.rewriting._reuse import INSTRUCTION, number_at
 
@@ -48,9 +49,7 @@ def watch_growth(data: bytes, origin: str) -> bytes:
     Raises ``ModuleError``, also for a module that uses the names of what is added.
     """
     module = Module(data, origin)
-    for name in (LIMIT_EXPORT, EXCEEDED_EXPORT):
-        if any(export.name == name.encode() for export in module.exports()):
-            raise module.error(f"exports {name}, a name that is not for modules to use", EXPORT)
+    refuse_exports(module, LIMIT_EXPORT, EXCEEDED_EXPORT)
     section = module.section(CODE)
     if section is None or _GROW not in bytes(section.body) or not _is_plain(module):
         return data

@@ -477,6 +477,19 @@ class Module:
         section.replace(b"".join((section.body[:start], piece, section.body[end:])))
         self._changed = True
 
+    def replace_custom(self, name: bytes, body: bytes, before: int) -> None:
+        """Put a custom section before another, in the place of any with its name."""
+        start = encode_name(name)
+        self.sections = [
+            section
+            for section in self.sections
+            if section.id != CUSTOM or bytes(section.body[: len(start)]) != start
+        ]
+        added = Section(CUSTOM, b"", b"", 0)
+        added.replace(start + body)
+        self.sections.insert([section.id for section in self.sections].index(before), added)
+        self._changed = True
+
     def remove(self, identifier: int) -> None:
         """Drop a section."""
         self.sections = [section for section in self.sections if section.id != identifier]
@@ -590,13 +603,7 @@ def defer_start(data: bytes, origin: str) -> bytes:
     name itself.
     """
     module = Module(data, origin)
-    name = START_EXPORT.encode()
-    if name in data and any(export.name == name for export in module.exports()):
-        raise module.error(f"exports {START_EXPORT}, a name that is not for modules to use", EXPORT)
-    start = module.start()
-    if start is not None:
-        module.append(EXPORT, encode_name(name) + bytes([EXTERN_FUNC]) + leb128(start))
-        module.remove(START)
+    export_start(module)
     if any(flags & _SHARED for flags in module.memory_flags()):
         memories = module.memories()
         for memory in memories:
@@ -604,6 +611,23 @@ def defer_start(data: bytes, origin: str) -> bytes:
         module.remove(MEMORY)
         module.append(MEMORY, *(memory.encode() for memory in memories))
     return module.encode()
+
+
+def export_start(module: Module) -> None:
+    """Export the start function, if there is one, instead of having it run by itself."""
+    refuse_exports(module, START_EXPORT)
+    start = module.start()
+    if start is not None:
+        name = encode_name(START_EXPORT.encode())
+        module.append(EXPORT, name + bytes([EXTERN_FUNC]) + leb128(start))
+        module.remove(START)
+
+
+def refuse_exports(module: Module, *names: str) -> None:
+    """Raise ``ModuleError`` where a module exports something by one of these names."""
+    for name in names:
+        if any(export.name == name.encode() for export in module.exports()):
+            raise module.error(f"exports {name}, a name that is not for modules to use", EXPORT)
 
 
 def fix_memory(data: bytes, origin: str, pages: int) -> bytes:

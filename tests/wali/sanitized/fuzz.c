@@ -59,13 +59,13 @@ extern struct {
     int64_t tid;
     struct context *c;
 } wali_running[];
-extern int64_t wali_alarm;
 
 enum { KB = 1024, GUEST = 256 * KB, CANARY = 64 * KB, PAGE = 4096, PATTERN = 0xa5, LIMIT = 24 };
 enum { HIDDEN = 37 * PAGE, READ_ONLY = 41 * PAGE, PATHS = 5 * PAGE, RECORDS = 8 * PAGE };
 
 static uint8_t *guest; /* its memory; CANARY bytes lie on either side */
 static struct context context;
+static uint32_t flag;  /* that its code would poll */
 static int own_stream; /* what the guest has for standard streams: nothing of the host's */
 #if defined(__x86_64__)
 enum { NR_PIVOT_ROOT = 155 };
@@ -249,8 +249,6 @@ static void check_world(void) {
     }
     if (context.wake >= 0)
         known |= (uint64_t)1 << context.wake;
-    if (wali_alarm >= 0)
-        known |= (uint64_t)1 << wali_alarm;
     for (int fd = 0; fd < 64; fd++)
         if (!(known >> fd & 1) && is_open(fd))
             fail("a host's descriptor was left open");
@@ -287,14 +285,6 @@ static wasmtime_error_t *call_handler(wasmtime_context_t *store, const wasmtime_
                                       wasm_trap_t **trap) {
     (void)store, (void)f, (void)values, (void)count, (void)trap;
     return NULL;
-}
-
-static void nothing(void *engine) {
-    (void)engine;
-}
-
-static void nothing_else(void *store, void *callback, void *data, void *finalizer) {
-    (void)store, (void)callback, (void)data, (void)finalizer;
 }
 
 /* What Python would serve. */
@@ -421,8 +411,6 @@ static void begin(void) {
         .error_new = error_new,
         .error_delete = error_delete,
         .func_call_unchecked = call_handler,
-        .engine_increment_epoch = nothing,
-        .store_epoch_deadline_callback = nothing_else,
         .clock_gettime = clock_gettime,
     };
     guest = mmap(NULL, GUEST + 2 * CANARY, 3, 0x22, -1, 0);
@@ -437,6 +425,7 @@ static void begin(void) {
     wali_init(&api);
     wali_install_fault_handler();
     wali_context_init(&context, LIMIT);
+    context.poll = &flag;
     wali_context_bind_shared(&context, NULL, (const wasmtime_sharedmemory_t *)&guest);
     context.cwd = AT_FDCWD;
     context.network = NETWORK_ANY;
