@@ -127,9 +127,7 @@ def _decide_path(parts: Parts, path: str, access: str, *, wasi: bool = False) ->
     trees += [] if wasi else _keyed("filesystem.devices", files.named_devices)
     # What makes or removes a name changes the directory that the name is in.
     place = path.rpartition("/")[0] or "/" if access == "make" else path
-    found = _innermost(place, programs if access == "execute" else trees)
-    if found is None and access in ("look", "read"):
-        found = _innermost(place, programs)
+    found = _innermost(place, programs + trees)
     if found is None and access == "look" and not wasi:
         sockets = _keyed("network.unix", parts.network.unix)
         for key, grant in (*trees, *programs, *sockets):
@@ -137,15 +135,27 @@ def _decide_path(parts: Parts, path: str, access: str, *, wasi: bool = False) ->
                 return Decision(True, key, f"{place!r} leads to {_named(grant)}")
     if found is None:
         return Decision(False, DEFAULT, f"{place!r} lies in nothing that is granted{_for(access)}")
-    key, grant = found
-    host = join(grant.host, relative_to(place, grant.guest) or "")
+    host = _host_of(place, found[1])
     for index, denied in enumerate(files.inaccessible):
-        if relative_to(host, denied) is not None:
+        if host is not None and relative_to(host, denied) is not None:
             key = f"filesystem.inaccessible[{index}]"
             return Decision(False, key, f"{host!r} lies in {denied!r}")
-    if access in ("write", "make") and not grant.read_write:
-        return Decision(False, key, f"{place!r} lies in {_named(grant)}, to read only")
-    return Decision(True, key, f"{place!r} lies in {_named(grant)}")
+    # It is what the innermost shows there; others that show the same may grant more of it.
+    able = programs if access == "execute" else programs + trees
+    if access in ("write", "make"):
+        able = [item for item in trees if item[1].read_write]
+    best = _innermost(place, (item for item in able if _host_of(place, item[1]) == host))
+    if best is not None:
+        return Decision(True, best[0], f"{place!r} lies in {_named(best[1])}")
+    if access == "execute":
+        return Decision(False, DEFAULT, f"{place!r} lies in nothing that is granted{_for(access)}")
+    return Decision(False, found[0], f"{place!r} lies in {_named(found[1])}, to read only")
+
+
+def _host_of(place: str, grant: Grant) -> str | None:
+    """Return what a grant shows at a path of the guest's, if anything."""
+    below = relative_to(place, grant.guest)
+    return None if below is None else join(grant.host, below)
 
 
 def _for(access: str) -> str:

@@ -313,3 +313,59 @@ def test_decisions_are_values(policy: Policy, request_: Request) -> None:
 
     assert isinstance(decision, Decision)
     assert policy.decide(request_, CATALOGUE) == decision
+
+
+CROSSED = Policy(
+    filesystem=Filesystem(
+        read_only=(Grant("/b", "/g/ro"), Grant("/bin/sub", "/bin/sub"), Grant("/c", "/bin/c")),
+        read_write=(Grant("/a", "/g", read_write=True),),
+        exec=(Grant("/bin", "/bin"), Grant("/a/x", "/g/x"), Grant("/d", "/g/d")),
+        cwd="/g/ro",
+    )
+)
+
+
+@pytest.mark.parametrize(
+    ("request_", "answer"),
+    [
+        (
+            "open /g/ro/f write",
+            (
+                "refused by filesystem.read_only[0]: '/g/ro/f' lies in '/g/ro' ('/b' outside), to "
+                "read only"
+            ),
+        ),
+        ("execve /bin/sub/f", "granted by filesystem.exec[0]: '/bin/sub/f' lies in '/bin'"),
+        (
+            "execve /bin/c/f",
+            "refused by default: '/bin/c/f' lies in nothing that is granted to be executed",
+        ),
+        (
+            "open /g/x/f write",
+            "granted by filesystem.read_write[0]: '/g/x/f' lies in '/g' ('/a' outside)",
+        ),
+        (
+            "open /g/d/f write",
+            "refused by filesystem.exec[2]: '/g/d/f' lies in '/g/d' ('/d' outside), to read only",
+        ),
+        ("open /g/d/f", "granted by filesystem.exec[2]: '/g/d/f' lies in '/g/d' ('/d' outside)"),
+        (
+            "path_open /etc/passwd",
+            (
+                "granted by filesystem.read_only[0]: '/etc/passwd' is looked for in "
+                "filesystem.cwd: '/g/ro/etc/passwd' lies in '/g/ro' ('/b' outside)"
+            ),
+        ),
+        (
+            "path_open /x write",
+            (
+                "refused by filesystem.read_only[0]: '/x' is looked for in filesystem.cwd: "
+                "'/g/ro/x' lies in '/g/ro' ('/b' outside), to read only"
+            ),
+        ),
+        ("open /etc/passwd", "refused by default: '/etc/passwd' lies in nothing that is granted"),
+    ],
+)
+def test_trees_in_trees(request_: str, answer: str) -> None:
+    """What lies in a tree of another one's is what is found there, and not what it covers."""
+    assert str(CROSSED.decide(request_)) == answer

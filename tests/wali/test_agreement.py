@@ -109,7 +109,8 @@ def policies(draw: st.DrawFn) -> dict[str, Any]:
         "version": 1,
         "lockdown": mode,
         "view": seen,
-        "renamed": seen == "required" and draw(st.booleans()),
+        "places": _places(draw, trees) if seen == "required" and draw(st.booleans()) else None,
+        "cwd": draw(st.sampled_from([None, *trees])),
         "trees": trees,
         "denied": [
             folder
@@ -124,6 +125,19 @@ def policies(draw: st.DrawFn) -> dict[str, Any]:
         },
         "syscalls": syscalls,
     }
+
+
+def _places(draw: st.DrawFn, trees: Mapping[str, str]) -> dict[str, str]:
+    """Draw where a guest finds the trees: as they lie, or each anywhere else."""
+    if draw(st.booleans()):
+        return {folder: folder for folder in trees}
+    places = st.lists(folders, min_size=len(trees), max_size=len(trees), unique=True)
+    return dict(zip(trees, draw(places), strict=True))
+
+
+def join(*parts: str) -> str:
+    """Join paths, of which some may be empty."""
+    return "/".join(filter(None, parts))
 
 
 # --- requests -------------------------------------------------------------------------------------
@@ -215,6 +229,8 @@ class World:
 
     def __init__(self, folder: Path, program: Path) -> None:
         self._folder, self._program, self._count = folder, program, itertools.count()
+        self.refused: list[str] = []
+        """What was said of policies that no guest is started under."""
         self._listeners = [socket.create_server(("127.0.0.1", 0)) for _ in range(3)]
         self._connected = [listener.getsockname()[1] for listener in self._listeners]
         with_port = [socket.create_server(("127.0.0.1", 0)) for _ in range(3)]
@@ -246,11 +262,15 @@ class World:
             (root / folder).mkdir(parents=True)
         try:
             policy = self._policy(drawn, root)
-            names = ELSEWHERE if drawn["renamed"] else str(root)
-            made = [self._make(root, names, i, *each) for i, each in enumerate(asked)]
+            for folder in drawn["places"] or ():  # one may lie in another that has a place for it
+                host_of(drawn, root, folder, wali=wali, below=True).mkdir(
+                    parents=True, exist_ok=True
+                )
+            made = [self._make(root, drawn, i, *each, wali=wali) for i, each in enumerate(asked)]
             words = [word for words, _ in made for word in words]
             answers = [int(line) for line in run(policy, words).splitlines()]
-        except (PolicyError, Refused):
+        except (PolicyError, Refused) as error:
+            self.refused.append(str(error))
             hypothesis.reject()
         finally:
             shutil.rmtree(root)
@@ -272,14 +292,11 @@ class World:
 
     def _policy(self, drawn: Mapping[str, Any], root: Path) -> Policy:
         def place(folder: str) -> str:
-            host = str(root / folder)
-            return (
-                f"{host}::{'/'.join(filter(None, (ELSEWHERE, folder)))}"
-                if drawn["renamed"]
-                else host
-            )
+            return f"{root / folder}::{guest_path(drawn, root, folder)}"
 
         files: dict[str, Any] = {"devices": drawn["devices"]}
+        if drawn["cwd"] is not None:
+            files["cwd"] = guest_path(drawn, root, drawn["cwd"])
         for folder, kind in drawn["trees"].items():
             # What is executed is a program of Linux's, which is a single file here.
             files.setdefault(kind, []).append(place(folder))
@@ -293,11 +310,21 @@ class World:
         return Policy.from_dict({**said, "filesystem": files, "network": network}, "/")
 
     def _make(
-        self, root: Path, names: str, index: int, ask: Ask, folder: str, port: int
+        self,
+        root: Path,
+        drawn: Mapping[str, Any],
+        index: int,
+        ask: Ask,
+        folder: str,
+        port: int,
+        *,
+        wali: bool,
     ) -> tuple[list[str], list[str]]:
         """Return the guest's words for an attempt, and what is requested by it."""
         name = f"{ask.kind}{index}"
-        here, there = root / folder / name, "/".join(filter(None, (names, folder, name)))
+        here = host_of(drawn, root, folder, wali=wali) / name
+        there = join(ELSEWHERE if drawn["places"] else str(root), folder, name)
+        here.parent.mkdir(parents=True, exist_ok=True)
         if ask.kind == "file":
             here.write_text("it")
         elif ask.kind == "program":
@@ -315,6 +342,37 @@ class World:
         if not ask.kind:
             words[1] = ""
         return words, [need.format(there, to=moved) for need in ask.needs]
+
+
+def guest_path(drawn: Mapping[str, Any], root: Path, folder: str) -> str:
+    """Return where a guest finds a tree."""
+    places = drawn["places"]
+    return str(root / folder) if places is None else join(ELSEWHERE, places[folder])
+
+
+def host_of(
+    drawn: Mapping[str, Any], root: Path, folder: str, *, wali: bool, below: bool = False
+) -> Path:
+    """Return which folder of the host's a guest finds at the path of a folder.
+
+    Or, `below`, where a tree is to be shown: what would be found there without it.
+    """
+    trees = [tree for tree, kind in drawn["trees"].items() if wali or kind != "exec"]
+    places = drawn["places"] or {tree: tree for tree in trees}
+    asked = places[folder] if below else folder
+    around = [
+        (places[tree], tree)
+        for tree in trees
+        if lies_in(asked, places[tree]) and not (below and tree == folder)
+    ]
+    if around:
+        place, tree = max(around, key=lambda pair: len(pair[0]))
+        return root.joinpath(tree, asked[len(place) :].lstrip("/"))
+    cwd = drawn["cwd"]
+    if wali or below or cwd not in trees:
+        return root / folder
+    said = join(ELSEWHERE if drawn["places"] else str(root), folder)
+    return root.joinpath(cwd, said.lstrip("/"))
 
 
 def _error(ask: Ask, result: int) -> int:
@@ -396,19 +454,24 @@ def test_decisions_are_what_happens(compare: tuple[str, Callable[..., None]]) ->
 @pytest.mark.timeout(0)
 @pytest.mark.skipif(VARIABLE not in os.environ, reason=f"set {VARIABLE} to a number of policies")
 def test_many_decisions_are_what_happens(
-    compare: tuple[str, Callable[..., None]], report_figure: Callable[[str], None]
+    compare: tuple[str, Callable[..., None]],
+    world: World,
+    report_figure: Callable[[str], None],
 ) -> None:
     """The same for as many policies as the environment says."""
     faulthandler.cancel_dump_traceback_later()  # pytest's: it takes as long as it takes
     kind, check = compare
     made = 0
+    world.refused.clear()
 
     @hypothesis.settings(max_examples=int(os.environ[VARIABLE]), **SETTINGS)
     @given(policies(), requests(OF_WALI if kind == "wali" else OF_WASI))
     def agree(drawn: dict[str, Any], asked: list[tuple[Ask, str, int]]) -> None:
         nonlocal made
-        made += len(asked)
         check(drawn, asked)
+        made += len(asked)
 
     agree()
-    report_figure(f"{kind}: {made} requests decided and made alike")
+    report_figure(
+        f"{kind}: {made} requests decided and made alike; {len(world.refused)} policies refused"
+    )
