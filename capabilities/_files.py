@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import posixpath
 from typing import TYPE_CHECKING
 
@@ -24,6 +25,10 @@ def _check_path(name: str, value: str) -> None:
     absolute = value.startswith("/") and not value.startswith("//")
     if not absolute or posixpath.normpath(value) != value or "\0" in value:
         raise ValueError(f"{name} is {value!r}: it must be absolute and normalised")
+    try:
+        os.fsencode(value)
+    except UnicodeEncodeError as error:
+        raise ValueError(f"{name} is {value!r}: no file has such a name: {error.reason}") from error
 
 
 def _is_normal_path(_: object, attribute: attrs.Attribute[str], value: str) -> None:

@@ -43,18 +43,18 @@ def run(
 
     ``lifeline`` is at its end when the program must be: so must what it forks from then on.
     """
-    _take_over(order, descriptors)
-    os.register_at_fork(after_in_child=partial(_end_if_cut, lifeline))
     own, status = os.getpid(), _TRAPPED
     try:
+        _take_over(order, descriptors)
+        os.register_at_fork(after_in_child=partial(_end_if_cut, lifeline))
         streams = Streams(None, None, None, capture=False, limit=0)
         ending = runtime.execute(module, order.grants, order.args, order.argv0, streams)
         status = ending.status
-    except (WaliError, OSError) as error:
+    except Exception as error:  # noqa: BLE001 - nobody else would say it, and not on its stderr
         if os.getpid() == own:
             answer(descriptors.answer, error)
         else:  # a process that the program has forked: its end is not the program's
-            os.write(2, f"wali: {error}\n".encode())
+            os.write(2, f"wali: {_as_known(error)}\n".encode(errors="backslashreplace"))
     os._exit(status & 0xFF)
 
 
@@ -87,11 +87,26 @@ def _end_if_cut(lifeline: int) -> None:
     os._exit(_KILLED)
 
 
-def answer(fd: int, error: Exception) -> None:
+def _as_known(error: Exception) -> WaliError | OSError:
+    """An error as it is; one that nobody foresaw as one of ours, which says where it came up."""
+    if isinstance(error, (WaliError, OSError)):
+        return error
+    at = error.__traceback__
+    while at is not None and at.tb_next is not None:
+        at = at.tb_next
+    file = os.path.basename(at.tb_frame.f_code.co_filename) if at is not None else "?"
+    return WaliError(
+        "the program's process failed in the host's part: "
+        f"{type(error).__name__}: {error} ({file}, line {at.tb_lineno if at is not None else 0})"
+    )
+
+
+def answer(fd: int, unknown: Exception) -> None:
     """Describe an error for whoever has ordered the program.
 
     Plain text, not a pickle: the program may have had its hands on this process.
     """
+    error = _as_known(unknown)
     words = {
         "kind": type(error).__name__,
         "message": error.strerror if isinstance(error, OSError) else str(error),

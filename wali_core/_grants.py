@@ -211,7 +211,8 @@ class Grants:
         self.wall_time = policy.limits.wall_time
         limits = policy.limits
         self.memory, self.output = limits.memory, limits.output
-        self.cpu_time, self.open_files = limits.cpu_time, limits.open_files
+        self.cpu_time = _least(limits.cpu_time, None if limits.cpu_time is None else _ENDLESS)
+        self.open_files = limits.open_files
         self.processes, self.threads = limits.processes, limits.threads
         if policy.clock.source != "host":
             self.clock = policy.clock.source, policy.clock.start
@@ -239,6 +240,8 @@ class Grants:
     def _add(self, guest: str, host: str, *, read_only: bool) -> None:
         if not guest or "\0" in guest:
             raise PolicyError(f"directory name {guest!r}: it must not be empty, nor hold a NUL")
+        for path in (guest, host):
+            _encoded(path, "directory")
         self.preopens[guest] = Preopen(guest, host, read_only=read_only)
         self.added.append(self.preopens[guest])
 
@@ -250,6 +253,7 @@ class Grants:
                 raise PolicyError(
                     f"environment variable {name!r}: a name has no '=', and neither has a NUL"
                 )
+            _encoded(name + value, f"environment variable {name!r}:")
             self.env[name] = value
 
     def narrow(self, wall_time: float | None, memory: int | None) -> None:
@@ -353,7 +357,10 @@ def _least(first: _Number | None, second: _Number | None) -> _Number | None:
 def _encoded(word: str | bytes, what: str) -> bytes:
     if not isinstance(word, (str, bytes, os.PathLike)):
         raise TypeError(f"{what} {word!r}: it must be str or bytes, not {type(word).__name__}")
-    return os.fsencode(word)
+    try:
+        return os.fsencode(word)
+    except UnicodeEncodeError as error:
+        raise PolicyError(f"{what} {word!r}: it cannot be bytes: {error.reason}") from error
 
 
 def encoded(words: Iterable[str | bytes], what: str) -> list[bytes]:

@@ -18,7 +18,6 @@ import select
 from functools import partial
 
 from wali_core import _child
-from wali_core._errors import WaliError
 from wali_core._runtime import Runtime
 from wali_core.processes._order import MOST_MODULES, Descriptors, receive
 from wali_core.processes._supervisor import (
@@ -107,7 +106,7 @@ class Launcher:
             module = self._module(order, artefact)
             self._foresee(order)
             pid = os.fork()
-        except (WaliError, OSError) as error:
+        except Exception as error:  # noqa: BLE001 - for who has ordered it; others go on
             _child.answer(descriptors.answer, error)
         else:
             if pid == 0:

@@ -11,14 +11,16 @@ import socket
 import subprocess
 import sys
 import threading
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+import trio
 
 from capabilities import Limits, Policy
 from tests.wali import building
-from wali_core import GuestError, GuestTimeout, GuestTrap, Runtime, UseError
+from wali_core import GuestError, GuestTimeout, GuestTrap, Runtime, UseError, WaliError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -137,6 +139,26 @@ def test_death_of_a_forked_child(how: str, free: Runtime) -> None:
 
 
 # --- streams --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("way", ["thread", "task"])
+def test_what_nobody_foresaw_is_the_hosts_error(way: str, cache_folder: Path) -> None:
+    """An exception in the host's part over there is one here, and says where it came up."""
+    policy = Policy(limits=Limits(processes=2.5))  # type: ignore[arg-type]
+    said = (
+        r"the program's process failed in the host's part: TypeError: 'float' object cannot be "
+        r"interpreted as an integer \(_limits.py, line \d+\)"
+    )
+    program = building.program("hello")
+    with Runtime(policy=policy, cache=cache_folder) as runtime:
+        run = {
+            "thread": partial(runtime.run_sync, program, capture_output=True),
+            "task": partial(trio.run, partial(runtime.run, program, capture_output=True)),
+        }[way]
+        for _ in range(2):
+            with pytest.raises(WaliError, match=said) as caught:
+                run()
+            assert type(caught.value) is WaliError
 
 
 def test_output_is_captured(free: Runtime) -> None:

@@ -501,3 +501,24 @@ def test_working_directory_is_where_this_process_is(
     grants.add_policy(own)
     grants.add_dirs({".": "/srv"})
     assert started(grants, own) == ("/srv", True)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"args": ["\ud800"]}, r"argument '\\ud800': it cannot be bytes: surrogates not allowed"),
+        ({"env": {"A": "\ud800"}}, "environment variable 'A': .*: it cannot be bytes"),
+        ({"dirs": {"/\ud800": "/tmp"}}, r"directory '/\\ud800': it cannot be bytes"),
+        ({"dirs": {"/x": "/\ud800"}}, r"directory '/\\ud800': it cannot be bytes"),
+    ],
+)
+def test_words_that_are_no_bytes(options: dict[str, Any], said: str, grants: Grants) -> None:
+    """What Linux has no bytes for is said to be so, and of what."""
+    add = {
+        "args": lambda words: encoded(words, "argument"),
+        "env": grants.add_env,
+        "dirs": grants.add_dirs,
+    }
+    (which,) = options
+    with pytest.raises(PolicyError, match=said):
+        add[which](options[which])
