@@ -277,7 +277,8 @@ class ProgramLink(Link):
     ``host_calls`` names those of the calls left to Python which the guest's context serves.
     ``memory`` is what the program imports as its memory. A system call that nobody serves
     answers ``-ENOSYS``; ``missing`` names those.  For a guest on a fiber, ``instead`` has calls in
-    Python that stand for those of the core; they may be asynchronous.
+    Python that stand for those of the core; they may be asynchronous; and ``suspending`` functions
+    of its store that stand for calls which can wait.
     """
 
     refusal = "which is not a call of WALI"
@@ -292,23 +293,35 @@ class ProgramLink(Link):
         host_calls: Collection[str] = (),
         hooks: Mapping[str, Hook] | None = None,
         instead: Mapping[str, Callable[..., Any]] | None = None,
+        suspending: Mapping[str, bridge.Extern] | None = None,
         cooperative: bool = False,
     ) -> None:
         self._store, self._memory = store, memory
+        self._suspending_calls = suspending or {}
         self._host_calls, self._instead = host_calls, instead or {}
         self.missing: list[str] = []
         super().__init__(module, gate, hooks, cooperative=cooperative)
 
     def _define(self, item: bridge.ImportType) -> None:
-        if item.kind != bridge.EXTERN_MEMORY or self._memory is None:
+        extern = self._memory if item.kind == bridge.EXTERN_MEMORY else self._made_to_suspend(item)
+        if extern is None:
             super()._define(item)
             return
         module, name = item.module.encode(), item.name.encode()
         bridge.check(
             W["wasmtime_linker_define"](
-                self.linker, self._store, module, len(module), name, len(name), byref(self._memory)
+                self.linker, self._store, module, len(module), name, len(name), byref(extern)
             )
         )
+
+    def _made_to_suspend(self, item: bridge.ImportType) -> bridge.Extern | None:
+        """The function around a call, where nothing else stands for that; of its very type."""
+        row = self.module.engine.core.calls.get((item.module, item.name))
+        if row is None or item.name in self._gate or item.name in self._hooks:
+            return None
+        expected = row.parameters.decode(), row.result.decode()
+        same = (item.parameters, item.results) == expected
+        return self._suspending_calls.get(item.name) if same else None
 
     def _resolve(self, item: bridge.ImportType) -> tuple[int, int | None]:
         calls = self.module.engine.core.calls

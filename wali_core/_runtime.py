@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from wali_core.processes._process import Launcher, Running
     from wali_core.programs._executables import Executables
     from wali_core.programs._program import AnyProgram, Program
+    from wali_core.programs._suspending import SuspendingLink
     from wali_core.tasks._cooperative import CooperativeGuest
     from wali_core.tasks._flow import TaskInput, TaskOutput
     from wali_core.tasks._tasks import Opening
@@ -100,6 +101,7 @@ class Runtime:
         self._modules: dict[tuple[str, str], Module] = {}
         self._links: dict[str, tuple[_abi.Shim, ShimLink]] = {}
         self._cooperative_links: dict[str, tuple[_abi.Shim, ShimLink]] = {}
+        self._suspending: SuspendingLink | None = None
         self._launcher: Launcher | None = None
         self._executables: Executables | None = None
         self._closed = False
@@ -181,6 +183,18 @@ class Runtime:
             found = shim, ShimLink(module, cooperative=cooperative)
             with self._lock:
                 links.update(dict.fromkeys(shim.modules, found))
+        return found
+
+    def _suspending_link(self) -> SuspendingLink:
+        """What WALI programs that are tasks wait by, made for the first of them."""
+        from wali_core.programs._suspending import SuspendingLink, suspending_calls
+
+        found = self._suspending
+        if found is None:
+            calls = suspending_calls(self.engine.core)
+            found = SuspendingLink(self._compile(calls, "<calls that can wait>"), cooperative=True)
+            if not self._closed:
+                self._suspending = found
         return found
 
     # --- guests -----------------------------------------------------------------------------------
@@ -354,7 +368,7 @@ class Runtime:
         """A trusted WALI program, in this process."""
         from wali_core.programs._task_program import CooperativeProgram
 
-        program = CooperativeProgram(self.engine, module)
+        program = CooperativeProgram(self.engine, module, self._suspending_link())
         try:
             link = self._equip_program(program, module, grants, args, argv0, streams, SHARED)
             await program.start_program(link)
@@ -736,6 +750,7 @@ class Runtime:
             self._links.clear()
             self._cooperative_links.clear()
             self._modules.clear()
+            self._suspending = None
             launcher, self._launcher = self._launcher, None
         if launcher is not None:
             launcher.close()

@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import trio
 import trio.testing
+import wasmtime
 
 from tests.jumping import in_jumping_trio, let_pass
 from tests.wali import building
-from wali_core import GuestLimit, GuestTimeout, GuestTrap, ModuleError, Runtime
+from wali_core import GuestLimit, GuestTimeout, GuestTrap, ModuleError, Runtime, Statistics
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -171,6 +172,42 @@ def test_functions_of_a_trusted_library(runtime: Runtime) -> None:
             return int(await guest.call("process"))
 
     assert in_trio(main) == os.getpid()
+
+
+@pytest.mark.parametrize("result", ["", "(result i64)"])
+def test_a_call_waits_however_it_is_typed(result: str, free: Runtime) -> None:
+    """A module may leave a call's result out: it is waited for all the same, and once."""
+    program = wasmtime.wat2wasm(f"""(module
+      (import "wali" "SYS_read" (func $read (param i32 i32 i32) {result}))
+      (memory (export "memory") 1)
+      (func (export "read") (result i32)
+        (call $read (i32.const 0) (i32.const 64) (i32.const 8)) {"drop" if result else ""}
+        (i32.load8_u (i32.const 64))))""")
+    reader, writer = os.pipe()
+
+    async def main() -> tuple[int, Statistics]:
+        module = free.load(bytes(program), isolation="shared")
+        stdio = reader, -1, -1
+        async with free.open(module, stdio=stdio, isolation="shared") as guest:
+            found: list[int] = []
+
+            async def read() -> None:
+                found.append(await guest.call("read"))
+
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(read)
+                await trio.testing.wait_all_tasks_blocked()
+                assert not found
+                os.write(writer, b"a")
+            return found[0], guest.statistics()
+
+    try:
+        byte, statistics = in_trio(main)
+    finally:
+        os.close(reader)
+        os.close(writer)
+    assert byte == ord("a")
+    assert (statistics.calls, statistics.waits, statistics.read) == (1, 1, 1)
 
 
 @pytest.mark.parametrize("isolation", ["shared", "process"])

@@ -60,9 +60,10 @@ EXPORT void wali_async(void *env, wasmtime_caller_t *caller, const wasmtime_val_
     *next = (wasmtime_async_continuation_t){.callback = go_on, .env = c};
 }
 
-/* guest.suspend(): a shim's call has answered SUSPENDED, and will be made again after this one.  So
- * only what waits has a continuation: to make one costs more than most calls do.  It counts only
- * right after that call: what that waits for must not have been closed. */
+/* guest.suspend(): a call of a shim's (or of _suspending.py's) has answered SUSPENDED, and will be
+ * made again after this one.  So only what waits has a continuation: to make one costs more than
+ * most calls do.  It counts only right after that call: what that waits for must not have been
+ * closed. */
 BODY(body_suspend) {
     int waits = c->slot.repeats == PARKED(c->calls);
     c->slot.repeats = c->calls--; /* it is no call of the guest's */

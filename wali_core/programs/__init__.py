@@ -1,6 +1,7 @@
 """WALI programs: modules that are Linux processes.
 
 # _program.py      one of them; _task_program.py a trusted one as a task
+# _suspending.py   how that waits
 # _memory.py       their mappings
 # _calls.py _process_calls.py _messages.py  their rare calls
 # _threads.py      their threads

@@ -310,12 +310,17 @@ class AnyProgram(AnyGuest):
             host_calls=self._host_calls(),
             hooks=hooks,
             instead=self._calls_instead(),
+            suspending=self._suspending_calls(),
             cooperative=self.cooperative,
         )
         return self._program_link
 
     def _calls_instead(self) -> Mapping[str, Callable[..., Any]]:
         """Calls in Python that stand for those of the core, where it waits in its slot."""
+        return {}
+
+    def _suspending_calls(self) -> Mapping[str, bridge.Extern]:
+        """Functions around calls that can wait, where it waits in its slot."""
         return {}
 
     def _make_memory(self, limit: int | None) -> bridge.Extern | None:

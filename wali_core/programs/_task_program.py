@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
     from wali_core._engine import Engine, Module
     from wali_core._link import ProgramLink, Request
+    from wali_core.programs._suspending import SuspendingLink
 
 
 class Grows(Exception):
@@ -50,8 +51,9 @@ class Grows(Exception):
 class CooperativeProgram(AnyProgram, CooperativeGuest):
     """One trusted WALI program.  Made by ``Runtime``; started by ``call("_start")``."""
 
-    def __init__(self, engine: Engine, module: Module) -> None:
+    def __init__(self, engine: Engine, module: Module, suspending: SuspendingLink) -> None:
         super().__init__(engine, module, own_process=False)
+        self._suspending = suspending
         self._growing: int | None = None
         self._blocking = Waiting(engine.core, self._context, self._calls)
 
@@ -91,6 +93,14 @@ class CooperativeProgram(AnyProgram, CooperativeGuest):
         return super()._size(memory) if self._growing is None else self._growing
 
     # --- calls that would wait in the kernel ------------------------------------------------------
+
+    def _suspending_calls(self) -> Mapping[str, bridge.Extern]:
+        instance = self._instantiate_linked(self._suspending.pre)
+        wanted = {
+            item.name for item in self._module.imports
+        } & self._suspending.module.exports.keys()
+        found = ((name, self._export(instance, name)) for name in wanted)
+        return {name: extern for name, extern in found if extern is not None}
 
     def _calls_instead(self) -> Mapping[str, Callable[..., Any]]:
         return {
