@@ -630,8 +630,10 @@ def test_soak(cache_folder: Path, guest_from_wat: Callable[..., Path], program: 
                 if before is None or count < 2000:
                     before = held()
             after = held()
-            assert after[:2] == before[:2] if before else True
-            assert before is None or after[2] <= before[2] + 30
+            if before is not None:
+                assert after[0] == before[0]
+                assert after[1] <= before[1]  # trio's own may end meanwhile
+                assert after[2] <= before[2] + 30
 
     trio.run(main)
     assert count > 100
