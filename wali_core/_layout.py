@@ -90,6 +90,7 @@ CONTEXT: Final[Fields] = (
     # A program in a process of its own: its calls wait in the kernel, and signals reach it.
     ("uint32_t", "direct", ""),
     ("uint32_t", "signal", "in flight: its handler is to be called (signals.c)"),
+    ("int32_t", "code", "its si_code: SI_TKILL where it was sent to this thread alone"),
     ("uint32_t *", "poll", "the flag that its code looks at, or NULL (_polls.py)"),
     ("void *", "store", "the wasmtime_store_t"),
     ("wasmtime_func_t", "call", "of the module, which calls a function of its table 0"),

@@ -28,8 +28,8 @@ pytestmark = pytest.mark.skipif(
 
 
 NAMES = (
-    *("exec", "faults", "files", "links", "locks", "memory", "messages", "owners", "pointers"),
-    *("processes", "rare", "replacing", "signals", "sockets", "system", "threads"),
+    *("changing", "exec", "faults", "files", "links", "locks", "memory", "messages", "owners"),
+    *("pointers", "processes", "rare", "replacing", "signals", "sockets", "system", "threads"),
     *("timeouts", "waiting"),
 )
 FAMILIES = {
@@ -44,7 +44,7 @@ FAMILIES = {
     "@process": ("processes", "exec", "replacing", "signals", "owners"),
     "@resources": ("system", "rare"),
     "@setuid": ("owners",),
-    "@signal": ("signals", "rare"),
+    "@signal": ("signals", "changing", "rare"),
     "@sync": ("files",),
     "@timer": ("signals", "owners"),
 }

@@ -48,6 +48,7 @@ EXPORT const struct row layout[] = {
     FIELD(struct context, host),
     FIELD(struct context, direct),
     FIELD(struct context, signal),
+    FIELD(struct context, code),
     FIELD(struct context, poll),
     FIELD(struct context, store),
     FIELD(struct context, call),

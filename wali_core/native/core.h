@@ -142,6 +142,8 @@ int64_t copy_to(struct context *, struct space *, uint32_t address, const void *
                 uint64_t size);
 
 /* descriptors.c */
+struct table *table_lock(struct context *); /* with threads: of what they share and change */
+void table_unlock(struct table *);
 struct descriptor *descriptor_at(struct context *, int32_t number); /* NULL: not open */
 int64_t descriptor_install(struct context *, int64_t host, uint16_t flags);
 int64_t descriptor_release(struct context *, int32_t number);

@@ -19,13 +19,13 @@ struct descriptor *descriptor_at(struct context *c, int32_t number) {
 enum { FREE = -1, BUSY = INT32_MIN };
 #define BURIED(host) (-2 - (host)) /* and back */
 
-static struct table *lock(struct context *c) {
+struct table *table_lock(struct context *c) {
     while (c->table->dead >= 0 && __atomic_exchange_n(&c->table->lock, 1, __ATOMIC_ACQUIRE))
         SYS(NR_sched_yield, 0, 0, 0, 0, 0, 0);
     return c->table;
 }
 
-static void unlock(struct table *t) {
+void table_unlock(struct table *t) {
     __atomic_store_n(&t->lock, 0, __ATOMIC_RELEASE);
 }
 
@@ -93,13 +93,13 @@ static int64_t full(struct context *c) {
 EXPORT int64_t descriptor_install(struct context *c, int64_t host, uint16_t flags) {
     if (host < 0)
         return host;
-    struct table *t = lock(c);
+    struct table *t = table_lock(c);
     int32_t number = descriptor_reserve(t, 0);
     if (number < 0)
         SYS(NR_close, host, 0, 0, 0, 0, 0);
     else
         descriptor_put(t, number, (struct descriptor){.host = (int32_t)host, .flags = flags});
-    unlock(t);
+    table_unlock(t);
     return number == -EMFILE ? full(c) : number;
 }
 
@@ -129,22 +129,22 @@ int64_t descriptor_install_pair(struct context *c, struct space *s, uint32_t add
 }
 
 EXPORT int64_t descriptor_release(struct context *c, int32_t number) {
-    struct table *t = lock(c);
+    struct table *t = table_lock(c);
     struct descriptor *d = descriptor_at(c, number), was = d ? *d : (struct descriptor){0};
     if (d)
         d->host = BUSY;
-    unlock(t);
+    table_unlock(t);
     if (d == NULL)
         return -EBADF;
     int keeps = was.flags & DESCRIPTOR_BORROWED, buries = t->dead >= 0 && !keeps;
     int64_t r = keeps    ? 0 /* closing may take long: others go on */
                 : buries ? SYS(NR_dup3, t->dead, was.host, O_CLOEXEC, 0, 0, 0)
                          : SYS(NR_close, was.host, 0, 0, 0, 0, 0);
-    lock(c);
+    table_lock(c);
     d->host = buries ? BURIED(was.host) : FREE;
     if ((uint32_t)number < t->lowest)
         t->lowest = (uint32_t)number;
-    unlock(t);
+    table_unlock(t);
     return r < 0 ? r : 0;
 }
 
@@ -188,7 +188,7 @@ static int64_t duplicate(struct context *c, int32_t old, int32_t from, int exact
                          uint16_t flags) {
     if ((uint32_t)from >= c->table->limit)
         return exactly || !descriptor_at(c, old) ? -EBADF : -EINVAL;
-    struct table *t = lock(c);
+    struct table *t = table_lock(c);
     struct descriptor *over = exactly ? descriptor_at(c, from) : NULL;
     int64_t number = !descriptor_at(c, old) ? -EBADF : over ? from : descriptor_reserve(t, from);
     if (exactly && number >= 0 && number != from)
@@ -202,12 +202,10 @@ static int64_t duplicate(struct context *c, int32_t old, int32_t from, int exact
         copy.flags = (uint16_t)((copy.flags & ~(DESCRIPTOR_BORROWED | DESCRIPTOR_CLOEXEC)) | flags);
         if (host < 0)
             number = host;
-        else if (replaces)
-            *over = copy;
         else
             descriptor_put(t, (int32_t)number, copy);
     }
-    unlock(t);
+    table_unlock(t);
     return number == -EMFILE ? full(c) : number;
 }
 

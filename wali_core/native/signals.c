@@ -61,6 +61,10 @@ EXPORT struct action {
     uint64_t mask;
 } __attribute__((packed)) wali_actions[SIGNALS + 1]; /* as the guest gave them */
 
+/* The last of each that is a function.  Whether that is still so is the kernel's to know: a signal
+ * that it has brought here is for a handler, also where another action has been set since. */
+static struct action handlers[SIGNALS + 1];
+
 /* Kept by Python: who runs the guest's code, and whether there is one. */
 EXPORT struct {
     int64_t tid;
@@ -70,7 +74,7 @@ EXPORT uint32_t wali_is_program;
 
 /* The host's handler of every signal that the guest handles.  It stores, and makes system calls:
  * what may be done in a signal handler. */
-static void on_signal(int signal, UNUSED void *info, void *ucontext) {
+static void on_signal(int signal, void *info, void *ucontext) {
     int64_t i = 0, tid = SYS(NR_gettid, 0, 0, 0, 0, 0, 0);
     while (i < MAX_THREADS && wali_running[i].tid != tid)
         i++;
@@ -85,6 +89,7 @@ static void on_signal(int signal, UNUSED void *info, void *ucontext) {
     if (c->signal)
         return;
     c->signal = (uint32_t)signal;
+    c->code = ((const int32_t *)info)[2];
     c->mask_before = *mask;
     *mask = ~SYNCHRONOUS;
     if (*pc >= interruptible_begin && *pc <= interruptible_call)
@@ -107,17 +112,22 @@ static void set_mask(uint64_t mask) {
     SYS(NR_rt_sigprocmask, SIG_SETMASK, &mask, 0, 8, 0, 0);
 }
 
-/* Call the guest's handlers until no signal is in flight.  1 where one has ended the guest. */
+/* Call the guest's handlers until no signal is in flight.  1 where one has ended the guest; or
+ * somebody else has, and then the signal stays in flight: Python hands it back to the kernel. */
 static int deliver(struct context *c) {
     for (int64_t restart = -1; c->signal;) {
-        struct action action = wali_actions[c->signal];
+        if (c->stop)
+            return 1;
+        struct table *t = table_lock(c);
+        struct action action = handlers[c->signal];
+        table_unlock(t);
         wasmtime_val_raw_t values[2] = {{.u32 = action.handler}, {.u32 = c->signal}};
         uint64_t before = c->mask_before, during = c->has_mask_during ? c->mask_during : before;
         if (!(action.flags & SA_NODEFER))
             during |= BIT(c->signal);
         if (restart < 0) /* the first decides, as in the kernel */
             restart = (action.flags & SA_RESTART) != 0;
-        if (action.flags & SA_RESETHAND)
+        if (action.flags & SA_RESETHAND && BIT(c->signal) & SYNCHRONOUS) /* else the kernel has */
             wali_actions[c->signal].handler = HANDLER_DEFAULT;
         c->has_mask_during = c->signal = 0;
         set_mask(during | action.mask); /* others may come, and run inside */
@@ -157,30 +167,31 @@ EXPORT wasm_trap_t *wali_on_poll(void *env, UNUSED wasmtime_caller_t *caller,
 BODY(body_rt_sigaction) {
     int32_t signal = a[0].i32;
     struct action given = {0}, old;
-    struct kernel_sigaction was = {0}, *set = NULL,
-                            action = {.restorer = wali_restorer, .mask = ~SYNCHRONOUS};
+    struct kernel_sigaction was = {0}, action = {.restorer = wali_restorer, .mask = ~SYNCHRONOUS};
     if (a[3].u32 != 8 || signal < 1 || signal > SIGNALS ||
         (a[1].u32 && (signal == SIGKILL || signal == SIGSTOP)))
         return -EINVAL;
+    if (a[1].u32 && copy_from(c, s, a[1].u32, &given, sizeof given))
+        return -EFAULT;
+    given.flags &= SA_KNOWN;
+    given.mask &= ~(BIT(SIGKILL) | BIT(SIGSTOP));
+    action.flags = (given.flags & (SA_NOCLDSTOP | SA_NOCLDWAIT | SA_RESETHAND)) | SA_SIGINFO |
+                   SA_ONSTACK | SA_RESTORER;
+    action.handler = given.handler == HANDLER_DEFAULT            ? NULL
+                     : given.handler == (uint32_t)HANDLER_IGNORE ? (void *)1
+                                                                 : (void *)on_signal;
+    struct table *t = table_lock(c); /* so others find the handler, and the kernel has it, in one */
     old = wali_actions[signal];
-    if (a[1].u32) {
-        if (copy_from(c, s, a[1].u32, &given, sizeof given))
-            return -EFAULT;
-        given.flags &= SA_KNOWN;
-        given.mask &= ~(BIT(SIGKILL) | BIT(SIGSTOP));
-        action.flags = (given.flags & (SA_NOCLDSTOP | SA_NOCLDWAIT | SA_RESETHAND)) | SA_SIGINFO |
-                       SA_ONSTACK | SA_RESTORER;
-        action.handler = given.handler == HANDLER_DEFAULT            ? NULL
-                         : given.handler == (uint32_t)HANDLER_IGNORE ? (void *)1
-                                                                     : (void *)on_signal;
+    if (a[1].u32)
         wali_actions[signal] = given;
-        set = &action;
-    }
+    if (action.handler == (void *)on_signal)
+        handlers[signal] = given;
     if (!(BIT(signal) & SYNCHRONOUS)) {
-        SYS(NR_rt_sigaction, signal, set, &was, 8, 0, 0);
+        SYS(NR_rt_sigaction, signal, a[1].u32 ? &action : NULL, &was, 8, 0, 0);
         if (was.handler != (void *)on_signal) /* SA_RESETHAND is the kernel's, too */
             old.handler = was.handler ? (uint32_t)HANDLER_IGNORE : HANDLER_DEFAULT;
     }
+    table_unlock(t);
     return a[2].u32 ? copy_to(c, s, a[2].u32, &old, sizeof old) : 0;
 }
 
