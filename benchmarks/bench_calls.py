@@ -2,25 +2,30 @@
 
     python -m benchmarks.bench_calls [CALLS]
 
-Both run in turns; a line is the median of the rounds, in nanoseconds of processor time.  "Added" is
-what it is published as elsewhere: the time of the call through WALI, less that of the raw call.
+Both run side by side on one processor, and take turns of a few milliseconds, so that a machine that
+changes its speed changes it for both.  A line has medians of the turns, in nanoseconds of processor
+time; "added" is the median of what the turns differ by.  It is what is published elsewhere: the
+time of the call through WALI, less that of the raw call.
 """
 
 from __future__ import annotations
 
 import os
 import statistics
+import struct
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from tests.wali import building
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 SOURCE = Path(__file__).with_name("calls.c")
-TURNS = 25
-"""Many and short: most of them nobody interrupts, also on a machine that is not quite idle."""
+TURNS = 75
 KINDS = {
     "n": ("no pointers", 30),
     "p": ("pointers", 50),
@@ -30,42 +35,72 @@ KINDS = {
 
 
 class Line(NamedTuple):
-    """One call."""
+    """One call, and its medians."""
 
     name: str
     kind: str
     scale: int
-    nanoseconds: float
+    raw: float
+    wali: float
+    added: float
 
 
-def measured(command: list[str], folder: str) -> list[Line]:
-    """Run one side once."""
-    environment = os.environ | {"PYTHONPATH": str(SOURCE.parents[1])}
-    done = subprocess.run(
-        command, cwd=folder, env=environment, capture_output=True, text=True, check=True
-    )
-    lines = []
-    for line in done.stdout.splitlines():
-        name, kind, scale, tenths = line.split()
-        lines.append(Line(name, kind, int(scale), int(tenths) / 10))
-    return lines
+class Loops:
+    """A process that runs the loops, one at a time when it is told to."""
+
+    def __init__(self, command: list[str], folder: str) -> None:
+        environment = os.environ | {"PYTHONPATH": str(SOURCE.parents[1])}
+        self._process = subprocess.Popen(
+            command,
+            cwd=folder,
+            env=environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
+        if self._process.stdin is None or self._process.stdout is None:
+            raise BrokenPipeError(command[0])
+        self._orders, self._answers = self._process.stdin, self._process.stdout
+        self.loops = [line.split() for line in iter(self._line, "\n")]
+        """Name, kind and how many calls it is, of each."""
+
+    def time(self, loop: int, calls: int) -> float:
+        """Nanoseconds that one call takes."""
+        self._orders.write(struct.pack("=qq", loop, calls))
+        self._orders.flush()
+        return int(self._line()) / 10
+
+    def close(self) -> None:
+        """End the process."""
+        self._process.communicate()
+
+    def _line(self) -> str:
+        return self._answers.readline().decode()
 
 
-def compare(calls: int) -> list[tuple[Line, float, float]]:
-    """Each call, and its median on both sides: natively, and through WALI."""
-    native = [str(building.native(SOURCE)), str(calls)]
+def measured(
+    commands: list[list[str]], folder: str, calls: int, turns: int
+) -> Iterator[tuple[list[str], list[list[float]]]]:
+    """Each loop, and what its calls took: by turns, in which each command has one."""
+    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+    sides = [Loops(command, folder) for command in commands]
+    for i, loop in enumerate(sides[0].loops):
+        some = calls // 10 if KINDS[loop[1]][1] is None else calls
+        yield loop, [[side.time(i, some) for side in sides] for _ in range(turns)]
+    for side in sides:
+        side.close()
+
+
+def compare(calls: int) -> Iterator[Line]:
+    """Each call, natively and through WALI."""
     program = str(building.program(SOURCE))
-    wali = [sys.executable, "-m", "wali_core", "run", "--allow-all", program, str(calls)]
-    sides: list[list[list[Line]]] = [[], []]
+    wali = [sys.executable, "-m", "wali_core", "run", "--allow-all", program]
     with tempfile.TemporaryDirectory(prefix="wali-bench-", dir=_memory()) as folder:
-        for _ in range(TURNS):
-            for side, command in zip(sides, (native, wali), strict=True):
-                side.append(measured(command, folder))
-    medians = [
-        [statistics.median(turn[i].nanoseconds for turn in side) for i in range(len(side[0]))]
-        for side in sides
-    ]
-    return list(zip(sides[0][0], *medians, strict=True))
+        for (name, kind, scale), turns in measured(
+            [[str(building.native(SOURCE))], wali], folder, calls, TURNS
+        ):
+            raw, through = (statistics.median(turn[of] for turn in turns) for of in (0, 1))
+            added = statistics.median(turn[1] - turn[0] for turn in turns)
+            yield Line(name, kind, int(scale), raw, through, added)
 
 
 def _memory() -> str | None:
@@ -77,13 +112,14 @@ def main() -> None:
     calls = int(sys.argv[1]) if len(sys.argv) > 1 else 2000
     print("| call | | raw, ns | WALI, ns | added, ns | promised |")
     print("| --- | --- | ---: | ---: | ---: | ---: |")
-    for line, raw, wali in compare(calls):
+    for line in compare(calls):
         kind, most = KINDS[line.kind]
         promised = "" if most is None else f"≤ {most * line.scale}"
         name = " + ".join(f"`{word}`" for word in line.name.split("_")) if line.scale > 1 else ""
         print(
-            f"| {name or f'`{line.name}`'} | {kind} | {raw:.0f} | {wali:.0f} | {wali - raw:.0f} "
-            f"| {promised} |"
+            f"| {name or f'`{line.name}`'} | {kind} | {line.raw:.0f} | {line.wali:.0f} "
+            f"| {line.added:.0f} | {promised} |",
+            flush=True,
         )
 
 

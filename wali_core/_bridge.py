@@ -184,6 +184,7 @@ SUSPENDED: Final = -(2**63) + 1
 MAX_THREADS: Final = _layout.NUMBERS["MAX_THREADS"]
 _ACTIONS: Final = 65 * 24
 _MOST_CALLS: Final = 1024
+_VULNERABILITIES: Final = "/sys/devices/system/cpu/vulnerabilities"
 RESUME_NOT: Final = _layout.NUMBERS["RESUME_NOT"]
 RESUME_READY: Final = _layout.NUMBERS["RESUME_READY"]
 RESUME_EXPIRED: Final = _layout.NUMBERS["RESUME_EXPIRED"]
@@ -200,6 +201,7 @@ class Table(ctypes.Structure):
     dead: int
     lock: int
     ends: int
+    procfs: int
     descriptors: int
 
 
@@ -233,7 +235,7 @@ class Context(ctypes.Structure):
     refused_write: int
     cwd: int
     network: int
-    procfs: int
+    crossing: int
     table: Any
     host: int | None
     direct: int
@@ -501,6 +503,15 @@ def _names(array: Any) -> tuple[str, ...]:
     return tuple(found)
 
 
+def returns_are_mispredicted(folder: str = _VULNERABILITIES) -> bool:
+    """Does the kernel leave the predictor of returns in disorder (the mitigation *Safe RET*)?"""
+    try:
+        with open(f"{folder}/spec_rstack_overflow", "rb", buffering=0) as file:
+            return b"Safe RET" in file.read()
+    except OSError:
+        return False  # before Linux 6.5, or no sysfs
+
+
 class Core:
     """A loaded native core: its functions, and the calls that it offers.
 
@@ -551,6 +562,8 @@ class Core:
             self._api[i] = _address(getattr(_wasmtime, name))
         self._api[len(_CORE_NEEDS)] = _libc_clock_gettime()
         functions["wali_init"](self._api)
+        jumps_back = ctypes.c_uint32.in_dll(self._library, "wali_jumps_back")
+        jumps_back.value = returns_are_mispredicted()
         count = c_uint64.in_dll(self._library, "wali_call_count").value
         rows = (_Call * count).in_dll(self._library, "wali_calls")
         self.calls = {(row.module.decode(), row.name.decode()): row for row in rows}

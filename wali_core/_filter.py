@@ -74,6 +74,7 @@ KERNEL_CALLS: Final = (
     ("getrusage",        98,  165, "*", "what it has used"),
 
     # --- descriptors, for the guest --------------------------------------------------------------
+    ("dup",              32,   23, "dup dup2 dup3 fcntl", ""),
     ("pread64",          17,   67, "pread64 preadv", ""),
     ("pwrite64",         18,   68, "pwrite64 pwritev", ""),
     ("preadv",          295,   69, "preadv pwritev pwritev2", ""),

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     _Number = TypeVar("_Number", int, float)
     Dirs = Mapping[str, str | os.PathLike[str] | tuple[str | os.PathLike[str], str]]
 
-PROCFS_REACHED, PROCFS_TOLD, PROCFS_ABSENT = 0, 1, 2
+PROCFS_REACHED, PROCFS_TOLD, PROCFS_ABSENT, PROCFS_ELSEWHERE = 0, 1, 2, 4
 _ENDLESS: Final = 1e9
 """Seconds, 30 years: what is longer, ``math.inf`` as well, is no limit; no clock need count it."""
 

@@ -24,10 +24,11 @@ NUMBERS: Final[dict[str, int]] = {
     "NETWORK_LISTEN": 2,
     "NETWORK_ANY": 4,
     "NETWORK_UNIX": 8,
-    # Whether a WALI program can open what is on a procfs: struct context's procfs.
+    # Whether a WALI program can open what is on a procfs: struct table's procfs.
     "PROCFS_REACHED": 0,
     "PROCFS_TOLD": 1,  # and a process's memory is told from other files by seeking in it
     "PROCFS_ABSENT": 2,
+    "PROCFS_ELSEWHERE": 4,  # neither root nor working directory are on one
     # Why a guest must end: struct context's stop.
     "STOP_NONE": 0,
     "STOP_EXIT": 1,
@@ -69,6 +70,7 @@ TABLE: Final[Fields] = (
     ("int32_t", "dead", "with threads: what a closed descriptor is replaced by; else -1"),
     ("uint32_t", "lock", "with threads: somebody changes the table"),
     ("uint32_t", "ends", "whoever wants more than limit_most descriptors is ended"),
+    ("uint32_t", "procfs", "whether a program can open /proc/PID/mem"),
     ("struct descriptor *", "descriptors", ""),
 )
 
@@ -84,7 +86,7 @@ CONTEXT: Final[Fields] = (
     ("int32_t", "refused_write", "a write that a read-only grant refused: for the hint"),
     ("int32_t", "cwd", "where relative paths start; AT_FDCWD in a process of its own"),
     ("uint32_t", "network", "what sockets a WALI program may make"),
-    ("uint32_t", "procfs", "whether it can open /proc/PID/mem"),
+    ("int32_t", "crossing", "opens that are not asked to stay on a mount"),
     ("struct table *", "table", "of descriptors"),
     ("host_call_t *", "host", "Python's: a call that it serves, by its number"),
     # A program in a process of its own: its calls wait in the kernel, and signals reach it.

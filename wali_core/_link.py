@@ -275,10 +275,11 @@ class ProgramLink(Link):
     """A WALI program's module: the calls of the table as Linux has them, for one guest.
 
     ``host_calls`` names those of the calls left to Python which the guest's context serves.
-    ``memory`` is what the program imports as its memory. A system call that nobody serves
-    answers ``-ENOSYS``; ``missing`` names those.  For a guest on a fiber, ``instead`` has calls in
-    Python that stand for those of the core; they may be asynchronous; and ``suspending`` functions
-    of its store that stand for calls which can wait.
+    ``memory`` is what the program imports as its memory. ``context`` is the address of the guest's
+    context, where no thread has another: its thunks need not ask for it. A system call that nobody
+    serves answers ``-ENOSYS``; ``missing`` names those.  For a guest on a fiber, ``instead`` has
+    calls in Python that stand for those of the core; they may be asynchronous; and ``suspending``
+    functions of its store that stand for calls which can wait.
     """
 
     refusal = "which is not a call of WALI"
@@ -295,8 +296,9 @@ class ProgramLink(Link):
         instead: Mapping[str, Callable[..., Any]] | None = None,
         suspending: Mapping[str, bridge.Extern] | None = None,
         cooperative: bool = False,
+        context: int | None = None,
     ) -> None:
-        self._store, self._memory = store, memory
+        self._store, self._memory, self._context = store, memory, context
         self._suspending_calls = suspending or {}
         self._host_calls, self._instead = host_calls, instead or {}
         self.missing: list[str] = []
@@ -333,7 +335,8 @@ class ProgramLink(Link):
         elif item.kind == bridge.EXTERN_FUNC and unserved and item.name.startswith("SYS_"):
             self.missing.append(item.name)
             return self._typed_missing(item), None
-        return super()._resolve(item)
+        thunk, env = super()._resolve(item)
+        return thunk, env or self._context
 
     def _takes(self, item: bridge.ImportType, parameters: str) -> bool:
         """Libc passes the upper half of an offset as well, at which no 64-bit kernel looks."""

@@ -464,7 +464,8 @@ class Runtime:
             executables.begin(confined=not self._allow_all)
             leave = None if self._record is None else self._record.hand_over
             program.let_execute(executables.load, confinement.programs, leave)
-        program.let(confinement.network, confinement.procfs)
+        confined = not self._allow_all
+        program.let(confinement.network, confinement.procfs, confined=confined)
         program.set_arguments(argv, environment, confinement.place)
         link = program.resolve(confinement.gate, grants.memory, hooks)
         if self._on_missing and link.missing:

@@ -56,7 +56,8 @@ Call.__doc__ = """One call.
 ``served``: ``"plain"``, the thunk is generated whole; ``"waits"``, the same, and it waits in the
 kernel where a signal can end that; ``"makes"``, what it gives is a new descriptor; ``"body"``, its
 body is written by hand (``body_NAME`` in C); ``"waits/body"``, that where it cannot wait in the
-kernel; ``"host"``, a rare call of WALI programs, written in Python; ``"= other(...)"``, made from another call, with ``$N`` for argument N;
+kernel; ``"bodies"``, for programs it is another (``program_NAME``); ``"moves"``, plain, and after it
+paths begin elsewhere; ``"host"``, a rare call of WALI programs, written in Python; ``"= other(...)"``, made from another call, with ``$N`` for argument N;
 ``"planned"``, answers ``-ENOSYS`` until its time comes.
 ``shim``: ``"own"``, ``"guest"``, both or nothing: the import modules ``wali`` and ``wali_guest`` in
 capability mode.
@@ -87,7 +88,7 @@ CALLS: Final = (
 
     # --- files -----------------------------------------------------------------------------------
     Call("openat2",        437,  437, "dirfd path ptr uint",          "@file-system", "body", "own", "how is 24 bytes; WALI guests need a descriptor", ours=True),
-    Call("openat",         257,   56, "dirfd path int uint",          "@file-system", "body", "own"),
+    Call("openat",         257,   56, "dirfd path int uint",          "@file-system", "bodies", "own"),
     Call("open",             2, None, "path int uint",                "@file-system", "= openat(AT_FDCWD, $0, $1, $2)"),
     Call("fstat",            5,   80, "fd stat",                      "@file-system", "plain", "own"),
     Call("newfstatat",     262,   79, "dirfd path stat at",           "@file-system", "plain", "own"),
@@ -121,8 +122,8 @@ CALLS: Final = (
     Call("fsync",           74,   82, "fd",                           "@sync",        "plain", "own"),
     Call("fdatasync",       75,   83, "fd",                           "@sync",        "plain", "own"),
     Call("getcwd",          79,   17, "mem:1 uint",                   "@file-system", "plain", note="in a process of its own"),
-    Call("chdir",           80,   49, "path",                         "@file-system", "plain", note="in a process of its own"),
-    Call("fchdir",          81,   50, "fd",                           "@file-system", "plain", note="in a process of its own"),
+    Call("chdir",           80,   49, "path",                         "@file-system", "moves", note="in a process of its own"),
+    Call("fchdir",          81,   50, "fd",                           "@file-system", "moves", note="in a process of its own"),
     Call("utimes",         235, None, "path mem[32]",                 "@file-system", "host", ours=True),
     Call("futimesat",      261, None, "dirfd path mem[32]",           "@file-system", "host", ours=True),
 
@@ -206,7 +207,7 @@ CALLS: Final = (
     Call("setresgid",      119,  149, "uint uint uint",               "@setuid",       "plain"),
     Call("getgroups",      115,  158, "int ptr",                      "@default",      "host"),
     Call("setgroups",      116,  159, "int ptr",                      "@setuid",       "host"),
-    Call("chroot",         161,   51, "path",                         "@mount",        "plain"),
+    Call("chroot",         161,   51, "path",                         "@mount",        "moves"),
     Call("setgid",         106,  144, "uint",                         "@setuid",      "plain"),
     Call("setpgid",        109,  154, "int int",                      "@process",     "plain"),
     Call("setsid",         112,  157, "",                             "@process",     "plain"),

@@ -78,7 +78,9 @@ def reachable() -> dict[str, int]:
     table = runpy.run_path(str(ROOT / "wali_core" / "_table.py"))
     found: set[str] = set()
     waiting = {
-        f"body_{call.name}" for call in table["CALLS"] if call.shim and call.served == "body"
+        f"body_{call.name}"
+        for call in table["CALLS"]
+        if call.shim and call.served in {"body", "bodies"}
     }
     for_shims = (row for row in table["AUXILIARY"] if row[5] in ("own", "guest"))
     waiting |= {f"body_{row[4]}" for row in for_shims} | ALWAYS | GENERATED

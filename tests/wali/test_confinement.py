@@ -440,6 +440,36 @@ def test_memory_of_a_process_cannot_be_opened(attempts: Attempts, on_disk: Path)
         assert list(control.values()) == ["1", "1", "1"]
 
 
+@pytest.mark.parametrize("how", ["chdir", "chdir by descriptor"])
+def test_memory_cannot_be_opened_from_a_directory_in_procfs(attempts: Attempts, how: str) -> None:
+    """Nor when the path begins there, on the mount: also of what is executed there."""
+    program = str(building.program("attempt"))
+    names = ("mem", "./mem", "cwd/mem", "root/proc/self/mem")
+    words = [word for name in names for word in ("open memory", name)]
+    others = ("open as a path", ".") * 20  # where the core has just left a mount, it looks closer
+
+    got = attempts(how, "/proc/self", *others, *words, "become", program, options=("--allow-all",))
+
+    assert list(got.values()) == ["0", "0", *["EACCES"] * 5]
+
+
+def test_memory_cannot_be_opened_where_wali_is_started_in_procfs(wali: Wali) -> None:
+    """Started in /proc/self, the program begins there as well."""
+    for cwd, name in (("/proc/self", "mem"), ("/proc", "self/mem")):
+        words = ("open memory", name, "open memory", f"./{name}")
+        done = wali("--allow-all", building.program("attempt"), *words, cwd=cwd)
+
+        assert done.stdout == "-13\n-13\n"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="the root can be changed by root alone")
+def test_memory_cannot_be_opened_with_procfs_as_root(attempts: Attempts) -> None:
+    """Nor when the root is procfs itself."""
+    words = ("chroot", "/proc", "open memory", "/self/mem", "open memory", "/thread-self/mem")
+
+    assert list(attempts(*words, options=("--allow-all",)).values()) == ["0", "EACCES", "EACCES"]
+
+
 def test_code_cannot_be_made(attempts: Attempts) -> None:
     """Memory is never executable, whatever is granted."""
     for options in ((), ("--allow-all",)):

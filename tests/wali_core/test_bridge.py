@@ -54,6 +54,24 @@ class Row(ctypes.Structure):
     )
 
 
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("Mitigation: Safe RET", True),
+        ("Vulnerable: Safe RET, no microcode", True),
+        ("Not affected", False),
+        ("Mitigation: SMT disabled", False),
+        (None, False),
+    ],
+)
+def test_where_returns_are_mispredicted(tmp_path: Path, text: str | None, *, told: bool) -> None:
+    """The kernel says so, where it is new enough to know."""
+    if text is not None:
+        (tmp_path / "spec_rstack_overflow").write_text(f"{text}\n")
+
+    assert bridge.returns_are_mispredicted(str(tmp_path)) is told
+
+
 @pytest.fixture(scope="module")
 def layout(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
     """Return what the C compiler makes of the headers."""

@@ -196,8 +196,9 @@ static int64_t duplicate(struct context *c, int32_t old, int32_t from, int exact
     if (number >= 0) {
         struct descriptor copy = *descriptor_at(c, old);
         int replaces = over && !(over->flags & DESCRIPTOR_BORROWED);
-        int64_t host = replaces ? SYS(NR_dup3, copy.host, over->host, O_CLOEXEC, 0, 0, 0)
-                                : SYS(NR_fcntl, copy.host, F_DUPFD_CLOEXEC, 0, 0, 0, 0);
+        int64_t host = replaces    ? SYS(NR_dup3, copy.host, over->host, O_CLOEXEC, 0, 0, 0)
+                       : c->direct ? SYS(NR_dup, copy.host, 0, 0, 0, 0, 0) /* the quicker one */
+                                   : SYS(NR_fcntl, copy.host, F_DUPFD_CLOEXEC, 0, 0, 0, 0);
         copy.host = (int32_t)host;
         copy.flags = (uint16_t)((copy.flags & ~(DESCRIPTOR_BORROWED | DESCRIPTOR_CLOEXEC)) | flags);
         if (host < 0)
@@ -220,10 +221,9 @@ BODY(body_dup2) {
 }
 
 BODY(body_dup3) {
-    uint32_t flags = a[2].u32;
-    if (a[0].i32 == a[1].i32 || (flags & ~(uint32_t)O_CLOEXEC))
+    if (a[0].i32 == a[1].i32 || (a[2].u32 & ~(uint32_t)O_CLOEXEC))
         return -EINVAL;
-    return duplicate(c, a[0].i32, a[1].i32, 1, flags ? DESCRIPTOR_CLOEXEC : 0);
+    return duplicate(c, a[0].i32, a[1].i32, 1, a[2].u32 ? DESCRIPTOR_CLOEXEC : 0);
 }
 
 /* Is O_NONBLOCK the guest's alone, and unknown to the host? */

@@ -10,9 +10,9 @@
 static int64_t refuse_process_memory(const struct context *c, int64_t host) {
     kernel_stat_t st;
     int64_t statfs[15];
-    if (host < 0 || c->procfs == PROCFS_ABSENT)
+    if (host < 0 || c->table->procfs & PROCFS_ABSENT)
         return host;
-    int64_t at = c->procfs == PROCFS_TOLD ? SYS(NR_lseek, host, -1, 0, 0, 0, 0) : -1;
+    int64_t at = c->table->procfs & PROCFS_TOLD ? SYS(NR_lseek, host, -1, 0, 0, 0, 0) : -1;
     if (at == -EINVAL || at == -ESPIPE || at == 0)
         return host;
     SYS(NR_lseek, host, 0, 0, 0, 0, 0);
@@ -23,17 +23,12 @@ static int64_t refuse_process_memory(const struct context *c, int64_t host) {
     return -EACCES;
 }
 
-/* What an open gave, checked and numbered.  The new descriptor inherits what its directory is. */
+/* What an open gave a shim, checked and numbered.  It inherits what its directory is. */
 static int64_t opened(struct context *c, const struct descriptor *dir, int64_t host,
-                      uint64_t guest_flags, int capable, int crossed) {
-    uint16_t flags = guest_flags & O_CLOEXEC ? DESCRIPTOR_CLOEXEC : 0;
-    if (dir)
-        flags |= dir->flags & DESCRIPTOR_INHERITED;
-    host = capable ? capability_opened(dir, host, crossed) : refuse_process_memory(c, host);
-    int64_t number = descriptor_install(c, host, flags);
-    if (number >= 0 && !capable && !c->direct && guest_flags & O_NONBLOCK)
-        descriptor_at(c, (int32_t)number)->status = STATUS_NONBLOCK;
-    return number;
+                      uint64_t guest_flags, int crossed) {
+    int32_t cloexec = guest_flags & O_CLOEXEC ? DESCRIPTOR_CLOEXEC : 0;
+    int32_t flags = cloexec | (dir->flags & DESCRIPTOR_INHERITED);
+    return descriptor_install(c, capability_opened(dir, host, crossed), (uint16_t)flags);
 }
 
 /* openat2(2), with the struct and the path copied once: the kernel gets what was checked.  In
@@ -48,11 +43,8 @@ BODY(body_openat2) {
     if (copy_from(c, s, a[2].u32, &how, sizeof how))
         return -EFAULT;
     int64_t r = copy_string(c, s, a[1].u32, path, sizeof path);
-    if (r >= 0 && capable) {
-        r = capability_open_how(&how, path);
-        if (r == 0)
-            r = capability_open_flags(c, dir, how.flags);
-    }
+    if (r >= 0 && capable && (r = capability_open_how(&how, path)) == 0)
+        r = capability_open_flags(c, dir, how.flags);
     if (r < 0)
         return r;
     uint64_t flags = how.flags, anywhere = how.resolve, crossed = 0;
@@ -63,32 +55,48 @@ BODY(body_openat2) {
     while ((r = SYS(NR_openat2, dir->host, path, &how, sizeof how, 0, 0)) == -EXDEV && capable &&
            !crossed++)
         how.resolve = anywhere;
-    return opened(c, dir, r, flags, capable, crossed != 0);
+    return capable ? opened(c, dir, r, flags, crossed != 0)
+                   : descriptor_install_made(c, refuse_process_memory(c, r), flags);
 }
 
-/* openat(2).  In capability mode: one component, never through a link, for a shim that has to walk
- * where the kernel has no openat2. */
+/* openat(2) of a shim that has to walk where the kernel has no openat2: one component, never
+ * through a link. */
 BODY(body_openat) {
-    char copy[PATH_MAX];
-    const char *path;
+    char path[PATH_MAX];
     struct descriptor *dir = descriptor_at(c, a[0].i32);
-    int32_t host_dir = dir ? dir->host : !capable && a[0].i32 == AT_FDCWD ? c->cwd : -1;
-    uint64_t flags = a[2].u32;
-    int64_t r = take_string(c, s, a[1].u32, copy, &path, capable);
-    if (r < 0 || (capable && dir == NULL))
+    uint64_t flags = a[2].u32, host_flags = flags | O_CLOEXEC | GUEST_O_NOFOLLOW, mode = a[3].u32;
+    int64_t r = copy_string(c, s, a[1].u32, path, sizeof path);
+    if (r < 0 || dir == NULL)
         return r < 0 ? r : -EBADF;
-    uint64_t host_flags = flags | O_CLOEXEC, mode = a[3].u32;
-    if (capable) {
-        host_flags |= GUEST_O_NOFOLLOW;
-        capability_tame_open(&host_flags, &mode);
-        r = capability_component(path);
-        if (r == 0)
-            r = capability_open_flags(c, dir, flags);
-        if (r < 0)
-            return r;
+    capability_tame_open(&host_flags, &mode);
+    r = capability_component(path);
+    if (r == 0)
+        r = capability_open_flags(c, dir, flags);
+    if (r == 0)
+        r = SYS(NR_openat, dir->host, path, HOST_OPEN_FLAGS(host_flags), mode, 0, 0);
+    return opened(c, dir, r, flags, 1);
+}
+
+/* openat(2) of a program.  No procfs is reached without leaving the mount where the path begins,
+ * as long as neither root nor working directory can be on one: that is asked of the kernel first,
+ * and costs nothing where it holds.  It is not asked for a while where it has just failed. */
+BODY(program_openat) {
+    const char *path;
+    int32_t dir = a[0].i32 == AT_FDCWD ? c->cwd : host_of(c, a[0].i32);
+    uint64_t flags = HOST_OPEN_FLAGS(a[2].u32 | O_CLOEXEC), mode = a[3].u32;
+    struct open_how how = {flags, flags & (O_CREAT | O_TMPFILE_BIT) ? mode : 0, RESOLVE_NO_XDEV};
+    int64_t r = take_string(c, s, a[1].u32, NULL, &path, 0), stays = -EXDEV;
+    if (r < 0)
+        return r;
+    if (dir == AT_FDCWD && c->table->procfs & PROCFS_ELSEWHERE && c->crossing-- <= 0) {
+        r = stays = WAIT(c, NR_openat2, dir, path, &how, sizeof how, 0, 0);
+        c->crossing = stays == -EXDEV ? 16 : 0;
     }
-    r = WAIT(c, NR_openat, host_dir, path, HOST_OPEN_FLAGS(host_flags), mode, 0, 0);
-    return opened(c, dir, r, flags, capable, 1);
+    if (stays == -EXDEV || stays == -EINVAL || stays == -ENOSYS)
+        r = WAIT(c, NR_openat, dir, path, flags, mode, 0, 0);
+    if (stays < 0 || !(c->table->procfs & PROCFS_ELSEWHERE)) /* also: not any more */
+        r = refuse_process_memory(c, r);
+    return descriptor_install_made(c, r, a[2].u32);
 }
 
 #if defined(__aarch64__)

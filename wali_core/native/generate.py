@@ -18,6 +18,9 @@ LAYOUT = Path(__file__).parents[1] / "_layout.py"
 # Calls that have no body in C: not served yet, or served by Python.
 NO_BODY = ("planned", "host")
 
+# Calls that are no system calls most of the time.
+IN_VDSO = ("clock_gettime",)
+
 # Calls of programs that are bodies in C and calls in Python in one: both know where to go on.
 ALSO_HOSTED = ("sendmsg", "recvmsg")
 
@@ -183,6 +186,8 @@ def plain_body(call: Any, arch: str, name: str) -> str:
     made = f"{how}NR_{call.name}, {', '.join(values)})"
     if call.served == "makes":
         made = f"descriptor_install_made(c, {made}, a[{len(kinds) - 1}].u32)"
+    if call.served == "moves":  # before it does, for those that open at the same time
+        before.append("c->table->procfs &= ~(uint32_t)PROCFS_ELSEWHERE;")
     uses_r = after or any("(r = " in line for line in before)
     lines = ["int64_t r;"] if uses_r else []
     lines += before
@@ -237,10 +242,11 @@ def thunks(table: dict[str, Any], arch: str) -> str:
     out.append("THUNK(native_planned, body_planned, own, 0, 0)\n\n")
     # What a WALI program has of each call, where that is not the body.
     natives = {c.name: f"either_{c.name}" for c in calls if c.served == "waits/body"}
+    natives |= {c.name: f"program_{c.name}" for c in calls if c.served == "bodies"}
     out += [f"BODY({name});\n" for name in natives.values()]
     rows = []
     for call in calls:
-        if call.served in ("plain", "waits", "makes"):
+        if call.served in ("plain", "waits", "makes", "moves"):
             out.append(plain_body(call, arch, call.name))
         elif call.served == "waits/body":
             out.append(plain_body(call, arch, call.name).replace("body_", "direct_", 1))
@@ -286,9 +292,10 @@ def thunk_lines(call: Any, native: str, restarts: int) -> list[str]:
     """The thunks of a call: for WALI programs, and for each space that shims may use it on."""
     if call.served == "planned":
         return []
-    lines = [f"THUNK(native_{call.name}, {native}, own, 0, {restarts})\n"]
+    thunk = "THUNK" if call.name in IN_VDSO else "JUMPS_BACK THUNK"
+    lines = [f"{thunk}(native_{call.name}, {native}, own, 0, {restarts})\n"]
     lines += [
-        f"THUNK({space}_{call.name}, body_{call.name}, {space}, 1, -1)\n"
+        f"{thunk}({space}_{call.name}, body_{call.name}, {space}, 1, -1)\n"
         for space in call.shim.split()
     ]
     return [*lines, "\n"]

@@ -9,8 +9,7 @@ struct transfer {
 };
 
 static int64_t wait_ready(struct context *c, const struct transfer *t, int64_t until) {
-    int16_t tried = until ? TRIED : 0;
-    struct pollfd fds[2] = {{t->d->host, t->writes ? POLLOUT : POLLIN, tried}};
+    struct pollfd fds[2] = {{t->d->host, t->writes ? POLLOUT : POLLIN, until ? TRIED : 0}};
     return wait_for(c, fds, 1, until);
 }
 

@@ -26,7 +26,10 @@ __asm__(".text\n"
         "    jmp *%rbx\n"
         "interruptible_exit:\n"
         "    mov $-512, %rax\n"
-        "    jmp *%rbx\n");
+        "    jmp *%rbx\n"
+        ".globl __x86_return_thunk\n.hidden __x86_return_thunk\n"
+        "__x86_return_thunk: cmpl $0, wali_jumps_back(%rip)\n    jne 1f\n    ret\n"
+        "1:  pop %rcx\n    jmp *%rcx\n"); /* of JUMPS_BACK */
 #elif defined(__aarch64__)
 __asm__(".text\n"
         ".globl interruptible\n.hidden interruptible\n"
@@ -42,6 +45,7 @@ __asm__(".text\n"
         "    mov x0, #-512\n"
         "    ret\n");
 #endif
+EXPORT uint32_t wali_jumps_back; /* set by Python */
 extern const char interruptible_begin[], interruptible_call[], interruptible_exit[];
 
 EXPORT int64_t wali_interruptible(int64_t a, int64_t b, int64_t c, int64_t d, int64_t e, int64_t f,

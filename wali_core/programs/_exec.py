@@ -193,11 +193,16 @@ def keep_from_native_programs() -> None:
 
 
 def _replace(context: Context, path: bytes, argv: Sequence[bytes], environ: Sequence[bytes]) -> int:
-    """The kernel's execve, with the descriptors as the guest numbers them.  Gives ``-errno``."""
+    """The kernel's execve, with the descriptors as the guest numbers them.  Gives ``-errno``.
+
+    Those that the guest has duplicated are not close-on-exec on the host until now.
+    """
     kept = [(n, host) for n, host, flags in descriptors(context) if not flags & DESCRIPTOR_CLOEXEC]
     moved: list[tuple[int, int]] = []
     hidden: list[tuple[int, int, int]] = []
     try:
+        for _, host, _ in descriptors(context):
+            os.set_inheritable(host, False)
         for number, host in kept:
             moved.append((number, _fcntl(host, _DUPFD_CLOEXEC, _HIGH)))
         for number, high in moved:

@@ -19,6 +19,7 @@ from wali_core import _monitor
 from wali_core._abi import START_EXPORT
 from wali_core._bridge import W
 from wali_core._errors import GuestDenied, GuestExit, GuestTrap, ModuleError, more_than
+from wali_core._grants import PROCFS_ELSEWHERE
 from wali_core._guest import AnyGuest, Guest
 from wali_core._limits import Processes, limit_cpu_time
 from wali_core._link import ProgramLink
@@ -89,10 +90,13 @@ _MAKES_THREADS: Final = frozenset(("__wasm_thread_spawn", "SYS_execve"))
 """Imports of programs that may have threads, or become one that has."""
 _SAYS: Final = frozenset(("write", "writev"))
 _ENOSYS: Final = 38
+_PROC_SUPER_MAGIC: Final = 0x9FA0
 _OF_THREADS: Final = (*OF_THREADS, "SYS_fork", "SYS_execve")  # told which thread it is
 _STOPPED: Final = -(1 << 63)
 _ABORTED: Final = -512  # of the core's: a signal came before the call had begun
 _SIGNED: Final = {"i": ctypes.c_int32, "I": ctypes.c_int64}
+
+_libc = ctypes.CDLL(None)
 
 TIMED_OUT: Final = 124
 """The status of a process that was out of time, as timeout(1) gives it."""
@@ -107,6 +111,12 @@ def _ending(name: str) -> Hook:
 
 def _unsigned(value: int) -> int:
     return value & 0xFFFFFFFF
+
+
+def _on_procfs(path: bytes) -> bool:
+    """Does a path lead to a procfs?  If that cannot be known, it does."""
+    status = (ctypes.c_int64 * 15)()  # struct statfs: f_type comes first
+    return _libc.statfs(path, status) != 0 or status[0] == _PROC_SUPER_MAGIC
 
 
 def _unserved(*_arguments: int) -> int:
@@ -214,9 +224,11 @@ class AnyProgram(AnyGuest):
         waiting = ThreadWaiting(self._engine.core, self._context, self._calls, self.raise_end)
         return waiting.hooks()
 
-    def let(self, network: int, procfs: int) -> None:
+    def let(self, network: int, procfs: int, *, confined: bool) -> None:
         """What the core has to know of sockets and of procfs: see ``Confinement``."""
-        self._context.network, self._context.procfs = network, procfs
+        elsewhere = not confined and not (_on_procfs(b"/") or _on_procfs(b"."))
+        self._context.network = network
+        self._context.table.contents.procfs = procfs | (PROCFS_ELSEWHERE if elsewhere else 0)
 
     def limit_processes(self, most: int | None) -> None:
         """Let it be so many processes at a time, with all that it forks."""
@@ -302,6 +314,7 @@ class AnyProgram(AnyGuest):
         elif any(item.name in _MAKES_THREADS for item in self._module.imports):
             self.threads.prepare()
         extern = self._make_memory(memory_limit)
+        threads = any(item.name == "__wasm_thread_spawn" for item in self._module.imports)
         self._program_link = ProgramLink(
             self._module,
             held,
@@ -312,6 +325,7 @@ class AnyProgram(AnyGuest):
             instead=self._calls_instead(),
             suspending=self._suspending_calls(),
             cooperative=self.cooperative,
+            context=None if threads else self._address,
         )
         return self._program_link
 

@@ -253,7 +253,7 @@ class _Thread:
         self._context = context = bridge.Context.from_buffer(self.buffer)
         of = program.context
         context.table, context.host, context.direct = of.table, of.host, of.direct
-        context.cwd, context.network, context.procfs = of.cwd, of.network, of.procfs
+        context.cwd, context.network = of.cwd, of.network
         self._owner = W["wasmtime_store_new"](program.engine, self._address, None)
         self._store = W["wasmtime_store_context"](self._owner)
         program.core.context_bind_shared(self._address, self._store, program.memory_pointer)

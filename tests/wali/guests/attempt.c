@@ -162,6 +162,12 @@ static long attempt(const char *what, char *on) {
         return SYS_readlink(on, text, sizeof text) < 0 ? -1 : 0;
     if (equal(what, "chdir"))
         return SYS_chdir(on);
+    if (equal(what, "chdir by descriptor"))
+        return SYS_fchdir((int)SYS_open(on, O_RDONLY | O_DIRECTORY, 0));
+    if (equal(what, "chroot"))
+        return SYS_chroot(on);
+    if (equal(what, "become"))
+        return SYS_execve(on, (const char *[]){on, "open memory", "mem", NULL}, NULL);
     if (equal(what, "chmod"))
         return SYS_chmod(on, 0600);
     if (equal(what, "set times"))
