@@ -9,13 +9,17 @@ import ctypes
 import errno
 import mmap
 import os
+import subprocess
+import sys
 import tempfile
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.wali.conftest import ROOT
 from wali_core import _bridge as bridge
 from wali_core._engine import DEFAULT_STACK, Engine
 from wali_core.programs._memory import (
@@ -42,6 +46,7 @@ LEAST, MOST = 2, 64  # pages of 64 KiB
 NEW = MAP_PRIVATE | MAP_ANONYMOUS
 BOTH = PROT_READ | PROT_WRITE
 MAYMOVE, FIXED = 1, 2
+MOST_MAPPINGS = int(Path("/proc/sys/vm/max_map_count").read_text(encoding="ascii"))
 
 
 class World:
@@ -172,13 +177,68 @@ def test_growth_of_the_programs_is_its_own(world: World) -> None:
     space = world.space
     first = space.mmap(0, PAGE, BOTH, NEW, -1, 0)
     grown = world.memory.size()
-    assert world.memory.grow(1)
+    assert world.memory.grow(1) == grown
     world.put(grown, 9)
 
     places = [space.mmap(0, 8 * PAGE, BOTH, NEW, -1, 0) for _ in range(8)]
 
     assert world.byte(grown) == 9
     assert all(at + 8 * PAGE <= grown or at >= grown + WASM_PAGE for at in [first, *places])
+
+
+HINT = (LEAST + 20) * WASM_PAGE
+
+
+@pytest.mark.parametrize(("hint", "flags"), [(0, NEW), (HINT, NEW), (HINT, NEW | MAP_FIXED)])
+@pytest.mark.parametrize("after", [False, True])
+def test_growth_by_a_thread_meanwhile_is_the_programs(
+    world: World, hint: int, flags: int, *, after: bool
+) -> None:
+    """memory.grow of another thread comes right before mmap's own, or right after: it is no room.
+
+    Neither for that mapping, nor for a later one; unless the program itself says so.
+    """
+    grow, theirs = world.memory.grow, list[int]()
+
+    def contended(pages: int) -> int:
+        ours = grow(pages) if after else -1
+        if not theirs:
+            theirs.append(grow(1))
+            world.put(theirs[0], 9)
+        return ours if after else grow(pages)
+
+    world.memory.grow = contended
+    places = [world.space.mmap(hint, 3 * WASM_PAGE, BOTH, flags, -1, 0)]
+    while (at := world.space.mmap(0, 8 * PAGE, BOTH, NEW, -1, 0)) > 0:
+        places.append(at)
+
+    assert world.byte(theirs[0]) == 9
+    assert all(at + 8 * PAGE <= theirs[0] or at >= theirs[0] + WASM_PAGE for at in places[1:])
+    assert len(places) > MOST  # all else was had
+
+
+@pytest.mark.skipif(
+    MOST_MAPPINGS > 200_000, reason="a process may have more mappings than can be made here"
+)
+def test_a_mapping_that_cannot_be_moved_stays() -> None:
+    """Whichever step of mremap fails, since the process has all the mappings that it may have.
+
+    The bytes are where they were, there is no hole, and nothing is left outside.
+    """
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.wali.crowding"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert (done.stderr, done.returncode) == ("", 0)
+    assert done.stdout.split("\n") == [
+        *("elsewhere: -", "elsewhere: +-+", "elsewhere: ++-+", "elsewhere: +++"),
+        *("to a place: -", "to a place: +-+", "to a place: ++-+", "to a place: +++"),
+        *("twice: -", "twice: +-", "twice: ++", "twice: ++", ""),
+    ]  # the last is the way back
 
 
 def test_executable_memory_is_refused(world: World) -> None:
@@ -412,7 +472,7 @@ class Model:
 
     def _grow(self, pages: int) -> None:
         start = self.world.memory.size()
-        if self.world.memory.grow(pages):
+        if self.world.memory.grow(pages) >= 0:
             self.mark(start, pages * WASM_PAGE)
 
     def check(self) -> None:

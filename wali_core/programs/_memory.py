@@ -60,6 +60,7 @@ def _declared(name: str, result: object, *arguments: object) -> Callable[..., in
 _mmap = _declared("mmap", c_void_p, c_void_p, c_size_t, c_int, c_int, c_int, c_long)
 _mprotect = _declared("mprotect", c_int, c_void_p, c_size_t, c_int)
 _mremap = _declared("mremap", c_void_p, c_void_p, c_size_t, c_size_t, c_int, c_void_p)
+_munmap = _declared("munmap", c_int, c_void_p, c_size_t)
 _msync = _declared("msync", c_int, c_void_p, c_size_t, c_int)
 _madvise = _declared("madvise", c_int, c_void_p, c_size_t, c_int)
 _FAILED: Final = c_void_p(-1).value
@@ -85,10 +86,13 @@ def _round_up(size: int, unit: int = PAGE) -> int:
 
 
 class LinearMemory:
-    """What the manager must know of a memory: where it is, its size, and how it grows."""
+    """What the manager must know of a memory: where it is, its size, and how it grows.
+
+    ``grow`` takes 64 KiB pages and gives the size before, in bytes; -1 where it cannot.
+    """
 
     def __init__(
-        self, base: int, size: Callable[[], int], grow: Callable[[int], bool], most: int
+        self, base: int, size: Callable[[], int], grow: Callable[[int], int], most: int
     ) -> None:
         self.base, self.size, self.grow, self.most = base, size, grow, most
 
@@ -352,7 +356,7 @@ class AddressSpace:
         at = self.memory.base + start
         result = _checked(_mmap(at, size, prot, flags | MAP_FIXED, host, offset))
         if result < 0:
-            _mmap(at, size, self._nothing, _FRESH | MAP_NORESERVE | MAP_FIXED_NOREPLACE, -1, 0)
+            self._fill(at, size)
         return result
 
     def _unmap(self, start: int, end: int) -> int:
@@ -374,8 +378,12 @@ class AddressSpace:
         start = self._free.find(size)
         if start is not None:
             return start
-        start = self._free.start_of_last(self._known)  # behind everything, after some growth
-        return start if self._reach(start + size) else self._no_room()
+        while True:
+            start = self._free.start_of_last(self._known)  # behind everything, after some growth
+            if not self._reach(start + size):
+                return self._no_room()
+            if self._free.holds(start, start + size):
+                return start
 
     def _no_room(self) -> int:
         self._exceed()
@@ -385,7 +393,7 @@ class AddressSpace:
         """Can a mapping go there without replacing anything?  The memory may have to grow."""
         if start < self._known and not self._free.holds(start, min(end, self._known)):
             return False
-        return end <= self._known or self._reach(end)
+        return end <= self._known or (self._reach(end) and self._free.holds(start, end))
 
     def _fixed(self, start: int, size: int, flags: int) -> int:
         end = start + size
@@ -400,12 +408,22 @@ class AddressSpace:
         return start
 
     def _reach(self, end: int) -> bool:
-        """Have the memory reach to ``end`` at least; what is new is free."""
-        missing = _round_up(end, WASM_PAGE) - self.memory.size()
-        if end > self.memory.most or (missing > 0 and not self.memory.grow(missing // WASM_PAGE)):
+        """Have the memory reach to ``end`` at least; what is added is free.
+
+        Not all that is new has been added here: another thread may grow the memory meanwhile, and
+        what it gets is the program's.
+        """
+        if end > self.memory.most:
             return False
-        self._free.add(self._known, self.memory.size())
-        self._known = self.memory.size()
+        self._adopt_growth()
+        missing = _round_up(end, WASM_PAGE) - self._known
+        if missing <= 0:
+            return True
+        before = self.memory.grow(missing // WASM_PAGE)
+        if before < 0:
+            return False
+        self._known = before + missing
+        self._free.add(before, self._known)
         return True
 
     def _adopt_growth(self) -> None:
@@ -435,31 +453,74 @@ class AddressSpace:
     def _move(self, old: int, old_size: int, new_size: int, new: int, flags: int) -> int:
         """Move the pages, and more of them where they are to be.
 
-        DONTUNMAP keeps the old place mapped: no hole, not for a moment.  To become larger, they are
-        moved out of linear memory first, where the kernel finds room for more by itself.
+        DONTUNMAP keeps the old place mapped: no hole, not for a moment.
         """
         base, kept = self.memory.base, min(old_size, new_size)
-        place = MREMAP_MAYMOVE | MREMAP_FIXED
         if kept == new_size:
-            result = _checked(_mremap(base + old, kept, kept, place | MREMAP_DONTUNMAP, base + new))
+            result = self._bring(base + old, kept, new, MREMAP_DONTUNMAP)
         else:
-            keeping = MREMAP_MAYMOVE | (MREMAP_DONTUNMAP if kept else 0)
-            aside = _mremap(base + old, kept, kept or new_size, keeping, None)
-            result = _checked(aside)
-            if result == 0 and kept:
-                larger = _mremap(aside, kept, new_size, MREMAP_MAYMOVE, None)
-                result = _checked(larger)
-                if result < 0:
-                    _mremap(aside, kept, kept, place, base + old)
-                aside = larger
-            if result == 0:
-                result = _checked(_mremap(aside, new_size, new_size, place, base + new))
+            result = self._move_larger(old, kept, new_size, new)
         if result < 0:
             return result
         if new != old and old_size and not flags & MREMAP_DONTUNMAP:
             self._unmap(old, old + old_size)
         self._free.remove(new, new + new_size)
         return new
+
+    def _move_larger(self, old: int, kept: int, size: int, new: int) -> int:
+        """To become larger, pages go out of linear memory, where the kernel finds room for more.
+
+        Where it finds none, or cannot bring them back in, they return to where they were.
+        """
+        if not kept:
+            return self._map_twice(old, size, new)
+        ballast = _Ballast()
+        try:
+            return ballast.result or self._by_way_of(ballast, old, kept, size, new)
+        finally:
+            ballast.drop()
+
+    def _by_way_of(self, ballast: _Ballast, old: int, kept: int, size: int, new: int) -> int:
+        keeping = MREMAP_MAYMOVE | MREMAP_DONTUNMAP
+        aside = _mremap(self.memory.base + old, kept, kept, keeping, None)
+        result = _checked(aside)
+        if result < 0:
+            return result
+        larger = _mremap(aside, kept, size, MREMAP_MAYMOVE, None)
+        result = _checked(larger)
+        if result == 0:
+            result = self._bring(larger, size, new)
+            if result == 0:
+                return 0
+            aside = larger
+            _munmap(aside + kept, size - kept)
+        ballast.drop()
+        if self._bring(aside, kept, old) < 0:
+            raise MemoryError("mremap: the kernel does not bring pages back into linear memory")
+        return result
+
+    def _map_twice(self, old: int, size: int, new: int) -> int:
+        twin = _mremap(self.memory.base + old, 0, size, MREMAP_MAYMOVE, None)
+        result = _checked(twin)
+        if result == 0:
+            result = self._bring(twin, size, new)
+            if result < 0:
+                _munmap(twin, size)
+        return result
+
+    def _bring(self, host: int, size: int, to: int, flags: int = 0) -> int:
+        """Move pages to a place in the memory, over what is there.
+
+        As for ``_over``: the kernel may find that it cannot when that is unmapped already.
+        """
+        at = self.memory.base + to
+        result = _checked(_mremap(host, size, size, MREMAP_MAYMOVE | MREMAP_FIXED | flags, at))
+        if result < 0:
+            self._fill(at, size)
+        return result
+
+    def _fill(self, at: int, size: int) -> None:
+        _mmap(at, size, self._nothing, _FRESH | MAP_NORESERVE | MAP_FIXED_NOREPLACE, -1, 0)
 
     def _make_break(self) -> Break:
         """Room for the break: some of the memory, since what is behind it is mapped soon."""
@@ -478,6 +539,30 @@ class Break:
 
     def __init__(self, start: int, end: int) -> None:
         self.start, self.now, self.end = start, start, end
+
+
+class _Ballast:
+    """Mappings that are there to be dropped: then a process can have so many others.
+
+    It could not undo what it has begun where it had as many already as the kernel allows.
+    ``result`` is 0, or -errno: it has.
+    """
+
+    _COUNT = 9  # mremap(2) may need six, and the outer ones can merge with others
+
+    def __init__(self) -> None:
+        size = self._COUNT * PAGE
+        self._at = _mmap(None, size, PROT_NONE, _FRESH | MAP_NORESERVE, -1, 0)
+        self.result = _checked(self._at)
+        for i in range(1, self._COUNT, 2):
+            if self.result == 0:
+                self.result = _checked(_mprotect(self._at + i * PAGE, PAGE, PROT_READ))
+
+    def drop(self) -> None:
+        """Unmap it, once."""
+        if self._at not in (0, _FAILED):
+            _munmap(self._at, self._COUNT * PAGE)
+        self._at = 0
 
 
 class SharedMemory:
@@ -504,13 +589,16 @@ class SharedMemory:
         """In bytes."""
         return int(W["wasmtime_sharedmemory_data_size"](self.pointer))
 
-    def grow(self, pages: int) -> bool:
-        """By 64 KiB pages.  False where its maximum, or the machine's memory, does not allow it."""
+    def grow(self, pages: int) -> int:
+        """By 64 KiB pages: its size before, in bytes.
+
+        -1 where its maximum, or the machine's memory, does not allow it.
+        """
         previous = c_uint64()
         error = W["wasmtime_sharedmemory_grow"](self.pointer, pages, byref(previous))
         if error:
             bridge.error_message(error)
-        return not error
+        return -1 if error else previous.value * WASM_PAGE
 
     def close(self) -> None:
         """Drop the host's reference."""

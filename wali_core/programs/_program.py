@@ -382,12 +382,12 @@ class AnyProgram(AnyGuest):
     def _size(self, memory: bridge.Memory) -> int:
         return int(W["wasmtime_memory_data_size"](self._store, byref(memory)))
 
-    def _grow(self, memory: bridge.Memory, pages: int) -> bool:
+    def _grow(self, memory: bridge.Memory, pages: int) -> int:
         previous = ctypes.c_uint64()
         error = W["wasmtime_memory_grow"](self._store, byref(memory), pages, byref(previous))
         if error:
             bridge.error_message(error)
-        return not error
+        return -1 if error else previous.value * WASM_PAGE
 
     def _manage(self, memory: LinearMemory) -> None:
         def host_of(number: int) -> int:
