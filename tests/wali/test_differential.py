@@ -29,8 +29,8 @@ pytestmark = pytest.mark.skipif(
 
 NAMES = (
     *("changing", "exec", "faults", "files", "links", "locks", "memory", "messages", "owners"),
-    *("pointers", "processes", "rare", "replacing", "signals", "sockets", "system", "threads"),
-    *("timeouts", "waiting"),
+    *("pointers", "processes", "rare", "replacing", "signals", "sockets", "stack", "system"),
+    *("threads", "timeouts", "waiting"),
 )
 FAMILIES = {
     "@basic-io": ("files", "processes", "rare"),

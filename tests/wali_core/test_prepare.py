@@ -833,6 +833,30 @@ def test_large_code_is_not_looked_at() -> None:
     assert best(data) < 0.02
 
 
+STACK = "(global $s (mut i32) (i32.const 9))"
+PROLOGUE = """(func (local i32)
+    (global.set $s (local.tee 0 (i32.sub (global.get $s) (i32.const 16)))))"""
+
+
+@pytest.mark.parametrize(
+    ("text", "stack"),
+    [
+        (STACK + PROLOGUE, 0),
+        (f'(import "m" "g" (global i32)) {STACK} {PROLOGUE}', 1),
+        (STACK + "(func (global.set $s (i32.const 3)))", None),
+        (STACK, None),
+        ("(global i32 (i32.const 9))" + STACK + PROLOGUE, None),
+        ("(global (mut i64) (i64.const 9)) (func (drop (global.get 0)))", None),
+        ("(func)", None),
+    ],
+)
+def test_the_stack_pointer_is_known_by_how_functions_begin(text: str, stack: int | None) -> None:
+    """Below it lie variables that a handler must not write over: see guests/stack.c."""
+    module = prep.Module(bytes(wasmtime.wat2wasm(f"(module {text})")), "guest.wasm")
+
+    assert prep._stack_pointer(module) == stack
+
+
 def upstream() -> list[Any]:
     """Return every binary of upstream as a parameter, or one that is skipped."""
     folder = os.environ.get(VARIABLE)

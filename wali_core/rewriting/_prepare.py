@@ -13,6 +13,8 @@ Sections that no pass touches are copied as they stand, whatever is in them.
 
 from __future__ import annotations
 
+import re
+
 from wali_core._abi import START_EXPORT
 from wali_core._errors import ModuleError
 
@@ -72,6 +74,7 @@ _VECTOR: Final = 0xFD
 _V128_CONST: Final = 12
 
 _LOCAL_GET, _CALL_INDIRECT = 0x20, 0x11
+_DOWN, _UP = b"\x80\x7f", b"\x80\x01"  # the 128 bytes of LLVM's red zone, in LEB128
 
 _MORE: Final = 0x80  # in a byte of LEB128: another follows
 # wasmtime's own limit for every kind of entry.
@@ -575,6 +578,7 @@ def _export_calls(module: Module) -> bool:
         raise module.error(f"exports {CALL_EXPORT} or {START_THREAD_EXPORT} for itself", EXPORT)
     functions = sum(item.kind == EXTERN_FUNC for item in imports) + module.count(FUNCTION)
     types = module.count(TYPE)
+    stack = _stack_pointer(module)
     for parameters, name in enumerate(names, 1):
         called, calling = (_function_type(n) for n in (parameters, parameters + 1))
         module.append(TYPE, called, calling)
@@ -582,10 +586,36 @@ def _export_calls(module: Module) -> bool:
         module.append(EXPORT, encode_name(name) + bytes([EXTERN_FUNC]) + leb128(functions))
         # Its parameters from the second on, then the first, which says what is called.
         gets = b"".join(bytes([_LOCAL_GET, i]) for i in (*range(1, parameters + 1), 0))
-        body = b"\0" + gets + bytes([_CALL_INDIRECT]) + leb128(types) + bytes([0, _END])
+        call = gets + bytes([_CALL_INDIRECT]) + leb128(types) + b"\0"
+        if stack is not None and name == CALL_EXPORT.encode():
+            call = _move(stack, _DOWN) + call + _move(stack, _UP)
+        body = b"\0" + call + bytes([_END])
         module.append(CODE, leb128(len(body)) + body)
         types, functions = types + 2, functions + 1
     return True
+
+
+def _stack_pointer(module: Module) -> int | None:
+    """The global that is the stack pointer of a program in C: the first of its own, as ld has it.
+
+    A function that calls none leaves it where it is, and has variables below (LLVM's *red zone*).
+    When a handler interrupts it there, it must be called beyond those.  None where the code does
+    not begin functions as C's are begun: it subtracts from the global, and keeps the result.
+    """
+    globals_, code = module.globals(), module.section(CODE)
+    if code is None or not globals_ or globals_[0].type[0] != _I32 or not globals_[0].mutable:
+        return None
+    index = sum(item.kind == EXTERN_GLOBAL for item in module.imports())
+    relocated = bytes((*(index >> 7 * i & 0x7F | _MORE for i in range(4)), index >> 28))
+    number = b"|".join(map(re.escape, (leb128(index), relocated)))
+    begins = rb"\x23(?:%b)\x41[\x80-\xff]*[\x00-\x7f]\x6b[\x21\x22]" % number
+    return index if re.search(begins, code.body) else None
+
+
+def _move(pointer: int, by: bytes) -> bytes:
+    """The instructions that add a constant to a global."""
+    index = leb128(pointer)
+    return b"\x23" + index + b"\x41" + by + b"\x6a\x24" + index
 
 
 def _function_type(parameters: int) -> bytes:
