@@ -34,7 +34,7 @@ struct descriptor {
 
 #define DESCRIPTOR_INHERITED (DESCRIPTOR_READ_ONLY | DESCRIPTOR_MAY_REACH_PROC)
 
-enum descriptor_kind { KIND_UNKNOWN, KIND_NEVER_WAITS, KIND_WAITS };
+enum descriptor_kind { KIND_UNKNOWN, KIND_NEVER_WAITS, KIND_WAITS, KIND_TERMINAL };
 enum { STATUS_NONBLOCK = 1, STATUS_APPEND = 2 };
 enum { INLINE_DESCRIPTORS = 16, MAX_DESCRIPTORS = 4096 };
 
@@ -193,7 +193,7 @@ int64_t wait_timeout(struct context *, struct pollfd *fds, uint32_t count, struc
 int64_t clock_now(int32_t clock);
 int64_t timeout_from(struct context *, struct space *, uint32_t address, int32_t unit,
                      struct timespec *);
-uint8_t descriptor_waits(struct descriptor *d); /* is it of KIND_WAITS? asks the kernel once */
+uint8_t descriptor_waits(struct descriptor *d); /* is it of a kind that can? asks the kernel once */
 
 /* A body does one system call for a guest: the arguments are the guest's, checked by nobody yet.
  * `capable` is a constant in every thunk: the compiler makes two functions of one text. */

@@ -152,16 +152,17 @@ EXPORT int64_t descriptor_release(struct context *c, int32_t number) {
  * a signal or a time-out could end it), and RWF_NOWAIT would be an error on half of them. */
 uint8_t descriptor_waits(struct descriptor *d) {
     if (LIKELY(d->kind != KIND_UNKNOWN))
-        return d->kind == KIND_WAITS;
+        return d->kind >= KIND_WAITS;
     kernel_stat_t st;
     if (SYS(NR_fstat, d->host, &st, 0, 0, 0, 0) < 0)
         return 0; /* let the call itself say what is wrong */
-    uint32_t type = st.st_mode & S_IFMT;
+    uint32_t type = st.st_mode & S_IFMT, termios[16];
     /* null, zero, full, random: the memory devices, but not kmsg, which waits for a message. */
     int memory = type == S_IFCHR && (st.st_rdev >> 8 & 0xfff) == 1 && (st.st_rdev & 0xff) != 11;
     int file = type == S_IFREG || type == S_IFDIR || type == S_IFBLK;
-    d->kind = file || memory ? KIND_NEVER_WAITS : KIND_WAITS;
-    return d->kind == KIND_WAITS;
+    int terminal = !file && SYS(NR_ioctl, d->host, TCGETS, termios, 0, 0, 0) == 0;
+    d->kind = file || memory ? KIND_NEVER_WAITS : terminal ? KIND_TERMINAL : KIND_WAITS;
+    return d->kind >= KIND_WAITS;
 }
 
 /* For Python: put `host` at `number`.  The table owns it unless flags say BORROWED. */

@@ -13,25 +13,28 @@ static int64_t wait_ready(struct context *c, const struct transfer *t, int64_t u
     return wait_for(c, fds, 1, until);
 }
 
-/* Terminals and FIFOs do not know RWF_NOWAIT.  There the kernel says when a call would not wait; a
- * write that follows a POLLOUT may take PIPE_BUF bytes and no more without waiting all the same. */
+/* How much may be written after a POLLOUT without waiting all the same.  A FIFO takes PIPE_BUF.  A
+ * terminal keeps who writes until it has all, and promises no more than one step of its own: a line
+ * feed becomes two bytes, a tab up to eight, all else goes in runs; a pseudo-terminal's room is a
+ * multiple of 256. */
+static uint64_t taken_at_once(const struct transfer *t) {
+    const uint8_t *text = t->iov->base;
+    uint64_t n = 1, most = t->iov->length < PIPE_BUF ? t->iov->length : PIPE_BUF;
+    if (t->d->kind != KIND_TERMINAL)
+        return most;
+    while (n < most && n < 256 && text[0] >= ' ' && text[n] >= ' ')
+        n++;
+    return n;
+}
+
+/* Terminals and FIFOs do not know RWF_NOWAIT.  There the kernel says when a call would not wait. */
 static int64_t attempt_when_ready(struct context *c, const struct transfer *t) {
     int64_t ready = wait_ready(c, t, 0);
     if (ready <= 0)
         return ready < 0 ? ready : -EAGAIN;
-    struct iovec first = t->iov[0];
     if (!t->writes)
         return SYS(NR_readv, t->d->host, t->iov, t->count, 0, 0, 0);
-    for (uint32_t i = 1; first.length == 0 && i < t->count; i++)
-        first = t->iov[i];
-    uint64_t length = first.length < PIPE_BUF ? first.length : PIPE_BUF;
-    return SYS(NR_write, t->d->host, first.base, length, 0, 0, 0);
-}
-
-static int64_t attempt(struct context *c, const struct transfer *t) {
-    int64_t call = t->writes ? NR_pwritev2 : NR_preadv2;
-    int64_t r = SYS(call, t->d->host, t->iov, t->count, -1, -1, RWF_NOWAIT);
-    return r == -EOPNOTSUPP ? attempt_when_ready(c, t) : r;
+    return SYS(NR_write, t->d->host, t->iov->base, taken_at_once(t), 0, 0, 0);
 }
 
 /* Drop what has been written.  1 while something is left. */
@@ -59,7 +62,10 @@ static int64_t transfer_waiting(struct context *c, struct transfer *t) {
     int64_t written = done_before(c, INT64_MAX);
     advance(t, (uint64_t)written);
     for (;;) {
-        int64_t r = attempt(c, t);
+        int64_t r = SYS(t->writes ? NR_pwritev2 : NR_preadv2, t->d->host, t->iov, t->count, -1, -1,
+                        RWF_NOWAIT);
+        if (r == -EOPNOTSUPP)
+            r = attempt_when_ready(c, t);
         if (r == -EAGAIN && !(t->d->status & STATUS_NONBLOCK)) {
             r = wait_ready(c, t, INT64_MAX);
             if (r >= 0)
@@ -141,10 +147,9 @@ static int64_t transfer_at(struct context *c, struct space *s, int64_t call, int
     if (host < 0)
         return -EBADF;
     int64_t r = copy_iovec(c, s, a[1].u32, count, iov);
-    if (r == 0 && count == 1 && single)
-        r = SYS(single, host, iov->base, iov->length, a[3].i64, 0, 0);
-    else if (r == 0)
-        r = SYS(call, host, iov, count, a[3].i64, 0, flags);
+    if (r == 0)
+        r = count == 1 && single ? SYS(single, host, iov->base, iov->length, a[3].i64, 0, 0)
+                                 : SYS(call, host, iov, count, a[3].i64, 0, flags);
     return r;
 }
 
@@ -169,10 +174,10 @@ BODY(body_pwritev2) {
 
 /* --- sockets ---------------------------------------------------------------------------------- */
 
-/* One attempt must not wait; `again` repeats it when the descriptor has become ready. */
-static int64_t again(struct context *c, struct descriptor *d, int64_t r, int writes) {
-    if (r != -EAGAIN || d->status & STATUS_NONBLOCK)
-        return r;
+/* One attempt must not wait, and has not been possible: 1 when it is to be made again. */
+static int64_t again(struct context *c, struct descriptor *d, int32_t flags, int writes) {
+    if (flags & MSG_DONTWAIT || d->status & STATUS_NONBLOCK)
+        return -EAGAIN;
     struct pollfd fds[2] = {{d->host, writes ? POLLOUT : POLLIN, TRIED}};
     int64_t ready = wait_for(c, fds, 1, INT64_MAX);
     return ready < 0 ? ready : 1;
@@ -216,11 +221,8 @@ static int64_t receive(struct context *c, struct space *s, const wasmtime_val_ra
     for (;;) {
         int32_t flags = (m.flags & ~MSG_WAITALL) | MSG_DONTWAIT;
         r = SYS(NR_recvfrom, m.d->host, m.buffer + got, m.size - (uint64_t)got, flags, 0, 0);
-        if (r == -EAGAIN && !(m.flags & MSG_DONTWAIT)) {
-            r = again(c, m.d, r, 0);
-            if (r == 1)
-                continue;
-        }
+        if (r == -EAGAIN && (r = again(c, m.d, m.flags, 0)) == 1)
+            continue;
         if (r <= 0)
             return partly(c, got, r);
         got += r;
@@ -241,11 +243,8 @@ static int64_t send(struct context *c, struct space *s, const wasmtime_val_raw_t
     for (;;) {
         int32_t flags = m.flags | MSG_DONTWAIT | MSG_NOSIGNAL;
         r = SYS(NR_sendto, m.d->host, m.buffer + sent, m.size - (uint64_t)sent, flags, 0, 0);
-        if (r == -EAGAIN && !(m.flags & MSG_DONTWAIT)) {
-            r = again(c, m.d, r, 1);
-            if (r == 1)
-                continue;
-        }
+        if (r == -EAGAIN && (r = again(c, m.d, m.flags, 1)) == 1)
+            continue;
         if (r < 0)
             return partly(c, sent, r);
         sent += r;
@@ -291,8 +290,7 @@ static int64_t message_vector(struct context *c, struct space *s, const wasmtime
     int64_t r;
     do {
         r = WAIT(c, number, d->host, &host, flags, 0, 0, 0);
-    } while (r == -EAGAIN && !c->direct && !(a[2].u32 & MSG_DONTWAIT) &&
-             (r = again(c, d, r, sends)) == 1);
+    } while (r == -EAGAIN && !c->direct && (r = again(c, d, a[2].i32, sends)) == 1);
     if (r < 0 || sends)
         return r;
     guest.name_length = host.name ? (uint32_t)host.name_length : guest.name_length;
