@@ -38,7 +38,7 @@ WRITES = f"""(module
       (br $again)))
   (func (export "_start") (call $fill (i32.const 10) (i32.const 1000))))"""
 
-TOO_LONG = 20.0  # seconds: then a thread is stuck in the kernel, and is freed by a hang-up for the test to fail
+TOO_LONG = 20.0  # seconds: then a thread is stuck in the kernel; a hang-up frees it, to fail
 
 
 @contextlib.contextmanager
