@@ -386,6 +386,7 @@ def test_turns_by_a_clock_that_only_computing_moves(
 def test_computing_guests_take_turns(runtime: Runtime, module: Module) -> None:
     """Guests that compute without end get the same; others are served in between."""
     guests: list[Any] = []
+    began: list[float] = []
     gaps: list[float] = []
 
     async def main() -> None:
@@ -398,8 +399,11 @@ def test_computing_guests_take_turns(runtime: Runtime, module: Module) -> None:
 
             for _ in range(8):
                 nursery.start_soon(spin)
+            await until(lambda: len(guests) == 8)
+            await until(lambda: all(guest.statistics().running for guest in guests))
+            began.extend(guest.statistics().running for guest in guests)
             last = time.perf_counter()
-            while runtime.statistics().running < 0.5:
+            while runtime.statistics().running < 0.5 + sum(began):
                 await trio.lowlevel.checkpoint()
                 gaps.append(time.perf_counter() - last)
                 last += gaps[-1]
@@ -407,7 +411,9 @@ def test_computing_guests_take_turns(runtime: Runtime, module: Module) -> None:
 
     in_trio(main)
 
-    times = [guest.statistics().running for guest in guests]
+    times = [
+        guest.statistics().running - before for guest, before in zip(guests, began, strict=True)
+    ]
     assert len(times) == 8
     assert max(times) < 3 * min(times)
     assert sorted(gaps)[len(gaps) // 2] < 4 * CHECKPOINT
@@ -446,6 +452,79 @@ def test_a_guest_that_waits_is_served_while_others_compute(
         return sorted(delays)[2]
 
     assert in_trio(main) < 2 * BUDGET
+
+
+class Rounds(trio.abc.Instrument):
+    """How many tasks of one step of trio's have computed for more than a millisecond, at most."""
+
+    def __init__(self) -> None:
+        self.most = self.now = 0
+        self.began = 0.0
+
+    def before_task_step(self, task: trio.lowlevel.Task) -> None:  # noqa: ARG002
+        """A task is let run."""
+        self.began = time.thread_time()
+
+    def after_task_step(self, task: trio.lowlevel.Task) -> None:  # noqa: ARG002
+        """It has run."""
+        self.now += time.thread_time() - self.began > 0.001
+
+    def before_io_wait(self, timeout: float) -> None:  # noqa: ARG002
+        """All have."""
+        self.most, self.now = max(self.most, self.now), 0
+
+
+# Waits for a byte from its descriptor 0 or 3, and computes then.
+BUSY = f"""(module
+  (import "{WASI}" "fd_read" (func $read (param i32 i32 i32 i32) (result i32)))
+  (memory (export "memory") 1)
+  (func (export "compute") (param $fd i32)
+    (i32.store (i32.const 0) (i32.const 64))
+    (i32.store (i32.const 4) (i32.const 1))
+    (drop (call $read (local.get $fd) (i32.const 0) (i32.const 1) (i32.const 8)))
+    (loop $again (br $again))))"""
+
+
+@pytest.mark.parametrize("lent", [True, False])
+def test_guests_that_wake_together_do_not_run_together(
+    lent: bool,  # noqa: FBT001
+    runtime: Runtime,
+    guest_from_wat: Callable[..., Path],
+    pairs: Callable[[], tuple[socket.socket, socket.socket]],
+) -> None:
+    """However many become ready at once and compute then: trio gets the thread after each."""
+    rounds, count = Rounds(), 20
+    module = runtime.load(guest_from_wat(BUSY))
+
+    async def main() -> None:
+        ends = [pairs() for _ in range(count)]
+        async with trio.open_nursery() as nursery:
+            guests: list[CooperativeGuest] = []
+
+            async def one(theirs: socket.socket) -> None:
+                options: Any = {"stdio": (theirs.fileno() if lent else -1, -1, -1)}
+                async with runtime.open(
+                    module, sockets=[] if lent else [theirs], **options
+                ) as guest:
+                    guests.append(guest)
+                    await guest.call("compute", 0 if lent else 3)
+
+            for theirs, _ in ends:
+                nursery.start_soon(one, theirs)
+            await trio.testing.wait_all_tasks_blocked()
+            before = [guest.statistics().running for guest in guests]
+            trio.lowlevel.add_instrument(rounds)
+            for _, ours in ends:
+                ours.send(b"x")
+            while not all(
+                guest.statistics().running > was + 0.003
+                for guest, was in zip(guests, before, strict=True)
+            ):
+                await trio.lowlevel.checkpoint()
+            nursery.cancel_scope.cancel()
+
+    in_trio(main)
+    assert 1 <= rounds.most <= 3
 
 
 def test_two_loops_in_two_threads(

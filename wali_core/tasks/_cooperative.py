@@ -240,6 +240,9 @@ class CooperativeGuest(AnyGuest):
         self._busy = True
         self._began = time.perf_counter()
         try:
+            if reactor.turns.due:
+                waited = True
+                await reactor.turns.take(woken=True)
             self._future, self._over = future, self._let_run(future)
             while not self._over:
                 waited = True
@@ -258,6 +261,8 @@ class CooperativeGuest(AnyGuest):
                     slot.answered = not slot.grow
                 elif self._ran >= _HARDLY:
                     await reactor.turns.take()
+                if reactor.turns.due:
+                    await reactor.turns.take(woken=True)
                 # trio may have woken it before it has cancelled it: then it does no more.
                 await trio.lowlevel.checkpoint_if_cancelled()
                 self._over = self._let_run(future)
@@ -349,6 +354,7 @@ class CooperativeGuest(AnyGuest):
                 raise self._cpu.error()
         self._ran = time.perf_counter() - began
         self._computing += self._ran
+        self._reactor.turns.spent += self._ran
         return done
 
     def _since_began(self) -> float:

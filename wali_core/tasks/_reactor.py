@@ -46,7 +46,7 @@ class Reactor:
     def __init__(self) -> None:
         self._pace = Pace()
         self.turns = Turns(self._pace)
-        self.watches = Watches()
+        self.watches = Watches(self.turns)
         self.guests = 0
 
     def enter(self, engine: Engine) -> None:

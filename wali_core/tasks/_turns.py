@@ -4,7 +4,8 @@ A guest that waits gives the thread away by itself.  One that computes comes out
 the engine's epoch moves, and then it is asked here.  A turn is ``min(10 ms, budget / guests that
 compute)``; at least every 5 ms trio gets to run all else, be it in the middle of a turn.  Guests
 whose call has become ready do not stand in line here, nor do other tasks: only who goes on
-computing does.
+computing does.  But if so many have become ready at once that together they take too long for one
+step of trio's, those that are left have turns as well, before who computes.
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ BUDGET: Final = 0.050
 CHECKPOINT: Final = 0.005
 LEAST: Final = 0.001
 """Seconds: a turn's most and least, how long all turns together take, and how long trio waits."""
+_ENOUGH: Final = CHECKPOINT / 2  # whoever begins before that ends by the next tick
+_ROW: Final = 4
 
 _QUIET: Final = 3  # ticks without a guest in WebAssembly, after which there are no more ticks
 
@@ -35,26 +38,44 @@ class Turns:
     """Who of the computing guests has the thread.  The others wait in line."""
 
     def __init__(self, pace: Pace) -> None:
+        self.spent = 0.0
+        """Seconds for which guests have run since one of them has given way to all other tasks."""
         self._pace = pace
         self._line: deque[trio.lowlevel.Task] = deque()
+        self._woken: deque[trio.lowlevel.Task] = deque()
         self._holder: trio.lowlevel.Task | None = None
+        self._row = 0  # how many of them have had turns, one after the other
         self._since = 0.0
 
-    async def take(self) -> None:
-        """Go on computing: at once after a checkpoint, or when it is this task's turn again."""
+    @property
+    def due(self) -> bool:
+        """Has trio to run all else, before another guest begins?"""
+        return self.spent >= _ENOUGH
+
+    async def take(self, *, woken: bool = False) -> None:
+        """Go on computing: at once after a checkpoint, or when it is this task's turn again.
+
+        ``woken`` is who does not compute yet, and would begin when others have to (``due``).
+        """
         task, now = trio.lowlevel.current_task(), time.perf_counter()
         if self._holder is None:
             self._give(task, now)
-        elif self._holder is task and self._line and now - self._since >= self._length():
+        elif self._holder is task and (
+            self._woken or (self._line and now - self._since >= self._length())
+        ):
             self._next(now)
         if self._holder is task:
             await trio.lowlevel.checkpoint()
-            return
-        self._line.append(task)
+        else:
+            await self._stand(self._woken if woken else self._line, task)
+        self.spent = 0.0
+
+    async def _stand(self, line: deque[trio.lowlevel.Task], task: trio.lowlevel.Task) -> None:
+        line.append(task)
         self._set_pace()
 
         def leave(_: object) -> trio.lowlevel.Abort:
-            self._line.remove(task)
+            line.remove(task)
             return trio.lowlevel.Abort.SUCCEEDED
 
         await trio.lowlevel.wait_task_rescheduled(leave)
@@ -70,7 +91,12 @@ class Turns:
             self._next(time.perf_counter())
 
     def _next(self, now: float) -> None:
-        task = self._line.popleft() if self._line else None
+        """Give the turn to who was woken; but after a few of them to one that computes."""
+        if self._woken and (not self._line or self._row < _ROW):
+            line, self._row = self._woken, self._row + 1
+        else:
+            line, self._row = self._line, 0
+        task = line.popleft() if line else None
         self._give(task, now)
         if task is not None:
             trio.lowlevel.reschedule(task)
@@ -79,8 +105,12 @@ class Turns:
         self._holder, self._since = task, now
         self._set_pace()
 
+    @property
+    def _waiting(self) -> int:
+        return len(self._line) + len(self._woken)
+
     def _length(self) -> float:
-        return max(LEAST, min(MOST, BUDGET / (len(self._line) + 1)))
+        return max(LEAST, min(MOST, BUDGET / (self._waiting + 1)))
 
     def _set_pace(self) -> None:
         self._pace.period = min(CHECKPOINT, self._length())

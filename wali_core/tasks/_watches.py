@@ -43,6 +43,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from typing import Final
 
+    from wali_core.tasks._turns import Turns
+
 _ALWAYS: Final = select.EPOLLERR | select.EPOLLHUP
 _TOLD: Final = _ALWAYS | select.POLLNVAL
 _AT_ONCE: Final = 64  # events
@@ -96,7 +98,8 @@ class _Watch:
 class Watches:
     """All descriptors that are waited for in this way, in one run of trio."""
 
-    def __init__(self) -> None:
+    def __init__(self, turns: Turns) -> None:
+        self._turns = turns
         self._watches: dict[int, _Watch] = {}
         self._epoll: select.epoll | None = None
         self._nested = trio.Event()
@@ -195,10 +198,18 @@ class Watches:
             until = time.perf_counter() + _AT_MOST
             while self._epoll is epoll and (ready := epoll.poll(0, _AT_ONCE)):
                 for fd, events in ready:
+                    if self._turns.due or time.perf_counter() >= until:
+                        until = await self._give_way()
                     self._fire(fd, events)
-                    if time.perf_counter() >= until:
-                        await trio.lowlevel.checkpoint()
-                        until = time.perf_counter() + _AT_MOST
+            self._turns.release()
+
+    async def _give_way(self) -> float:
+        """Let trio run all else; how long to go on then (``time.perf_counter``)."""
+        if self._turns.due:
+            await self._turns.take(woken=True)
+        else:
+            await trio.lowlevel.checkpoint()
+        return time.perf_counter() + _AT_MOST
 
     def close(self) -> None:
         """Close the epoll descriptor and end the thread.  Nobody waits any more."""
