@@ -33,7 +33,7 @@ _DENIED = "{!r} lies in {!r}, which {} denies: deny wins, so remove one of the t
 _TAMPERED = "{!r} lies in {!r}, which {} lets the guest change: write it elsewhere"
 
 
-@attrs.frozen
+@attrs.frozen(eq=False, repr=False)
 class Trees:
     """All trees of a policy, by their keys.
 

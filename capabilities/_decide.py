@@ -12,6 +12,7 @@ import attrs
 
 from . import _calls
 from ._files import ancestors, join, relative_to
+from ._metadata import METADATA_WRITERS
 from ._requests import is_wasi
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ def decide(parts: Parts, request: Request, catalogue: Mapping[str, str] | None =
         return gate
     decide_path = _decide_wasi_path if is_wasi(request.call) else _decide_path
     for path in request.paths:
-        decision = decide_path(parts, path, request.access)
+        decision = decide_path(parts, path, request)
         if not decision or path == request.paths[-1]:
             return decision
     if request.socket is not None:
@@ -108,29 +109,29 @@ def _decide_socket(parts: Parts, path: str, use: Use | None) -> Decision:
 # --- files ----------------------------------------------------------------------------------------
 
 
-def _decide_wasi_path(parts: Parts, path: str, access: str) -> Decision:
+def _decide_wasi_path(parts: Parts, path: str, request: Request) -> Decision:
     """Decide as wasi-libc names files: what lies in no tree, it looks for where it starts."""
     cwd, trees = parts.filesystem.cwd, {grant.guest for grant in parts.filesystem.grants}
     if cwd is None or not trees.isdisjoint(ancestors(path)) or trees.isdisjoint(ancestors(cwd)):
-        return _decide_path(parts, path, access, wasi=True)
-    decision = _decide_path(parts, join(cwd, path[1:]), access, wasi=True)
+        return _decide_path(parts, path, request, wasi=True)
+    decision = _decide_path(parts, join(cwd, path[1:]), request, wasi=True)
     reason = f"{path!r} is looked for in filesystem.cwd: {decision.reason}"
     return attrs.evolve(decision, reason=reason)
 
 
-def _decide_path(parts: Parts, path: str, access: str, *, wasi: bool = False) -> Decision:
-    files = parts.filesystem
+def _decide_path(parts: Parts, path: str, request: Request, *, wasi: bool = False) -> Decision:
+    files, access = parts.filesystem, request.access
     trees = _keyed("filesystem.read_only", files.read_only)
     trees += _keyed("filesystem.read_write", files.read_write)
     # WASI programs are given directories alone, and execute nothing.
     programs = [] if wasi else _keyed("filesystem.exec", files.exec)
-    trees += [] if wasi else _keyed("filesystem.devices", files.named_devices)
+    devices = [] if wasi else _keyed("filesystem.devices", files.named_devices)
     # What makes or removes a name changes the directory that the name is in.
     place = path.rpartition("/")[0] or "/" if access == "make" else path
-    found = _innermost(place, programs + trees)
+    found = _innermost(place, programs + trees + devices)
     if found is None and access == "look" and not wasi:
         sockets = _keyed("network.unix", parts.network.unix)
-        for key, grant in (*trees, *programs, *sockets):
+        for key, grant in (*trees, *programs, *devices, *sockets):
             if relative_to(grant.guest, place) is not None:
                 return Decision(True, key, f"{place!r} leads to {_named(grant)}")
     if found is None:
@@ -141,15 +142,18 @@ def _decide_path(parts: Parts, path: str, access: str, *, wasi: bool = False) ->
             key = f"filesystem.inaccessible[{index}]"
             return Decision(False, key, f"{host!r} lies in {denied!r}")
     # It is what the innermost shows there; others that show the same may grant more of it.
-    able = programs if access == "execute" else programs + trees
+    able = programs if access == "execute" else programs + trees + devices
     if access in ("write", "make"):
         able = [item for item in trees if item[1].read_write]
+        # What is written to a device goes through; what it is itself, stays.
+        able += devices if request.call not in METADATA_WRITERS else []
     best = _innermost(place, (item for item in able if _host_of(place, item[1]) == host))
     if best is not None:
         return Decision(True, best[0], f"{place!r} lies in {_named(best[1])}")
     if access == "execute":
         return Decision(False, DEFAULT, f"{place!r} lies in nothing that is granted{_for(access)}")
-    return Decision(False, found[0], f"{place!r} lies in {_named(found[1])}, to read only")
+    why = "which is itself not changed" if found in devices else "to read only"
+    return Decision(False, found[0], f"{place!r} lies in {_named(found[1])}, {why}")
 
 
 def _host_of(place: str, grant: Grant) -> str | None:

@@ -90,7 +90,7 @@ def from_dict(
     return _from_dict(data, base_dir, source, _From((), catalogue))
 
 
-@attrs.frozen
+@attrs.frozen(eq=False, repr=False)
 class _From:
     """How a policy came to be loaded: by files that extend each other; and what calls there are."""
 

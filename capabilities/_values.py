@@ -38,7 +38,7 @@ _EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 _MICROSECOND = dt.timedelta(microseconds=1)
 
 
-@attrs.frozen
+@attrs.frozen(eq=False, repr=False)
 class Place:
     """One entry of `read_only` and its like.
 

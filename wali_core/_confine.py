@@ -256,7 +256,8 @@ def _others(policy: Policy, places: Mapping[str, Bind]) -> list[Bind]:
         if grant.guest not in places:
             found.append(Bind(grant.host, grant.guest, writable=writable, executable=True))
     devices = policy.filesystem.named_devices
-    found += [Bind(device.host, device.guest, writable=True) for device in devices]
+    # Read-only: what is written to them goes through all the same, and nobody changes their mode.
+    found += [Bind(device.host, device.guest) for device in devices]
     found += [Bind(g.host, g.guest) for g in policy.network.unix if g.guest not in places]
     return found
 

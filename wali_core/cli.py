@@ -183,7 +183,7 @@ def _run_with(options: Options, record: Record | None = None) -> int:
     require_file(path)
     timeout = _amount("timeout", options["timeout"])
     memory = _amount("memory", options["memory"])
-    dirs = dict(_directory(text) for text in options.all("dir"))
+    dirs = _directories(options.all("dir"))
     env = dict(pair for text in options.all("env") for pair in _variable(text))
     sockets = _sockets(options)
     policy = load_policy(options["policy"])
@@ -292,6 +292,22 @@ def _loaded(runtime: Runtime, path: str) -> Module:
         return runtime.load(path)
     except OSError as error:
         raise Refusal(f"{path}: {error.strerror}", REFUSED) from None
+
+
+def _directories(given: Iterable[str]) -> dict[str, tuple[str, str]]:
+    """What ``--dir`` grants, by the guest's names.  None twice: which is meant nobody can know."""
+    from wali_core._grants import guest_path
+
+    first: dict[str, str] = {}
+    found = {}
+    for text in given:
+        guest, place = _directory(text)
+        path = guest if guest == "." else guest_path(guest)
+        before = first.setdefault(path, text)
+        if before is not text:
+            raise OptionError(f"--dir {text}: the guest has --dir {before} under that name already")
+        found[guest] = place
+    return found
 
 
 def _directory(text: str) -> tuple[str, tuple[str, str]]:

@@ -305,6 +305,8 @@ def _furnish(root: int, binds: Iterable[Bind]) -> None:
 
 
 def _show(root: int, bind: Bind) -> None:
+    if bind.guest.split("/")[1] == _ENVIRONMENTS:
+        raise OSError(None, "environments lie there: it takes another name")
     tree = _open(bind)
     try:
         place = _place(root, bind, folder=S_ISDIR(os.fstat(tree).st_mode))

@@ -104,6 +104,13 @@ POLICY = Policy(
         ("open /opt/x", "granted by filesystem.exec[1]: '/opt/x' lies in '/opt'"),
         ("path_open /opt/x", "refused by default: '/opt/x' lies in nothing that is granted"),
         ("path_open /dev/null", "refused by default: '/dev/null' lies in nothing that is granted"),
+        (
+            "chmod /dev/null",
+            (
+                "refused by filesystem.devices[0]: '/dev/null' lies in '/dev/null', which is "
+                "itself not changed"
+            ),
+        ),
         ("stat /", "granted by filesystem.read_only[0]: '/' leads to '/usr'"),
         ("chdir /dev", "granted by filesystem.devices[0]: '/dev' leads to '/dev/null'"),
         ("stat /srv", "refused by default: '/srv' lies in nothing that is granted"),

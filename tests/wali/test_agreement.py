@@ -186,6 +186,7 @@ OF_WALI = (
     Ask("connect by path", ("socket", "connect unix://{}"), "socket"),
     Ask("read", ("open {} read", "read"), "device"),
     Ask("open to write", ("open {} write",), "device"),
+    Ask("set times", ("utimensat {}",), "device"),
     Ask("fork", ("fork", "wait4")),
     Ask("pid", ("getpid",)),
     Ask("random", ("getrandom",)),

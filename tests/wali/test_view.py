@@ -216,6 +216,35 @@ def test_single_files_and_devices(explore: Explore, home: Path) -> None:
     ]
 
 
+def test_devices_themselves_stay(wali: Callable[..., Any], home: Path) -> None:
+    """What is written to a device goes through; its mode and times are the host's, for root too."""
+    options = policy(home, '[filesystem]\ndevices = ["full"]\n')
+    before = os.stat("/dev/full")
+    words = ("chmod", "/dev/full", "set times", "/dev/full", "open to write", "/dev/full")
+
+    done = wali(*options, building.program("attempt"), *words)
+    after = os.stat("/dev/full")
+    if after.st_mode != before.st_mode:
+        os.chmod("/dev/full", before.st_mode & 0o777)
+
+    assert (after.st_mode, after.st_mtime) == (before.st_mode, before.st_mtime)
+    assert done.stdout.split() == [str(-errno.EROFS), str(-errno.EROFS), "0"]
+
+
+def test_names_of_environments_are_taken(wali: Callable[..., Any], home: Path) -> None:
+    """A grant there would hide them."""
+    (home / "x").mkdir()
+    options = policy(home, '[filesystem]\nread_only = ["./x::/.environment/x"]\n')
+
+    done = wali(*options, building.program("attempt"), "pid", "")
+
+    assert (done.returncode, done.stdout) == (126, "")
+    assert done.stderr == (
+        f"wali: {home}/x as /.environment/x cannot be granted: environments lie there: it takes "
+        "another name\n"
+    )
+
+
 def test_sockets(explore: Explore, home: Path) -> None:
     """A unix socket that is granted can be connected to, by its new name; and no other."""
     for name in ("granted", "other"):

@@ -228,6 +228,23 @@ def test_options_repeat(wali: Callable[..., Result], program: Path, tmp_path: Pa
     assert wali("run", "--env=A=1", "--env", "B=2=3", program, "env").stdout == "A=1\nB=2=3\n"
 
 
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [("a::/x", "b::/x"), ("a::/x:rw", "a::/x/"), ("a", "a:rw"), (".", "a::.")],
+)
+def test_one_name_is_granted_once(
+    first: str, second: str, wali: Callable[..., Result], program: Path
+) -> None:
+    """Two directories of one name are a slip: which is meant is not for the command to say."""
+    done = wali("run", "--dir", first, "--dir", second, program)
+
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == (
+        f"wali: --dir {second}: the guest has --dir {first} under that name already (try 'wali "
+        "--help')\n"
+    )
+
+
 def test_variables_are_passed_on(
     wali: Callable[..., Result], program: Path, environment: dict[str, str]
 ) -> None:
