@@ -45,6 +45,27 @@ def set_mask(mask: int) -> int:
     return old.value
 
 
+def own_mask(context: Context, mask: int) -> int:
+    """What the thread with this context blocks by itself, of what the kernel blocks for it.
+
+    That is everything while a signal is in flight.  The thread blocks all signals by now.
+    """
+    return mask & context.mask_before if context.signal else mask
+
+
+def hand_back(context: Context) -> None:
+    """Send a signal that is in flight to the process again: its thread will not handle it any more.
+
+    That thread blocks all signals.  What was sent to it alone ends with it.
+    """
+    number, context.signal = context.signal, 0
+    if number and context.code != _SI_TKILL:
+        os.kill(os.getpid(), number)
+
+
+_SI_TKILL: Final = -6
+
+
 def mask_around_fork() -> tuple[Callable[[], object], Callable[[], object]]:
     """What blocks all signals, and what puts back what was blocked before, for one thread."""
     quick = ctypes.PyDLL(None).syscall  # which keeps the interpreter's lock, and no errno

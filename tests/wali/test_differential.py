@@ -28,9 +28,9 @@ pytestmark = pytest.mark.skipif(
 
 
 NAMES = (
-    *("changing", "exec", "faults", "files", "links", "locks", "memory", "messages", "owners"),
-    *("pointers", "processes", "rare", "replacing", "signals", "sockets", "stack", "system"),
-    *("threads", "timeouts", "waiting"),
+    *("changing", "exec", "faults", "files", "handover", "links", "locks", "memory", "messages"),
+    *("owners", "pointers", "processes", "rare", "replacing", "signals", "sockets", "stack"),
+    *("system", "threads", "timeouts", "waiting"),
 )
 FAMILIES = {
     "@basic-io": ("files", "processes", "rare"),
@@ -53,7 +53,7 @@ NOT_MADE = {
     "rt_sigreturn": "handlers return as functions do: it is none of a program's calls",
 }
 CONFINED = (
-    *("exec", "faults", "files", "locks", "memory", "messages pairs", "pointers"),
+    *("exec", "faults", "files", "handover", "locks", "memory", "messages pairs", "pointers"),
     *("processes", "replacing", "signals", "threads", "waiting"),
 )
 """Those that can do all that they do under a policy; after some their arguments."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import ctypes
 import os
 import time
-from _thread import get_native_id
+from _thread import get_ident, get_native_id
 from ctypes import byref
 from functools import partial
 
@@ -18,7 +18,15 @@ from wali_core import _bridge as bridge
 from wali_core import _monitor
 from wali_core._abi import START_EXPORT
 from wali_core._bridge import W
-from wali_core._errors import GuestDenied, GuestExit, GuestTrap, ModuleError, more_than
+from wali_core._errors import (
+    GuestDenied,
+    GuestExit,
+    GuestLimit,
+    GuestTrap,
+    ModuleError,
+    WaliError,
+    more_than,
+)
 from wali_core._grants import PROCFS_ELSEWHERE
 from wali_core._guest import AnyGuest, Guest
 from wali_core._limits import Processes, limit_cpu_time
@@ -26,6 +34,7 @@ from wali_core._link import ProgramLink
 from wali_core._signals import (
     ALL,
     Actions,
+    hand_back,
     handle_trap,
     mask_around_fork,
     reset_actions,
@@ -37,13 +46,13 @@ from wali_core.programs._exec import Executed, Executor, descriptors, keep_from_
 from wali_core.programs._memory import WASM_PAGE, AddressSpace, LinearMemory, SharedMemory
 from wali_core.programs._messages import OF_THREADS, served_messages
 from wali_core.programs._process_calls import served_process
-from wali_core.programs._threads import Threads
+from wali_core.programs._threads import TRAPPED, USED_UP, Threads
 from wali_core.rewriting._prepare import CALL_EXPORT
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
-    from typing import Any, Final
+    from typing import Any, Final, NoReturn
 
     from wali_core._audit import Audit
     from wali_core._engine import Engine, Module
@@ -91,7 +100,8 @@ _MAKES_THREADS: Final = frozenset(("__wasm_thread_spawn", "SYS_execve"))
 _SAYS: Final = frozenset(("write", "writev"))
 _ENOSYS: Final = 38
 _PROC_SUPER_MAGIC: Final = 0x9FA0
-_OF_THREADS: Final = (*OF_THREADS, "SYS_fork", "SYS_execve")  # told which thread it is
+_OF_THREADS: Final = (*OF_THREADS, "SYS_fork", "SYS_execve", "__wasm_thread_spawn")
+"""They are told which thread it is."""
 _STOPPED: Final = -(1 << 63)
 _ABORTED: Final = -512  # of the core's: a signal came before the call had begun
 _SIGNED: Final = {"i": ctypes.c_int32, "I": ctypes.c_int64}
@@ -543,10 +553,10 @@ class AnyProgram(AnyGuest):
         """Is this a process that the program has forked?"""
         return os.getpid() != self._pid
 
-    def _spawn(self, entry: int, argument: int) -> int:
+    def _spawn(self, context: int, entry: int, argument: int) -> int:
         if not self._own_process or self._memory is None:
             return -1
-        return self.threads.spawn(_unsigned(entry), _unsigned(argument))
+        return self.threads.spawn(context, _unsigned(entry), _unsigned(argument))
 
     def _execve(self, context: int, path: int, argv: int, environ: int) -> int:
         return self._executor(context, path, argv, environ)
@@ -576,6 +586,10 @@ class AnyProgram(AnyGuest):
         return GuestExit(end.status & 0xFF) if isinstance(end, GuestExit) else end  # as wait(2)
 
     # --- its end ----------------------------------------------------------------------------------
+
+    def go_on(self, program: Executed) -> NoReturn:
+        """Become another program, in a thread that has not been the first: see ``Program``."""
+        raise NotImplementedError(program)
 
     def close(self) -> None:
         """End the program, and what it holds."""
@@ -641,10 +655,27 @@ class Program(AnyProgram, Guest):
             os._exit(status)
         raise GuestExit(status) from None
 
+    def go_on(self, program: Executed) -> NoReturn:
+        """Become another program in a thread that has forked, where that was not the first."""
+        status = TRAPPED
+        self._thread = get_ident()
+        try:
+            self._become(program)
+            self.call("_start")
+            status = 0
+        except GuestExit as end:
+            status = end.status
+        except GuestTrap as error:
+            os.write(2, f"wali: the program trapped: {error}\n".encode())
+        except WaliError as error:
+            os.write(2, f"wali: {error}\n".encode())
+            status = USED_UP if isinstance(error, GuestLimit) else TRAPPED
+        os._exit(status & 0xFF)
+
     def _become(self, program: Executed) -> None:
         """Go on as another program: with its descriptors, but for those that close on exec."""
-        self.threads.leave(self._address)
-        self.threads.successor = None
+        set_mask(ALL)
+        self.threads.begin_again()
         core, context = self._engine.core, self._context
         for number, _, flags in tuple(descriptors(context)):
             if flags & bridge.DESCRIPTOR_CLOEXEC:
@@ -652,7 +683,8 @@ class Program(AnyProgram, Guest):
         self._close_instance()
         reset_actions(at_start=False)
         Actions(core).reset()
-        context.stop, context.signal, context.trap, self._ended = bridge.STOP_NONE, 0, None, None
+        hand_back(context)
+        context.stop, context.trap, self._ended = bridge.STOP_NONE, None, None
         self._functions.clear()
         self._failures.clear()
         self._module, self._engine = program.module, program.module.engine
@@ -661,7 +693,8 @@ class Program(AnyProgram, Guest):
         environment = program.environment()
         self._startup = Startup(self._calls, program.argv, environment, self._place_environment)
         self.start_program(self.resolve(*self._resolved), again=True)
-        set_mask(program.mask)
+        self._mask = program.mask
+        set_mask(self._mask)
 
     def _take_signals(self, *, again: bool) -> None:
         """From here on signals are the program's."""

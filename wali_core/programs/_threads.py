@@ -14,10 +14,11 @@ from wali_core._bridge import W
 from wali_core._errors import GuestExit, GuestLimit, more_than
 from wali_core._signals import (
     ALL,
-    IGNORED,
     Actions,
+    hand_back,
     handle_trap,
     have_polled,
+    own_mask,
     serve_polls,
     set_mask,
 )
@@ -58,6 +59,8 @@ class Threads:
         self.shared = False
         """Has there been more than one?"""
         self._last_status = 0
+        self._first = program.address
+        self._kicked = 0  # the handler of the signal that drives threads out of the kernel
         self.most: int | None = None
         """How many there may be at a time in a process, the first counted."""
         self.successor: Executed | None = None
@@ -87,23 +90,37 @@ class Threads:
                 self._used.remove(slot)
 
     def forget(self, context: int) -> None:
-        """In a forked child: of all threads the calling one is left, with another number."""
+        """In a forked child: of all threads the calling one is left, its first now."""
         running, slots = self._program.core.running, self._slots
         self._slots_lock = allocate_lock()
         for other, slot in slots.items():
             running[slot].tid = get_native_id() if other == context else 0
+            bridge.Context.from_address(other).signal = 0  # the parent has it, as what is pending
         self._slots = {context: slots[context]}
         self._used = {slots[context]}
-        self._count, self._left = 0, None
+        self._count, self._left, self._first = 0, None, context
+        if self.successor is not None:  # another was about to end it, for a program of the parent's
+            Actions(self._program.core).set_handler(_KICK, self._kicked)
+            bridge.Context.from_address(context).stop = bridge.STOP_NONE
+            self.successor = None
+
+    def begin_again(self) -> None:
+        """Another program begins: the one thread that there is has the program's own context."""
+        self.leave(self._first)
+        self._first, self.successor = self._program.address, None
 
     # --- their lives ------------------------------------------------------------------------------
 
-    def spawn(self, entry: int, argument: int) -> int:
-        """Start a thread with a function of table 0; its number, or -1."""
+    def spawn(self, context: int, entry: int, argument: int) -> int:
+        """Start a thread with a function of table 0; its number, or -1.
+
+        It blocks the signals that the calling one does, which has this context.
+        """
         if not self.shared and not self._share():
             return _FAILED
         self._program.begin_thread()
-        mask = set_mask(ALL)
+        before = set_mask(ALL)
+        mask = own_mask(bridge.Context.from_address(context), before)
         begun = allocate_lock()
         begun.acquire()
         thread = _Thread(self._program, self._context(), mask, begun)
@@ -111,7 +128,7 @@ class Threads:
             full = self.most is not None and self._count + 1 >= self.most
             self._count += not full
         if self.most is not None and full:
-            set_mask(mask)
+            set_mask(before)
             raise more_than("threads", self.most)
         try:
             stack_size(-(-(self._program.stack + _HOST_STACK) // _PAGE) * _PAGE)
@@ -120,7 +137,7 @@ class Threads:
             self._ended(thread)
             return _FAILED
         finally:
-            set_mask(mask)
+            set_mask(before)
         begun.acquire()
         return thread.tid
 
@@ -149,11 +166,21 @@ class Threads:
         try:
             if thread.begin():
                 thread.run(entry, argument)
+                if thread.address == self._first:
+                    self._end_process(thread)
         except BaseException as error:  # noqa: BLE001 - in the host's part: nobody could go on
             os.write(2, f"wali: a thread of the program failed: {error}\n".encode())
             os._exit(TRAPPED)
         finally:
             self._ended(thread)
+
+    def _end_process(self, thread: _Thread) -> None:
+        """The end of a thread that has forked, in the child, where it is the first."""
+        status = self.outlive(thread.status)
+        if self.successor is None:
+            os._exit(status)
+        thread.close()
+        self._program.go_on(self.successor)
 
     def _ended(self, thread: _Thread) -> None:
         thread.close()
@@ -177,7 +204,8 @@ class Threads:
             self._left = allocate_lock()
             self._left.acquire()
         set_mask(ALL)
-        self.leave(self._program.address)
+        self.leave(self._first)
+        hand_back(bridge.Context.from_address(self._first))
         self._left.acquire()
         self._left = None
         return self._last_status
@@ -190,26 +218,28 @@ class Threads:
         It is the first that goes on as that program: if this is another, it is to end as well, and
         so is one that comes second.  What comes back is to be raised.
         """
+        thread, actions = bridge.Context.from_address(context), Actions(self._program.core)
+        successor.mask, pause = own_mask(thread, set_mask(ALL)), _SHORTEST
         with self.lock:
             if self.successor is not None:
-                bridge.Context.from_address(context).stop = bridge.STOP_EXIT
+                thread.stop = bridge.STOP_EXIT
                 return GuestExit(0)
             self.successor = successor
-        successor.mask = set_mask(ALL)
-        actions, pause = Actions(self._program.core), _SHORTEST
-        handler = actions.set_handler(_KICK, IGNORED)
+            self._kicked = actions.set_handler(_KICK, _ANY_HANDLER)
+        thread.code = 0  # a signal in flight is the program's, which has one thread, whose it was
         while self._push(context):
             time.sleep(pause)
             pause = min(2 * pause, _LONGEST)
-        actions.set_handler(_KICK, handler)
-        bridge.Context.from_address(context).stop = bridge.STOP_EXIT
+        actions.set_handler(_KICK, self._kicked)
+        thread.stop = bridge.STOP_EXIT
         return successor
 
     def _push(self, context: int) -> bool:
         """Have every other thread come to its end.  Is there one still?
 
         What computes sees it at its next safepoint.  What waits in the kernel comes out of there by
-        a signal that does nothing: one of those that are never blocked, since they are traps.
+        a signal, one of those that are never blocked, since they are traps.  It is in flight then,
+        so that the call ends in the core, which finds that the thread is to end.
         """
         with self._slots_lock:  # none of them leaves, and none's store goes
             others = [(other, slot) for other, slot in self._slots.items() if other != context]
@@ -220,7 +250,7 @@ class Threads:
                     system_call("tgkill", os.getpid(), self._program.core.running[slot].tid, _KICK)
                 except OSError:
                     pass  # it has just left
-        first = context == self._program.address
+        first = context == self._first
         return bool(others) or (first and self._count > 0)
 
 
@@ -230,7 +260,7 @@ class _Thread:
     def __init__(self, program: AnyProgram, buffer: Any, mask: int, begun: Any) -> None:
         self._program = program
         self.buffer = buffer
-        self._address = ctypes.addressof(buffer)
+        self.address = ctypes.addressof(buffer)
         self._mask = mask
         self._begun = begun
         self._owner: int | None = None
@@ -240,7 +270,7 @@ class _Thread:
     def begin(self) -> bool:
         """Make the instance; whoever has spawned it waits for that."""
         try:
-            if self._make() and self._program.threads.enter(self._address):
+            if self._make() and self._program.threads.enter(self.address):
                 self.tid = get_native_id()
         finally:
             self._begun.release()
@@ -248,15 +278,15 @@ class _Thread:
 
     def _make(self) -> bool:
         program = self._program
-        ctypes.memset(self._address, 0, len(self.buffer))
-        program.core.context_init(self._address, _OPEN_FILES)
+        ctypes.memset(self.address, 0, len(self.buffer))
+        program.core.context_init(self.address, _OPEN_FILES)
         self._context = context = bridge.Context.from_buffer(self.buffer)
         of = program.context
         context.table, context.host, context.direct = of.table, of.host, of.direct
         context.cwd, context.network = of.cwd, of.network
-        self._owner = W["wasmtime_store_new"](program.engine, self._address, None)
+        self._owner = W["wasmtime_store_new"](program.engine, self.address, None)
         self._store = W["wasmtime_store_context"](self._owner)
-        program.core.context_bind_shared(self._address, self._store, program.memory_pointer)
+        program.core.context_bind_shared(self.address, self._store, program.memory_pointer)
         context.store = self._owner
         instance, trap = bridge.Instance(), c_void_p()
         error = W["wasmtime_instance_pre_instantiate"](
@@ -297,11 +327,12 @@ class _Thread:
                 W["wasm_trap_delete"](trap)
                 error, trap.value = handled
         set_mask(ALL)
-        self._program.threads.leave(self._address)
+        self._program.threads.leave(self.address)
+        hand_back(self._context)
         text = _drop(error, trap.value)
         self.status = self._context.status & 0xFF
         if (error or trap.value) and self._context.stop != bridge.STOP_EXIT:
-            failure = self._program.failure_of(self._address)
+            failure = self._program.failure_of(self.address)
             if self._context.stop == bridge.STOP_FILES:
                 failure = more_than("open_files", self._context.table.contents.limit_most)
             text = f"wali: a thread of the program trapped: {failure or text}\n"
@@ -311,9 +342,9 @@ class _Thread:
     def close(self) -> None:
         """Free what it had."""
         if self._owner is not None:
-            self._program.threads.leave(self._address)
+            self._program.threads.leave(self.address)
             W["wasmtime_store_delete"](self._owner)
-            self._program.core.context_close(self._address)
+            self._program.core.context_close(self.address)
             self._owner = None
 
 
@@ -329,4 +360,5 @@ def _drop(error: int | None, trap: int | None) -> str:
 
 _PAGE: Final = 4096
 _KICK: Final = 7  # SIGBUS
+_ANY_HANDLER: Final = 1  # which is not called
 _SHORTEST, _LONGEST = 0.0002, 0.02  # seconds

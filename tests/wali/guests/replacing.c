@@ -120,6 +120,53 @@ static void two_at_once(void) {
     executes_too(0);
 }
 
+static volatile int way;
+
+/* The first waits in one call, and has nothing more to do. */
+static void while_the_first_waits(void) {
+    struct timespec length = {1000, 0};
+    unsigned long nothing = 0;
+    char byte;
+    start_all();
+    begin(5, executes_too, 0);
+    if (way == 0)
+        SYS_futex((void *)&never, FUTEX_WAIT, 0, NULL, NULL, 0);
+    else if (way == 1)
+        SYS_read(ends[0], &byte, 1);
+    else if (way == 2)
+        SYS_nanosleep(&length, NULL);
+    else if (way == 3)
+        SYS_poll(NULL, 0, -1);
+    else
+        SYS_rt_sigsuspend(&nothing, 8);
+    say("the first goes on: %d\n", way);
+    leave(1);
+}
+
+static void ends_later(long with) {
+    pause_for(30);
+    SYS_exit((int)with);
+}
+
+/* The child of a thread has that for its first. */
+static void has_a_child(long how) {
+    int got = -1, pid = (int)SYS_fork();
+    if (pid == 0) {
+        if (how == 1)
+            leave(6);
+        if (how == 2)
+            execute((long)bit(SIGUSR2));
+        if (how == 3)
+            begin(6, executes_too, 0);
+        if (how == 4)
+            begin(6, ends_later, 9);
+        for (;;)
+            SYS_exit(7);
+    }
+    SYS_wait4(pid, &got, 0, NULL);
+    tell("child of a thread", got);
+}
+
 /* What cannot be executed leaves all as it is. */
 static void nothing(void) {
     pointer words[] = {0};
@@ -148,7 +195,13 @@ int main(int argc, char **argv) {
     in_child("another", another);
     in_child("without the first", one_without_the_first);
     in_child("two at once", two_at_once);
+    for (way = 0; way < 5; way++)
+        in_child("while the first waits", while_the_first_waits);
     in_child("nothing", nothing);
+    for (int how = 0; how < 5; how++) {
+        begin(7, has_a_child, how);
+        join(7);
+    }
     status = "0";
     the_first();
     return 1;
