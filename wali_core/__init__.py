@@ -10,7 +10,8 @@
 # rewriting/           what is changed in a module's code before
 # _abi.py _link.py     which interface a module imports, and what stands behind each import
 # _guest.py            one guest: memory, descriptors, shim, calls
-# _monitor.py          deadlines, Ctrl-C and captured output of guests that have a thread
+# _monitor.py          deadlines, Ctrl-C and captured output of guests that have a thread;
+#                      _patience.py what is not waited for any longer then
 # tasks/               guests that are tasks of trio
 # programs/            WALI programs; _signals.py how signals get to them
 # processes/           processes for those, from the outside: _launcher.py starts them, _child.py is

@@ -335,6 +335,11 @@ class Grants:
         if self.wall_time is not None:
             self.deadline = started + self.wall_time
 
+    @property
+    def bound(self) -> tuple[float, float] | None:
+        """When the whole run must be over, and how many seconds that is; None for no limit."""
+        return None if self.deadline is None else (self.deadline, self.wall_time or 0.0)
+
     def add_everything(self) -> None:
         """``--allow-all``: the whole file system, the working directory, the whole environment.
 

@@ -12,7 +12,7 @@ import _signal  # type: ignore[import-not-found]  # signal wraps it in enums, wh
 import os
 import select
 import time
-from _thread import allocate_lock
+from _thread import allocate_lock, get_ident
 
 from wali_core._errors import TOO_MUCH_OUTPUT
 from wali_core._signals import have_polled, start_quiet_thread
@@ -205,19 +205,102 @@ class Guard:
             _signal.signal(_signal.SIGINT, self._handler)
 
     def _take_signals(self) -> None:
-        handler = _signal.getsignal(_signal.SIGINT)
-        ours = getattr(handler, "__func__", None) is Guard._press
-        if handler is _signal.default_int_handler or ours:
-            try:
-                _signal.signal(_signal.SIGINT, self._press)
-            except ValueError:
-                return  # not the main thread
-            self._handler = handler
+        self._handler = _take_ctrl_c(self._press)
+        outer = getattr(self._handler, "__self__", None)
+        if isinstance(outer, Postponed) and outer.pressed:
+            raise KeyboardInterrupt  # before the guest does anything
 
     def _press(self, _number: int, _frame: object) -> None:
         """What runs at Ctrl-C: as soon as Python can, which while the guest runs is too late."""
         self._pressed = True
+        outer = getattr(self._handler, "__self__", None)
+        if isinstance(outer, Postponed):
+            outer.pressed = True
         self.interrupt()
+
+
+class Postponed:
+    """Ctrl-C is raised when this is left, so that what is made and closed in it is so as a whole.
+
+    It is for the thread, and the handler, for which a ``Guard`` is: one that is entered within is
+    ended as ever.  What waits within has to be called by ``interruptible``.
+    """
+
+    def __init__(self) -> None:
+        self.pressed = False
+        self.thread = get_ident()
+        self._admits = False
+        self._handler: Any = None
+
+    def __enter__(self) -> Self:
+        self._handler = _take_ctrl_c(self._press)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._handler:
+            _signal.signal(_signal.SIGINT, self._handler)
+        if self.pressed and kind is not KeyboardInterrupt:
+            raise KeyboardInterrupt
+
+    def _press(self, _number: int, _frame: object) -> None:
+        self.pressed = True
+        if self._admits:
+            self._admits = False
+            raise KeyboardInterrupt
+
+    @staticmethod
+    def current() -> Postponed | None:
+        """The one that this thread has entered last, unless a guest is running."""
+        found = getattr(_signal.getsignal(_signal.SIGINT), "__self__", None)
+        if isinstance(found, Postponed) and found.thread == get_ident():
+            return found
+        return None
+
+    @staticmethod
+    def pressed_here() -> bool:
+        """Has there been a Ctrl-C that this thread has yet to raise, or raises already?"""
+        postponed = Postponed.current()
+        return postponed is not None and postponed.pressed
+
+    def admit(self, wait: Callable[..., Any], *arguments: Any) -> Any:
+        """Call what waits.  Raises as soon as there is, or has been, a Ctrl-C."""
+        self._admits = True
+        try:
+            if self.pressed:
+                raise KeyboardInterrupt
+            return wait(*arguments)
+        finally:
+            self._admits = False
+
+
+def interruptible(wait: Callable[..., Any], *arguments: Any) -> Any:
+    """Call what waits, so that Ctrl-C ends it at once even where that is postponed.
+
+    What it returns may be lost then.
+    """
+    postponed = Postponed.current()
+    return wait(*arguments) if postponed is None else postponed.admit(wait, *arguments)
+
+
+def _take_ctrl_c(press: Callable[[int, object], None]) -> Any:
+    """Put ``press`` in the place of Python's own handler, or of one of ours; what to put back.
+
+    None where it stays as it is: for another handler, or in another thread than the main one.
+    """
+    handler = _signal.getsignal(_signal.SIGINT)
+    ours = isinstance(getattr(handler, "__self__", None), (Guard, Postponed))
+    if handler is not _signal.default_int_handler and not ours:
+        return None
+    try:
+        _signal.signal(_signal.SIGINT, press)
+    except ValueError:
+        return None  # not the main thread
+    return handler
 
 
 class _Monitor:
@@ -233,6 +316,7 @@ class _Monitor:
             self._start()
             self._guards.append(guard)
             if takes_signals:
+                self._forget_signals()
                 self._signalled.append(guard)
         if guard.waits_for_something:
             self._wake()  # it has something to wait for
@@ -276,9 +360,9 @@ class _Monitor:
             for fd in captures:
                 poller.register(fd, select.POLLIN)
             ready = {fd for fd, _ in poller.poll(self._patience(guards))}
-            if read_end in ready:
-                self._notice(os.read(read_end, 4096))
             with self._lock:
+                if read_end in ready:
+                    self._notice(self._heard())
                 self._attend(ready)
 
     def _patience(self, guards: tuple[Guard, ...]) -> float | None:
@@ -289,11 +373,21 @@ class _Monitor:
             return None
         return min(max(0.0, min(times) - time.monotonic()), _LONGEST) * 1000 + 1
 
+    def _heard(self) -> bytes:
+        """The numbers of signals, and zeros for wake-ups, since this was called last."""
+        try:
+            return os.read(self._read_end, 4096)
+        except BlockingIOError:
+            return b""
+
+    def _forget_signals(self) -> None:
+        """They came before the guard did that is about to take them: another has raised them."""
+        if self._heard():
+            self._wake()
+
     def _notice(self, signals: bytes) -> None:
-        if int(_signal.SIGINT) in signals:
-            with self._lock:
-                if self._signalled:
-                    self._signalled[-1].interrupt()
+        if int(_signal.SIGINT) in signals and self._signalled:
+            self._signalled[-1].interrupt()
 
     def _attend(self, ready: set[int]) -> None:
         now = time.monotonic()

@@ -79,8 +79,8 @@ def concluded(
     stdout, stderr = streams.finish()
     if streams.error is not None:
         raise streams.error
-    if streams.exceeded:
-        late = ended_by(TOO_MUCH_OUTPUT)
+    late = ended_by(TOO_MUCH_OUTPUT) if streams.exceeded else streams.late
+    if late is not None:
         late.stdout, late.stderr = stdout, stderr
         raise late
     return CompletedGuest(module, tuple(args), ending.status, stdout, stderr, ending.usage)

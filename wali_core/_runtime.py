@@ -15,6 +15,7 @@ from wali_core._errors import GuestExit, GuestTimeout, ModuleError, PolicyError,
 from wali_core._grants import Grants, encoded, load_policy, refuse_nested
 from wali_core._guest import Guest
 from wali_core._link import ShimLink, composed
+from wali_core._monitor import Postponed
 from wali_core._stdio import Given, Streams, own_streams
 from wali_core.rewriting._passes import (
     PROCESS,
@@ -328,14 +329,32 @@ class Runtime:
 
         return Opening(make)
 
-    async def _load(self, module: ModuleSource, isolation: str) -> Module:
-        """As ``load``, on a thread: compiling takes its time."""
+    def _load_within(
+        self, bound: tuple[float, float] | None, module: ModuleSource, isolation: str
+    ) -> Module:
+        """As ``load``, until then (monotonic): compiling takes its time, and is not interrupted."""
+        load = partial(self.load, module, isolation=isolation)
+        if isinstance(module, Module):
+            return load()
+        from wali_core._patience import within
+
+        return within(bound, load)
+
+    async def _load(
+        self, module: ModuleSource, isolation: str, bound: tuple[float, float] | None = None
+    ) -> Module:
+        """The same for a task, by trio's clock."""
         if isinstance(module, Module):
             return self.load(module, isolation=isolation)
         import trio
 
         load = partial(self.load, module, isolation=isolation)
-        return await trio.to_thread.run_sync(load, abandon_on_cancel=True)
+        with trio.CancelScope() as scope:
+            if bound is not None:
+                scope.deadline = bound[0]
+            return await trio.to_thread.run_sync(load, abandon_on_cancel=True)
+        assert bound is not None
+        raise GuestTimeout(bound[1])
 
     async def _open(
         self,
@@ -569,31 +588,44 @@ class Runtime:
         ``GuestTrap``, ``GuestTimeout`` and, at Ctrl-C, ``KeyboardInterrupt``; a ``GuestError``
         carries what was captured until then.
         """
+        started = time.monotonic()
+        with Postponed():  # Ctrl-C comes when nothing is half made, or half closed
+            grants = self.grants(
+                env, dirs, sockets, wall_time=timeout, memory=memory, strict_rights=strict_rights
+            )
+            grants.count_from(started)
+            loaded = self._load_within(grants.bound, module, isolation)
+            streams = Streams(
+                *(stdin, stdout, stderr),
+                capture=capture_output,
+                limit=output_limit,
+                most=grants.output,
+                bound=grants.bound,
+            )
+            try:
+                return self._run_sync(loaded, grants, args, argv0, streams, isolation)
+            finally:
+                streams.close()
+
+    def _run_sync(
+        self,
+        module: Module,
+        grants: Grants,
+        args: Sequence[str | bytes],
+        argv0: str | bytes | None,
+        streams: Streams,
+        isolation: str,
+    ) -> CompletedGuest:
         from wali_core._result import completed
 
-        started = time.monotonic()
-        loaded = self.load(module, isolation=isolation)
-        grants = self.grants(
-            env, dirs, sockets, wall_time=timeout, memory=memory, strict_rights=strict_rights
-        )
-        grants.count_from(started)
-        streams = Streams(
-            stdin, stdout, stderr, capture=capture_output, limit=output_limit, most=grants.output
-        )
         grants.metered = tuple(streams.passed_on)
-        in_child = isolation == PROCESS and _abi.interface_of(loaded) == _abi.WALI
-
-        def run() -> Ending:
-            if not in_child:
-                return self.execute(loaded, grants, args, argv0, streams, isolation)
+        made = module, grants, args, argv0, streams
+        run = partial(self.execute, *made, isolation)
+        if isolation == PROCESS and _abi.interface_of(module) == _abi.WALI:
             from wali_core.processes._process import run_program
 
-            return run_program(self._in_process(loaded, grants, args, argv0, streams), streams)
-
-        try:
-            return completed(run, loaded.origin, args, streams)
-        finally:
-            streams.close()
+            run = partial(run_program, self._in_process(*made), streams)
+        return completed(run, module.origin, args, streams)
 
     async def run(
         self,
@@ -630,29 +662,36 @@ class Runtime:
         from wali_core.tasks._flow import TaskStreams
         from wali_core.tasks._tasks import completed, run_guest, run_process
 
-        started = trio.current_time()
-        loaded = await self._load(module, isolation)
-        grants = self.grants(
-            env, dirs, sockets, wall_time=timeout, memory=memory, strict_rights=strict_rights
-        )
-        grants.count_from(started)
-        in_child = isolation == PROCESS and _abi.interface_of(loaded) == _abi.WALI
-        if not in_child:
-            _refuse_library(loaded)
-        streams = TaskStreams(
-            stdin, stdout, stderr, capture=capture_output, limit=output_limit, most=grants.output
-        )
-        grants.metered = tuple(streams.passed_on)
+        @trio.lowlevel.enable_ki_protection  # so that nothing is half made, or half closed
+        async def run() -> CompletedGuest:
+            started = trio.current_time()
+            grants = self.grants(
+                env, dirs, sockets, wall_time=timeout, memory=memory, strict_rights=strict_rights
+            )
+            grants.count_from(started)
+            loaded = await self._load(module, isolation, grants.bound)
+            in_child = isolation == PROCESS and _abi.interface_of(loaded) == _abi.WALI
+            if not in_child:
+                _refuse_library(loaded)
+            streams = TaskStreams(
+                *(stdin, stdout, stderr),
+                capture=capture_output,
+                limit=output_limit,
+                most=grants.output,
+                bound=grants.bound,
+            )
+            grants.metered = tuple(streams.passed_on)
+            try:
+                made = loaded, grants, args, argv0, streams
+                if in_child:
+                    execute = partial(run_process, self._in_process(*made))
+                else:
+                    execute = partial(run_guest, partial(self._open, *made))
+                return await completed(execute, loaded.origin, args, streams)
+            finally:
+                streams.close()
 
-        try:
-            made = loaded, grants, args, argv0, streams
-            if in_child:
-                execute = partial(run_process, self._in_process(*made))
-            else:
-                execute = partial(run_guest, partial(self._open, *made))
-            return await completed(execute, loaded.origin, args, streams)
-        finally:
-            streams.close()
+        return await run()
 
     def _in_process(
         self,

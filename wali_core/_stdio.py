@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import fcntl
 import os
+import time
 
-from wali_core._errors import UseError
+from wali_core._errors import GuestTimeout, UseError
 from wali_core._monitor import Capture
 
 TYPE_CHECKING = False
@@ -59,7 +60,8 @@ class Streams:
     ``limit`` is a number of bytes for stdout and stderr each, or for the one and the other; None
     stands for ``OUTPUT_LIMIT`` where output is captured, and for no limit where it is passed on.
     ``most`` is one that no stream goes beyond; ``passed_on`` are the numbers of those that nobody
-    here counts, since they are somebody's own files.
+    here counts, since they are somebody's own files.  ``bound`` is when all should have been passed
+    on (monotonic), and how many seconds that is.
     """
 
     def __init__(
@@ -71,6 +73,7 @@ class Streams:
         capture: bool,
         limit: Limits = None,
         most: int | None = None,
+        bound: tuple[float, float] | None = None,
     ) -> None:
         if capture:
             if stdout is not None or stderr is not None:
@@ -87,8 +90,11 @@ class Streams:
         self._own = own_streams()
         self._captured: list[Capture | None] = [None, None]
         self._sinks: list[Sink] = []
-        self._feeder: Feeder | None = None
-        self._drain: Drain | None = None
+        self._pumps: list[Feeder | Drain] = []
+        self._bound = bound
+        self.late: GuestTimeout | None = None
+        """What to raise where not all was passed on in time.  Known when the streams are finished.
+        """
         self.exceeded = False
         """Was there more output than there may be?  Known when the streams are finished."""
         self.error: BaseException | None = None
@@ -107,15 +113,19 @@ class Streams:
         if self._sinks:
             from wali_core._pump import Drain
 
-            self._drain = Drain(self._sinks)
-            self._sinks = []
+            sinks, self._sinks = self._sinks, []
+            self._start(Drain(sinks))
         self.host = [self._input(stdin), out, errors]
 
     @property
     def captures(self) -> tuple[Watched, ...]:
         """What has to be looked after while a guest runs."""
-        watched = (*self._captured, self._drain, self._feeder)
-        return tuple(item for item in watched if item is not None)
+        captured = (capture for capture in self._captured if capture is not None)
+        return *captured, *self._pumps
+
+    def _start(self, pump: Feeder | Drain) -> None:
+        self._pumps.append(pump)  # before: it has to be finished in any case
+        pump.start()
 
     def _input(self, stream: Any) -> int:
         if isinstance(stream, (bytes, bytearray, memoryview)):
@@ -136,8 +146,8 @@ class Streams:
             return None
         from wali_core._pump import Feeder
 
-        self._feeder = Feeder(stream)
-        return self._feeder.guest_end
+        self._start(feeder := Feeder(stream))
+        return feeder.guest_end
 
     def _memory_file(self, data: bytes) -> int:
         fd = os.memfd_create("stdin", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
@@ -192,24 +202,35 @@ class Streams:
 
     def finish(self) -> tuple[bytes | None, bytes | None]:
         """What was captured, once the guest is closed; what was passed on has arrived by then."""
-        captured, self._captured = self._captured, [None, None]
-        pumps = [pump for pump in (self._drain, self._feeder) if pump is not None]
-        self._feeder = self._drain = None
-        for sink in self._sinks:  # no drain had been made for them yet
+        sinks, self._sinks = self._sinks, []  # no drain had been made for them yet
+        for sink in sinks:
             sink.close()
-        self._sinks = []
-        for pump in pumps:
-            pump.finish()
+        while self._pumps:
+            pump = self._pumps[0]
+            pump.finish(self._until())
+            del self._pumps[0]
+            self.error = self.error or pump.error
+            self.exceeded |= pump.exceeded
+            if pump.late and self._bound is not None:
+                self.late = GuestTimeout(self._bound[1])
+        captured, self._captured = self._captured, [None, None]
         found = [None if capture is None else capture.finish() for capture in captured]
-        self.error = next((pump.error for pump in pumps if pump.error is not None), self.error)
-        self.exceeded |= any(item is not None and item.exceeded for item in (*captured, *pumps))
+        self.exceeded |= any(capture is not None and capture.exceeded for capture in captured)
         return found[0], found[1]
+
+    def _until(self) -> float | None:
+        """When what it is passed on to is waited for no longer (monotonic)."""
+        if self._bound is None:
+            return None
+        from wali_core._pump import GRACE
+
+        return max(self._bound[0], time.monotonic()) + GRACE
 
     def close(self) -> None:
         self.finish()
-        for fd in self._owned:
+        owned, self._owned = self._owned, []
+        for fd in owned:
             os.close(fd)
-        self._owned = []
 
 
 def _tighter(one: int | None, other: int | None) -> int | None:

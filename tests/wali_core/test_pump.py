@@ -8,6 +8,7 @@ import io
 import os
 import pty
 import queue
+import signal
 import subprocess
 import sys
 import threading
@@ -216,7 +217,58 @@ def test_a_deadline_passes_while_an_iterator_waits(run: Callable[..., CompletedG
     go_on.set()
 
 
+def test_a_child_that_the_caller_forks_does_not_hold_the_pipe(
+    run: Callable[..., CompletedGuest],
+) -> None:
+    """Input ends where its iterator does, though a forked child lives on."""
+    read, write = os.pipe()
+    children: list[int] = []
+
+    def give() -> Iterator[bytes]:
+        yield b"x"
+        children.append(os.fork())
+        if children[0] == 0:
+            os.close(write)
+            os.read(read, 1)  # until the parent lets it go
+            os._exit(0)
+
+    run("echo", stdin=give(), stdout=subprocess.DEVNULL, timeout=60)
+    os.close(write)
+    os.close(read)
+    os.waitpid(children[0], 0)
+
+
 # --- output to callables --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("what", [["fill"], ["both", "10"]])
+def test_a_time_out_holds_for_what_is_passed_on(
+    what: list[str], run: Callable[..., CompletedGuest]
+) -> None:
+    """A function that does not return is left behind when the time is over."""
+    go_on, called = threading.Event(), []
+
+    def stuck(piece: bytes) -> None:
+        called.append(piece)
+        go_on.wait()
+
+    with pytest.raises(GuestTimeout, match=r"after its 0\.2 s"):
+        run(*what, stdout=stuck, stderr=subprocess.DEVNULL, timeout=0.2)
+    go_on.set()
+    assert len(called) == 1
+
+
+def test_ctrl_c_ends_a_run_whose_output_is_stuck(run: Callable[..., CompletedGuest]) -> None:
+    """So it does while what is left is being passed on, and the guest has gone."""
+    go_on = threading.Event()
+
+    def stuck(_: bytes) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        go_on.wait()
+
+    with pytest.raises(KeyboardInterrupt):
+        run("both", "10", stdout=stuck, stderr=subprocess.DEVNULL)
+    go_on.set()
 
 
 def test_output_is_passed_on(run: Callable[..., CompletedGuest]) -> None:

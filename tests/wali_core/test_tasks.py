@@ -517,6 +517,23 @@ def test_cancelled_while_its_module_is_compiled(closed: bool, tmp_path: Path) ->
     in_trio(main)
 
 
+def test_a_time_out_while_its_module_is_compiled(program: Path) -> None:
+    """It is raised in time; the compiler is left behind."""
+    go_on = threading.Event()
+
+    def compiling(_name: str, _size: int) -> None:
+        go_on.wait()
+
+    clock = trio.testing.MockClock(autojump_threshold=0)
+    with Runtime(cache=False, on_compile=compiling) as runtime:
+        with pytest.raises(GuestTimeout, match="after its 20 s"):
+            in_trio(functools.partial(runtime.run, program, timeout=20), clock=clock)
+        with pytest.raises(GuestTimeout, match=r"after its 0\.01 s"):
+            runtime.run_sync(program, timeout=0.01)
+        go_on.set()
+        assert runtime.run_sync(program, args=["exit", "3"], timeout=100).returncode == 3
+
+
 # --- streams --------------------------------------------------------------------------------------
 
 
@@ -612,6 +629,129 @@ def test_a_broken_stream_is_a_broken_pipe(
         return await runtime.run(guest_from_wat(text), stdout=near)
 
     assert in_trio(main).returncode == 64  # EPIPE
+
+
+class Stuck(trio.abc.SendStream):
+    """A stream that takes nothing."""
+
+    async def send_all(self, _data: bytes | bytearray | memoryview) -> None:
+        """Wait for ever."""
+        await trio.sleep_forever()
+
+    async def wait_send_all_might_not_block(self) -> None:
+        """Not needed."""
+
+    async def aclose(self) -> None:
+        """There is nothing to close."""
+
+
+@pytest.mark.parametrize("what", [["fill"], ["both", "10"]])
+@pytest.mark.parametrize("sink", [Stuck(), Stuck().send_all])
+def test_a_time_out_holds_for_what_is_passed_on(
+    what: list[str], sink: Any, runtime: Runtime, program: Path
+) -> None:
+    """A sink that takes nothing holds up no run that has a time, be its guest gone or not."""
+    clock = trio.testing.MockClock(autojump_threshold=0)
+    once = functools.partial(runtime.run, runtime.load(program), args=what)
+    with pytest.raises(GuestTimeout, match="after its 20 s"):
+        in_trio(functools.partial(once, stdout=sink, stderr=-3, timeout=20), clock=clock)
+    assert runtime.statistics().started == 1
+
+
+def test_what_is_left_is_passed_on_after_a_time_out(runtime: Runtime, program: Path) -> None:
+    """What a guest has written in its time arrives, if that takes no longer than a moment."""
+    module, taken = runtime.load(program), bytearray()
+
+    async def take(piece: bytes) -> None:
+        await trio.sleep(0.3)
+        taken.extend(piece)
+
+    async def main() -> None:
+        with pytest.raises(GuestTimeout):
+            await runtime.run(module, args=["fill"], stdout=take, timeout=20)
+        ended = trio.current_time()
+        assert ended < 21
+
+    in_trio(main, clock=trio.testing.MockClock(autojump_threshold=0))
+    assert len(taken) > 1_000_000
+
+
+@pytest.mark.parametrize("error", [trio.ClosedResourceError, trio.BrokenResourceError])
+def test_a_functions_errors_are_its_own(error: type[Exception], run: Any) -> None:
+    """Of a function what says that a stream is broken is an error like others."""
+
+    def fail(_: bytes) -> None:
+        raise error("mine")
+
+    with pytest.raises(error, match="mine"):
+        in_trio(functools.partial(run, "both", "10", stdout=fail))
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit, trio.ClosedResourceError])
+def test_what_streams_raise_is_bare(error: type[BaseException], run: Any) -> None:
+    """There is no group around what streams raise, even where others catch nothing else."""
+
+    class Failing(trio.abc.ReceiveStream):
+        async def receive_some(self, _max_bytes: int | None = None) -> bytes:
+            await trio.lowlevel.checkpoint()
+            raise error("mine")
+
+        async def aclose(self) -> None:
+            pass
+
+    async def fail(_: bytes) -> None:
+        raise error("mine")
+
+    for what in ({"stdout": fail}, {"stdin": Failing()}):
+        with pytest.raises(error, match="mine"):
+            in_trio(functools.partial(run, "echo", **({"stdin": b"x", "stdout": len} | what)))
+
+
+def test_one_stream_for_both_outputs(runtime: Runtime, program: Path) -> None:
+    """A stream that both are sent to is used by one at a time."""
+    got = bytearray()
+
+    async def main() -> None:
+        near, far = trio.testing.lockstep_stream_pair()  # BusyResourceError for two at a time
+
+        async def read() -> None:
+            async for piece in far:
+                got.extend(piece)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(read)
+            await runtime.run(program, args=["both", "100000"], stdout=near, stderr=near)
+            await near.aclose()
+
+    in_trio(main)
+    assert len(got) == 200_000
+
+
+@pytest.mark.parametrize("stream", ["stdin", "stdout"])
+def test_a_child_that_the_caller_forks_holds_up_nothing(stream: str, run: Any) -> None:
+    """A run ends with its guest, though a forked child has its pipes, too."""
+    read, write = os.pipe()
+    children: list[int] = []
+
+    def fork() -> None:
+        if not children:
+            children.append(os.fork())
+            if children[0] == 0:
+                os.close(write)
+                os.read(read, 1)  # until the parent lets it go
+                os._exit(0)
+
+    def give() -> Iterator[bytes]:
+        yield b"x"
+        fork()
+
+    streams = {"stdin": give()} if stream == "stdin" else {"stdout": lambda _: fork()}
+    try:
+        in_trio(functools.partial(run, "echo", **({"stdin": b"x", "stdout": len} | streams)))
+    finally:
+        os.close(write)
+        os.close(read)
+        os.waitpid(children[0], 0)
 
 
 def test_what_a_source_raises_ends_the_guest(run: Any) -> None:

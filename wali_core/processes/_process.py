@@ -30,7 +30,7 @@ from wali_core._errors import (
     WaliError,
     ended_by,
 )
-from wali_core._monitor import collect
+from wali_core._monitor import collect, interruptible
 from wali_core.processes._order import MOST_MODULES, Descriptors, Order, send
 from wali_core.processes._supervisor import report_of
 
@@ -140,7 +140,7 @@ def _watch(
         left = None if deadline is None else (deadline - time.monotonic()) * 1000
         if left is not None and left <= 0:
             raise GuestTimeout(seconds)
-        ready = {fd for fd, _ in poller.poll(left)}
+        ready = {fd for fd, _ in interruptible(poller.poll, left)}
         collect(streams.captures, ready)
         reasons = [capture.reason for capture in streams.captures if capture.exceeded]
         if reasons:

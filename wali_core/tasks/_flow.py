@@ -3,17 +3,21 @@
 There is a pipe between the two, which gives back-pressure in both directions: a guest that writes
 more than its sink takes waits, and a source is asked for more when the pipe has room.  What a
 source or a sink raises ends the guest, and is raised where that was run.
+
+Ctrl-C falls nowhere in here but where a task waits (trio's protection from it), so that each end of
+a pipe is closed once; and in the caller's code, as if there were nothing around it.
 """
 
 from __future__ import annotations
 
 import inspect
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import trio
 
-from wali_core._errors import TOO_MUCH_OUTPUT, ended_by
+from wali_core._errors import TOO_MUCH_OUTPUT, GuestTimeout, ended_by
+from wali_core._pump import GRACE, sources
 from wali_core._stdio import Streams
 
 if TYPE_CHECKING:
@@ -27,8 +31,23 @@ if TYPE_CHECKING:
     TaskInput = Input | trio.abc.ReceiveStream | AsyncIterable[bytes]
     TaskOutput = Output | trio.abc.SendStream | Callable[[bytes], Awaitable[object]]
 
+T = TypeVar("T")
 _CHUNK: Final = 1 << 16
 _END: Final = object()
+_RAISED: Final = (Exception, KeyboardInterrupt, SystemExit)
+"""What the caller's code raises.  The rest is what coroutines are ended by."""
+
+
+@trio.lowlevel.disable_ki_protection
+def _call(function: Callable[..., T], *args: Any) -> T:
+    """Call the caller's code, which Ctrl-C ends."""
+    return function(*args)
+
+
+@trio.lowlevel.disable_ki_protection
+async def _await(awaitable: Awaitable[T]) -> T:
+    """Await the caller's code."""
+    return await awaitable
 
 
 class _Flow:
@@ -42,12 +61,13 @@ class _Flow:
         self.guest_end, self._own_end = guest_end, own_end
         self._scope = trio.CancelScope()
 
-    async def run(self, fail: Callable[[_Flow, Exception | None], None]) -> None:
+    @trio.lowlevel.enable_ki_protection
+    async def run(self, fail: Callable[[_Flow, BaseException | None], None]) -> None:
         with self._scope:
             try:
                 if not await self._carry():
                     fail(self, None)
-            except Exception as error:  # noqa: BLE001 - raised again where the guest was run
+            except _RAISED as error:  # raised again where the guest was run
                 fail(self, error)
 
     async def _carry(self) -> bool:
@@ -64,15 +84,15 @@ class _Flow:
         self._close_own_end()
 
     def _close_guest_end(self) -> None:
-        if self.guest_end >= 0:
-            os.close(self.guest_end)
-            self.guest_end = -1
+        guest_end, self.guest_end = self.guest_end, -1
+        if guest_end >= 0:
+            os.close(guest_end)
 
     def _close_own_end(self) -> None:
-        if self._own_end >= 0:
-            trio.lowlevel.notify_closing(self._own_end)
-            os.close(self._own_end)
-            self._own_end = -1
+        own_end, self._own_end = self._own_end, -1
+        if own_end >= 0:
+            trio.lowlevel.notify_closing(own_end)
+            os.close(own_end)
 
 
 class _Source(_Flow):
@@ -84,9 +104,16 @@ class _Source(_Flow):
     reason = "what the guest's standard input came from has failed"
 
     def __init__(self, chunks: Any) -> None:
-        super().__init__(*os.pipe2(os.O_CLOEXEC))
         self._asynchronous = hasattr(chunks, "__aiter__")
         self._chunks = chunks.__aiter__() if self._asynchronous else iter(chunks)
+        super().__init__(*os.pipe2(os.O_CLOEXEC))
+        sources.add(self)
+
+    def close_write_end(self) -> None:
+        """In a forked child, in which there is no trio to be told of it."""
+        own_end, self._own_end = self._own_end, -1
+        if own_end >= 0:
+            os.close(own_end)
 
     async def _carry(self) -> bool:
         try:
@@ -96,16 +123,16 @@ class _Source(_Flow):
                     left = left[await self._write(left) :]
         finally:
             if inspect.isasyncgen(self._chunks):
-                await self._chunks.aclose()
+                await _await(self._chunks.aclose())
             elif inspect.isgenerator(self._chunks):
-                self._chunks.close()
+                _call(self._chunks.close)
         self._close_own_end()
         return True
 
     async def _next(self) -> Any:
         if self._asynchronous:
-            return await anext(self._chunks, _END)
-        return next(self._chunks, _END)
+            return await _await(anext(self._chunks, _END))
+        return _call(next, self._chunks, _END)
 
     async def _write(self, data: memoryview) -> int:
         await trio.lowlevel.checkpoint()
@@ -117,13 +144,24 @@ class _Source(_Flow):
 
 
 class _Sink(_Flow):
-    """What the guest writes, given to a function, or sent.  ``limit`` is how much that may be."""
+    """What the guest writes, given to a function, or sent.  ``limit`` is how much that may be.
 
-    def __init__(self, give: Callable[[bytes], Awaitable[None]], limit: int | None) -> None:
+    ``broken`` are the errors which say that nobody takes any more.
+    """
+
+    def __init__(
+        self,
+        give: Callable[[bytes], Awaitable[None]],
+        limit: int | None,
+        broken: tuple[type[Exception], ...],
+    ) -> None:
         own_end, guest_end = os.pipe2(os.O_CLOEXEC)
         super().__init__(guest_end, own_end)
         self._give = give
         self._room = limit
+        self._broken = broken
+        self._gone = False
+        self._idle: trio.CancelScope | None = None
 
     async def _carry(self) -> bool:
         while chunk := await self._read():
@@ -133,7 +171,7 @@ class _Sink(_Flow):
             try:
                 if passed:
                     await self._give(passed)
-            except (trio.BrokenResourceError, trio.ClosedResourceError):
+            except self._broken:
                 self._close_own_end()  # nobody reads any more: the guest is told so by its pipe
                 return True
             if len(passed) < len(chunk):
@@ -141,15 +179,25 @@ class _Sink(_Flow):
         return True
 
     async def _read(self) -> bytes:
+        """What there is; nothing at the end, or where the guest is gone, whoever else writes."""
         while True:
             try:
                 return os.read(self._own_end, _CHUNK)
             except BlockingIOError:
+                if self._gone:
+                    return b""
+            with trio.CancelScope() as self._idle:
                 await trio.lowlevel.wait_readable(self._own_end)
 
     def guest_is_gone(self) -> None:
-        """Pass on what is left in the pipe, to its end."""
+        """Pass on what is left in the pipe.
+
+        Do not wait for its end: a process that the caller has forked may have it open, too.
+        """
+        self._gone = True
         self._close_guest_end()
+        if self._idle is not None:
+            self._idle.cancel()
 
 
 class _Collection(_Flow):
@@ -180,13 +228,16 @@ class TaskStreams(Streams):
         capture: bool,
         limit: Limits = None,
         most: int | None = None,
+        bound: tuple[float, float] | None = None,
     ) -> None:
+        """``bound`` is by trio's clock."""
         given: Any = stdin, stdout, stderr
-        super().__init__(*given, capture=capture, limit=limit, most=most)
+        super().__init__(*given, capture=capture, limit=limit, most=most, bound=bound)
 
     def _set_up(self, *streams: Any) -> None:
         self._flows: list[_Flow] = []
         self._failed: _Flow | None = None
+        self._sending: list[tuple[Any, trio.Lock]] = []
         super()._set_up(*streams)
         self._flows += [_Collection(c) for c in self._captured if c is not None]
 
@@ -197,29 +248,62 @@ class TaskStreams(Streams):
         return flow.guest_end
 
     def _destination(self, stream: Any, limit: int | None) -> int | None:
+        broken: tuple[type[Exception], ...] = ()
+        lock = self._lock_of(stream)
         if hasattr(stream, "send_all"):
-            give = stream.send_all
+            broken = trio.BrokenResourceError, trio.ClosedResourceError
+
+            async def give(chunk: bytes) -> None:
+                async with lock:
+                    await _await(stream.send_all(chunk))
         elif callable(stream):
 
             async def give(chunk: bytes) -> None:
-                result = stream(chunk)
-                if inspect.isawaitable(result):
-                    await result
+                async with lock:
+                    result = _call(stream, chunk)
+                    if inspect.isawaitable(result):
+                        await _await(result)
         else:
             return None
-        self._flows.append(flow := _Sink(give, limit))
+        self._flows.append(flow := _Sink(give, limit, broken))
         return flow.guest_end
+
+    def _lock_of(self, stream: Any) -> trio.Lock:
+        """One for both outputs, where they go to the same."""
+        for known, lock in self._sending:
+            if known == stream:
+                return lock
+        self._sending.append((stream, lock := trio.Lock()))
+        return lock
 
     def carry(self, run: Callable[[], Awaitable[Ending]]) -> Awaitable[Ending]:
         """Run a guest with the streams flowing.  When it has ended, all has been passed on."""
         return self._flowing(run) if self._flows else run()
 
     async def _flowing(self, run: Callable[[], Awaitable[Ending]]) -> Ending:
-        ending: Ending | Exception | None = None
+        endings: list[Ending | BaseException] = []
+        try:
+            await self._flow_beside(run, endings)
+        except BaseExceptionGroup as group:
+            interrupted = group.subgroup(KeyboardInterrupt)
+            if interrupted is None:
+                raise
+            raise KeyboardInterrupt from group  # bare, as it would be without a nursery
+        if not endings:
+            assert self._failed is not None
+            raise ended_by(self._failed.reason)
+        if isinstance(endings[0], BaseException):
+            raise endings[0]
+        return endings[0]
+
+    async def _flow_beside(
+        self, run: Callable[[], Awaitable[Ending]], endings: list[Ending | BaseException]
+    ) -> None:
+        """Run it, and note how it has ended; nothing where it was a stream that has ended it."""
         async with trio.open_nursery() as nursery:
             with trio.CancelScope() as scope:
 
-                def fail(flow: _Flow, error: Exception | None) -> None:
+                def fail(flow: _Flow, error: BaseException | None) -> None:
                     if self._failed is None:
                         self._failed, self.error = flow, error
                         self.exceeded |= error is None
@@ -228,17 +312,15 @@ class TaskStreams(Streams):
                 for flow in self._flows:
                     nursery.start_soon(flow.run, fail)
                 try:
-                    ending = await run()
-                except Exception as error:  # noqa: BLE001 - raised below: the nursery would wrap it
-                    ending = error
+                    endings.append(await run())
+                except _RAISED as error:  # raised above: the nursery would wrap it
+                    endings.append(error)
             for flow in self._flows:
                 flow.guest_is_gone()
-        if isinstance(ending, Exception):
-            raise ending
-        if ending is None:
-            assert self._failed is not None
-            raise ended_by(self._failed.reason)
-        return ending
+            if self._bound is not None:
+                nursery.cancel_scope.deadline = max(self._bound[0], trio.current_time()) + GRACE
+        if nursery.cancel_scope.cancelled_caught and self._bound is not None:
+            self.late = GuestTimeout(self._bound[1])
 
     def finish(self) -> tuple[bytes | None, bytes | None]:
         """What was captured."""

@@ -29,10 +29,12 @@ class Opening:
         self._make = make
         self._guest: CooperativeGuest | None = None
 
+    @trio.lowlevel.enable_ki_protection
     async def __aenter__(self) -> CooperativeGuest:
         self._guest = await self._make()
         return self._guest
 
+    @trio.lowlevel.enable_ki_protection
     async def __aexit__(self, *_: object) -> None:
         assert self._guest is not None
         self._guest.close()
