@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import gc
 import io
 import os
 import subprocess
@@ -37,6 +38,7 @@ NO_FILE = NoFile()
 def streams() -> Iterator[Callable[..., Streams]]:
     """Return a function that makes streams, which are closed at the end, and leave nothing."""
     made: list[Streams] = []
+    gc.collect()  # what tests before this one have left
     before = os.listdir("/proc/self/fd")
 
     def make(stdin: Any = None, stdout: Any = None, stderr: Any = None, **options: Any) -> Streams:

@@ -292,9 +292,13 @@ class TaskStreams(Streams):
         if not endings:
             assert self._failed is not None
             raise ended_by(self._failed.reason)
-        if isinstance(endings[0], BaseException):
-            raise endings[0]
-        return endings[0]
+        ending = endings.pop()
+        if isinstance(ending, BaseException):
+            try:
+                raise ending
+            finally:
+                del ending  # its traceback has this frame
+        return ending
 
     async def _flow_beside(
         self, run: Callable[[], Awaitable[Ending]], endings: list[Ending | BaseException]
