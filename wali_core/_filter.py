@@ -75,6 +75,7 @@ KERNEL_CALLS: Final = (
 
     # --- descriptors, for the guest --------------------------------------------------------------
     ("dup",              32,   23, "dup dup2 dup3 fcntl", ""),
+    ("close_range",     436,  436, "execve", "native programs: the guest's numbers"),
     ("pread64",          17,   67, "pread64 preadv", ""),
     ("pwrite64",         18,   68, "pwrite64 pwritev", ""),
     ("preadv",          295,   69, "preadv pwritev pwritev2", ""),

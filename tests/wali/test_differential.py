@@ -28,7 +28,8 @@ pytestmark = pytest.mark.skipif(
 
 
 NAMES = (
-    *("changing", "exec", "faults", "files", "handover", "links", "locks", "memory", "messages"),
+    *("changing", "exec", "executing", "faults", "files", "handover", "links", "locks", "memory"),
+    "messages",
     *("owners", "pointers", "processes", "rare", "replacing", "signals", "sockets", "stack"),
     *("system", "threads", "timeouts", "waiting"),
 )
@@ -41,7 +42,7 @@ FAMILIES = {
     "@ipc": ("processes",),
     "@mount": ("owners",),
     "@network-io": ("sockets", "messages"),
-    "@process": ("processes", "exec", "replacing", "signals", "owners"),
+    "@process": ("processes", "exec", "executing", "replacing", "signals", "owners"),
     "@resources": ("system", "rare"),
     "@setuid": ("owners",),
     "@signal": ("signals", "changing", "rare"),
@@ -53,11 +54,12 @@ NOT_MADE = {
     "rt_sigreturn": "handlers return as functions do: it is none of a program's calls",
 }
 CONFINED = (
-    *("exec", "faults", "files", "handover", "locks", "memory", "messages pairs", "pointers"),
+    *("exec", "executing", "faults", "files", "handover", "locks", "memory", "messages pairs"),
+    "pointers",
     *("processes", "replacing", "signals", "threads", "waiting"),
 )
 """Those that can do all that they do under a policy; after some their arguments."""
-NEED_PROC = ("exec", "signals")
+NEED_PROC = ("exec", "executing", "signals")
 """Which is not granted to the others: with it, calls that change metadata are refused."""
 
 

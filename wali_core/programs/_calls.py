@@ -40,7 +40,7 @@ class GuestCalls:
     """
 
     def __init__(self, core: Core, context: Context) -> None:
-        self._core = core
+        self.core = core
         self.context = context
         self._address = ctypes.addressof(context)
         self._space = self._address + core.own_space
@@ -48,20 +48,18 @@ class GuestCalls:
     def read(self, address: int, size: int) -> bytes:
         """A copy of ``size`` bytes."""
         buffer = ctypes.create_string_buffer(size)
-        _check(self._core.copy_from(self._address, self._space, address & 0xFFFFFFFF, buffer, size))
+        _check(self.core.copy_from(self._address, self._space, address & 0xFFFFFFFF, buffer, size))
         return buffer.raw
 
     def write(self, address: int, data: bytes) -> None:
         """Put ``data`` at ``address``."""
-        _check(
-            self._core.copy_to(self._address, self._space, address & 0xFFFFFFFF, data, len(data))
-        )
+        _check(self.core.copy_to(self._address, self._space, address & 0xFFFFFFFF, data, len(data)))
 
     def string(self, address: int) -> bytes:
         """A path: a string that ends in a NUL.  ENAMETOOLONG where it is too long."""
         buffer = ctypes.create_string_buffer(_PATH_MAX)
         _check(
-            self._core.copy_string(
+            self.core.copy_string(
                 self._address, self._space, address & 0xFFFFFFFF, buffer, _PATH_MAX
             )
         )
@@ -74,7 +72,7 @@ class GuestCalls:
             buffer = ctypes.create_string_buffer(room)
             try:
                 at = (address + len(found)) & 0xFFFFFFFF
-                _check(self._core.copy_string(self._address, self._space, at, buffer, room))
+                _check(self.core.copy_string(self._address, self._space, at, buffer, room))
             except OSError as error:
                 if error.errno != errno.ENAMETOOLONG:
                     raise
@@ -86,7 +84,7 @@ class GuestCalls:
 
     def host_of(self, number: int) -> int:
         """The host's descriptor for a number of the guest's; EBADF where none is open."""
-        host: int = self._core.descriptor_host(self._address, number)
+        host: int = self.core.descriptor_host(self._address, number)
         if host < 0:
             raise OSError(errno.EBADF, "")
         return host
@@ -94,7 +92,7 @@ class GuestCalls:
     def install(self, host: int, *, close_on_exec: bool = False) -> int:
         """The lowest free number for a new descriptor of the host's, which is the guest's then."""
         flags = DESCRIPTOR_CLOEXEC if close_on_exec else 0
-        number: int = self._core.descriptor_install(self._address, host, flags)
+        number: int = self.core.descriptor_install(self._address, host, flags)
         return number
 
 

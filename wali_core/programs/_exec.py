@@ -12,10 +12,13 @@ import ctypes
 import errno
 import os
 import stat
+from _thread import allocate_lock, get_native_id, start_new_thread
 from struct import Struct, iter_unpack
 
+from wali_core import _bridge as bridge
 from wali_core._bridge import DESCRIPTOR_CLOEXEC
 from wali_core._errors import ModuleError
+from wali_core._signals import ALL, set_mask
 from wali_core.programs._calls import answering
 
 TYPE_CHECKING = False
@@ -23,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from typing import Final
 
-    from wali_core._bridge import Context
+    from wali_core._bridge import Context, Core
     from wali_core._engine import Module
     from wali_core.programs._calls import GuestCalls
 
@@ -85,7 +88,7 @@ class Executor:
         if found is None:
             if self._leave is not None:
                 self._leave(path)
-            return _replace(self._calls.context, path, argv, environ)
+            return _Native(self._calls.core, context, path, argv, environ).execute()
         path, argv = found
         module = self._module(os.fsdecode(path))
         raise self._make_way(context, Executed(module, argv, environ))
@@ -183,74 +186,111 @@ def keep_from_native_programs() -> None:
     They are whatever the one who called ``wali`` had open.  A WALI program has no numbers for them;
     a native one that it executes would.
     """
-    if _libc.syscall(_CLOSE_RANGE, 3, -1, _CLOSE_RANGE_CLOEXEC) == 0:
-        return
+    if _libc.syscall(_CLOSE_RANGE, 3, -1, _RANGE_CLOEXEC) < 0:
+        _close_on_exec()
+
+
+def _close_on_exec() -> None:
+    """All but the standard streams, before Linux 5.11."""
     for number in {int(name) for name in os.listdir("/proc/self/fd")} - {0, 1, 2}:
-        try:  # before Linux 5.11
+        try:
             os.set_inheritable(number, False)
         except OSError:
             pass  # that of the listing
 
 
-def _replace(context: Context, path: bytes, argv: Sequence[bytes], environ: Sequence[bytes]) -> int:
-    """The kernel's execve, with the descriptors as the guest numbers them.  Gives ``-errno``.
+# --- native programs ------------------------------------------------------------------------------
 
-    Those that the guest has duplicated are not close-on-exec on the host until now.
+
+class _Native:
+    """The kernel's execve, by a thread that has descriptors of its own.
+
+    It gives them the guest's numbers, and where the execution fails nobody else has seen that.
+    Where it does not, the kernel gives that thread the process's number and ends all others.
+    Signals that come meanwhile are this thread's, and are not lost: see ``core.interruptible``.
     """
+
+    def __init__(
+        self, core: Core, context: int, path: bytes, argv: Sequence[bytes], environ: Sequence[bytes]
+    ) -> None:
+        self._core = core
+        self._context = bridge.Context.from_address(context)
+        self._words = ctypes.c_char_p(path), _vector(argv), _vector(environ)
+        tid = get_native_id()
+        self._running = next(one for one in core.running if one.tid == tid)
+        self._death = ctypes.c_int()
+        _libc.prctl(_GET_PDEATHSIG, ctypes.byref(self._death))
+        self._ended = allocate_lock()
+        self._mask = 0
+        self._result = 0
+
+    def execute(self) -> int:
+        """``-errno``, or that a signal has come before."""
+        tid, self._mask = self._running.tid, set_mask(ALL)
+        if not self._context.signal:
+            self._ended.acquire()
+            try:
+                start_new_thread(self._run, ())
+                self._ended.acquire()
+            except RuntimeError:
+                self._result = -errno.EAGAIN
+            self._running.tid = tid
+        if self._context.signal:  # everything stays blocked until its handler runs
+            return _ABORTED
+        set_mask(self._mask)
+        return self._result
+
+    def _run(self) -> None:
+        try:
+            _lay_out(self._context)
+            _libc.prctl(_SET_PDEATHSIG, self._death)  # a thread's
+            self._running.tid = get_native_id()
+            set_mask(self._mask)
+            words = (ctypes.cast(word, ctypes.c_void_p).value for word in self._words)
+            signal = ctypes.addressof(self._context) + _SIGNAL
+            self._result = self._core.interruptible(*words, 0, 0, 0, _EXECVE, signal)
+        except OSError as error:
+            self._result = -(error.errno or errno.EIO)
+        finally:
+            set_mask(ALL)
+            self._ended.release()
+
+
+def _lay_out(context: Context) -> None:
+    """Give the calling thread descriptors of its own, and those the guest's numbers.
+
+    What it is not to keep, the runtime's as well, is closed when it executes.
+    """
+    if _libc.syscall(_CLOSE_RANGE, 3, -1, _RANGE_CLOEXEC | _RANGE_UNSHARE) < 0:
+        if _libc.unshare(_CLONE_FILES) < 0:
+            raise OSError(ctypes.get_errno(), "")
+        _close_on_exec()
     kept = [(n, host) for n, host, flags in descriptors(context) if not flags & DESCRIPTOR_CLOEXEC]
-    moved: list[tuple[int, int]] = []
-    hidden: list[tuple[int, int, int]] = []
-    try:
-        for _, host, _ in descriptors(context):
-            os.set_inheritable(host, False)
-        for number, host in kept:
-            moved.append((number, _fcntl(host, _DUPFD_CLOEXEC, _HIGH)))
-        for number, high in moved:
-            hidden.append((number, *_hide(number)))
-            os.dup2(high, number, inheritable=True)
-        for number in {0, 1, 2} - {number for number, _ in kept}:
-            hidden.append((number, *_hide(number)))
-            _close(number)
-        _libc.execve(path, _vector(argv), _vector(environ))
-        return -ctypes.get_errno()
-    except OSError as error:
-        return -(error.errno or errno.EIO)
-    finally:
-        for number, aside, flags in hidden:
-            if aside < 0:
-                _close(number)
-            else:
-                os.dup2(aside, number, inheritable=not flags & 1)
-                os.close(aside)
-        for _, high in moved:
-            os.close(high)
+    moved = [(number, _fcntl(host, _DUPFD_CLOEXEC, _HIGH)) for number, host in kept]
+    for number, high in moved:
+        os.dup2(high, number, inheritable=True)
+    for number in {0, 1, 2} - {number for number, _ in kept}:
+        try:
+            os.close(number)
+        except OSError:
+            pass  # nothing was there
 
 
-_DUPFD_CLOEXEC, _GETFD = 1030, 1
-_CLOSE_RANGE, _CLOSE_RANGE_CLOEXEC = 436, 4
+_DUPFD_CLOEXEC: Final = 1030
+_CLOSE_RANGE, _RANGE_UNSHARE, _RANGE_CLOEXEC = 436, 2, 4
+_CLONE_FILES: Final = 0x400
+_EXECVE: Final = 221 if os.uname().machine == "aarch64" else 59
+_SET_PDEATHSIG, _GET_PDEATHSIG = 1, 2
+_ABORTED: Final = -512  # of the core's: the call is made again
+_SIGNAL: Final = bridge.Context.signal.offset  # type: ignore[attr-defined]
 
 
-def _fcntl(fd: int, command: int, argument: int = 0) -> int:
+def _fcntl(fd: int, command: int, argument: int) -> int:
     result: int = _libc.fcntl(fd, command, argument)
     if result < 0:
         raise OSError(ctypes.get_errno(), "")
     return result
 
 
-def _hide(number: int) -> tuple[int, int]:
-    """Keep what the host has at a number: another one for it, and its flags; -1 for nothing."""
-    try:
-        return _fcntl(number, _DUPFD_CLOEXEC, _HIGH), _fcntl(number, _GETFD)
-    except OSError:
-        return -1, 0
-
-
-def _close(number: int) -> None:
-    try:
-        os.close(number)
-    except OSError:
-        pass  # nothing was there
-
-
-def _vector(words: Sequence[bytes]) -> object:
+def _vector(words: Sequence[bytes]) -> ctypes.Array[ctypes.c_char_p]:
     return (ctypes.c_char_p * (len(words) + 1))(*words, None)
