@@ -45,7 +45,7 @@ CONSTANTS: Final[dict[str, int | tuple[int, int]]] = {
 
     # Sockets: socket(2), recv(2)
     "AF_UNIX": 1, "AF_INET": 2, "AF_INET6": 10, "SOCK_STREAM": 1, "SOCK_DGRAM": 2,
-    "SOL_SOCKET": 1, "SO_TYPE": 3,
+    "SOCK_SEQPACKET": 5, "SOL_SOCKET": 1, "SO_TYPE": 3,
     "SOCK_TYPE": 0xF, "SOCK_NONBLOCK": 0x800, "SOCK_CLOEXEC": 0x80000,
     "IPPROTO_TCP": 6, "IPPROTO_UDP": 17, "ADDRESS_MAX": 128, "OPTION_MAX": 256,
     "MSG_PEEK": 2, "MSG_TRUNC": 0x20, "MSG_DONTWAIT": 0x40, "MSG_WAITALL": 0x100,
@@ -63,8 +63,8 @@ CONSTANTS: Final[dict[str, int | tuple[int, int]]] = {
     "SA_ONSTACK": 0x08000000, "SA_RESTART": 0x10000000, "SA_NODEFER": 0x40000000,
     "SA_RESETHAND": 0x80000000, "SA_KNOWN": 0xDC000807,
     # As bits: WAKE UNLOCK_PI TRYLOCK_PI WAKE_BITSET; with a time-out, WAIT LOCK_PI WAIT_BITSET
-    # LOCK_PI2; of two words, REQUEUE CMP_REQUEUE
-    "FUTEX_PLAIN": 1 << 1 | 1 << 7 | 1 << 8 | 1 << 10, "FUTEX_TWO": 1 << 3 | 1 << 4,
+    # LOCK_PI2; of two words, REQUEUE CMP_REQUEUE WAKE_OP
+    "FUTEX_PLAIN": 1 << 1 | 1 << 7 | 1 << 8 | 1 << 10, "FUTEX_TWO": 1 << 3 | 1 << 4 | 1 << 5,
     "FUTEX_TIMED": 1 << 0 | 1 << 6 | 1 << 9 | 1 << 13,
     "FUTEX_COMMAND": 0x7F,
     "PROT_READ_WRITE": 3, "MAP_PRIVATE_ANONYMOUS": 0x22,

@@ -132,7 +132,7 @@ CALLS: Final = (
     Call("select",          23, None, "int ptr ptr ptr ptr",          "@io-event",    "body"),
     Call("pselect6",       270,   72, "int ptr ptr ptr ptr ptr",      "@io-event",     "body"),
     Call("epoll_create1",  291,   20, "cloexec",                      "@io-event",     "makes"),
-    Call("epoll_create",   213, None, "int",                          "@io-event",    "= epoll_create1(0)", note="of any size, also of none", ours=True),
+    Call("epoll_create",   213, None, "int",                          "@io-event",    "host", ours=True),
     Call("epoll_ctl",      233,   21, "fd int fd ptr",                "@io-event",    "body"),
     Call("epoll_pwait",    281,   22, "fd ptr int int ptr uint",      "@io-event",     "body"),
     Call("epoll_wait",     232, None, "fd ptr int int",               "@io-event",    "body", ours=True),
@@ -195,7 +195,7 @@ CALLS: Final = (
     Call("getrusage",       98,  165, "int mem[272]",                 "@default",     "plain"),
     Call("getrlimit",       97,  163, "int mem[16]",                  "@default",     "host"),
     Call("setrlimit",      160,  164, "int mem[16]",                  "@resources",   "host"),
-    Call("prlimit64",      302,  261, "int int ptr ptr",              "@default",     "host", note="RLIMIT_NOFILE bounds its own numbers; confined: of itself"),
+    Call("prlimit64",      302,  261, "int int ptr ptr",              "@default",     "host", note="RLIMIT_NOFILE bounds its own numbers, RLIMIT_AS its memory; confined: of itself"),
     Call("exit",            60,   93, "int",                          "@default",      "body", note="of one thread"),
     Call("exit_group",     231,   94, "int",                          "@default",     "body"),
     Call("set_tid_address",218,   96, "ptr",                          "@default",     "= gettid()", note="the address is not passed on: the kernel would write there when the host's thread ends"),
@@ -293,6 +293,12 @@ RESTARTED: Final = frozenset(
         "writev",
     ]
 )
+
+# Those of them that are not on a socket with a time-out: SO_RCVTIMEO or SO_SNDTIMEO (signal(7)).
+TIMED: Final = {
+    **dict.fromkeys(("accept", "accept4", "read", "readv", "recvfrom", "recvmsg"), 20),
+    **dict.fromkeys(("connect", "sendmsg", "sendto", "write", "writev"), 21),
+}
 
 # Socket options that a program may read and set: level, name, the most bytes (socket(7), ip(7),
 # ipv6(7), tcp(7)).  Never what passes the policy's ports by (TCP_FASTOPEN*, TCP_REPAIR), binds to

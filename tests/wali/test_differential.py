@@ -28,10 +28,9 @@ pytestmark = pytest.mark.skipif(
 
 
 NAMES = (
-    *("changing", "exec", "executing", "faults", "files", "handover", "links", "locks", "memory"),
-    "messages",
-    *("owners", "pointers", "processes", "rare", "replacing", "signals", "sockets", "stack"),
-    *("system", "threads", "timeouts", "waiting"),
+    *("changing", "corners", "exec", "executing", "faults", "files", "handover", "links", "locks"),
+    *("memory", "messages", "owners", "pointers", "processes", "rare", "replacing", "restarts"),
+    *("signals", "sockets", "stack", "system", "threads", "timeouts", "waiting"),
 )
 FAMILIES = {
     "@basic-io": ("files", "processes", "rare"),

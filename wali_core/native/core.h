@@ -168,7 +168,7 @@ void capability_tame_open(uint64_t *flags, uint64_t *mode);
 enum { CLOCKS_OF_ONES_OWN = 3 }; /* above: of other processes, by their pid */
 
 /* signals.c: a system call that can wait, not made any more where a signal is in flight. */
-int64_t signal_settle(struct context *, int64_t result, int restarts);
+int64_t signal_settle(struct context *, int64_t result, int restarts, int32_t number);
 int signal_sent(int signal, void *info, void *ucontext);
 int64_t take_mask(struct context *, struct space *, uint32_t address, uint64_t size);
 #define WAIT(context, number, a, b, c, d, e, f)                                                    \
@@ -191,7 +191,7 @@ int64_t wait_for(struct context *, struct pollfd *fds, uint32_t count, int64_t u
 int64_t done_before(const struct context *, uint64_t most); /* async.c */
 int64_t wait_timeout(struct context *, struct pollfd *fds, uint32_t count, struct timespec *);
 int64_t clock_now(int32_t clock);
-int64_t timeout_from(struct context *, struct space *, uint32_t address, int32_t unit,
+int64_t timeout_from(struct context *, struct space *, uint32_t address, int micro,
                      struct timespec *);
 uint8_t descriptor_waits(struct descriptor *d); /* is it of a kind that can? asks the kernel once */
 
@@ -215,7 +215,8 @@ ALWAYS_INLINE struct context *context_of(void *env, wasmtime_caller_t *caller) {
 
 /* The ends of thunks: one for each import module and mode that the table allows.  `restarts` is -1
  * for a shim.  A WALI program's signal handlers run here: before the call if a signal has come by
- * then, and after it; 1 is for calls that are then made again, where the handler says so. */
+ * then, and after it; 1 is for calls that are then made again, where the handler says so, and an
+ * option of sockets for those that are not where it has set a time-out. */
 #define THUNK(thunk, body, space, capable, restarts)                                               \
     FLAT static wasm_trap_t *thunk(void *env, wasmtime_caller_t *caller,                           \
                                    wasmtime_val_raw_t *values, size_t count) {                     \
@@ -229,7 +230,7 @@ ALWAYS_INLINE struct context *context_of(void *env, wasmtime_caller_t *caller) {
             result =                                                                               \
                 signals && UNLIKELY(c->signal) ? ABORTED : body(c, &c->space, values, capable);    \
         while (signals && UNLIKELY(c->signal) &&                                                   \
-               (result = signal_settle(c, result, restarts)) == ABORTED);                          \
+               (result = signal_settle(c, result, restarts, values->i32)) == ABORTED);             \
         if (UNLIKELY(result == STOPPED))                                                           \
             return stop_trap(c);                                                                   \
         values[0].i64 = result;                                                                    \

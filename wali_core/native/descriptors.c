@@ -32,23 +32,23 @@ void table_unlock(struct table *t) {
 /* Few guests open more than a handful of files, so the table starts inside the context; the full
  * one is address space that costs nothing until it is touched. */
 static int64_t grow(struct table *t) {
-    if (t->capacity >= t->limit)
+    if (t->capacity >= t->limit_most)
         return -EMFILE;
-    int64_t at = SYS(NR_mmap, 0, t->limit * sizeof(struct descriptor), PROT_READ_WRITE,
+    int64_t at = SYS(NR_mmap, 0, t->limit_most * sizeof(struct descriptor), PROT_READ_WRITE,
                      MAP_PRIVATE_ANONYMOUS, -1, 0);
     if (at < 0)
         return at;
     struct descriptor *table = (struct descriptor *)at;
-    for (uint32_t i = 0; i < t->limit; i++)
+    for (uint32_t i = 0; i < t->limit_most; i++)
         table[i] = i < t->capacity ? t->descriptors[i] : (struct descriptor){.host = FREE};
     t->descriptors = table;
-    t->capacity = t->limit;
+    t->capacity = t->limit_most;
     return 0;
 }
 
 /* Before the first thread: the table has all its room, so it never moves again. */
 EXPORT int64_t wali_table_share(struct context *c, int32_t dead) {
-    int64_t r = c->table->capacity < c->table->limit ? grow(c->table) : 0;
+    int64_t r = c->table->capacity < c->table->limit_most ? grow(c->table) : 0;
     c->table->dead = dead;
     return r;
 }

@@ -3,7 +3,7 @@
 
 /* --- select ----------------------------------------------------------------------------------- */
 
-enum { SET_WORDS = FD_SETSIZE / 64, SETS = 3, EVENTS_AT_ONCE = 128 };
+enum { SET_WORDS = FD_SETSIZE / 64, SETS = 3, EVENTS_AT_ONCE = MAX_DESCRIPTORS };
 
 /* What makes a descriptor ready in each of the three sets (fs/select.c). */
 static const int16_t set_asks[SETS] = {POLLIN, POLLOUT, POLLPRI};
@@ -53,11 +53,11 @@ static int64_t poll_to_sets(fd_sets sets, const struct pollfd *fds, const int32_
 
 /* select and pselect6, whose time-outs have different units. */
 static int64_t select_for(struct context *c, struct space *s, const wasmtime_val_raw_t *a,
-                          int32_t unit) {
+                          int micro) {
     struct timespec t = {0, 0};
-    int32_t count = a[0].i32;
-    int64_t given = timeout_from(c, s, a[4].u32, unit, &t);
-    if (given < 0 || count < 0 || count > FD_SETSIZE)
+    int32_t count = a[0].i32 > FD_SETSIZE ? FD_SETSIZE : a[0].i32;
+    int64_t given = timeout_from(c, s, a[4].u32, micro, &t);
+    if (given < 0 || count < 0)
         return given < 0 ? given : -EINVAL;
     uint64_t bytes = ((uint64_t)count + 63) / 64 * 8;
     fd_sets sets = {{0}};
@@ -73,7 +73,7 @@ static int64_t select_for(struct context *c, struct space *s, const wasmtime_val
     if (used < 0)
         return used;
     int64_t r = wait_timeout(c, fds, (uint32_t)used, given ? &t : NULL);
-    t.tv_nsec /= unit;
+    t.tv_nsec /= micro ? 1000 : 1;
     if (given)
         copy_to(c, s, a[4].u32, &t, sizeof t); /* what is left */
     if (r < 0)
@@ -86,7 +86,7 @@ static int64_t select_for(struct context *c, struct space *s, const wasmtime_val
 }
 
 BODY(body_select) {
-    return select_for(c, s, a, 1000);
+    return select_for(c, s, a, 1);
 }
 
 BODY(body_pselect6) {
@@ -96,7 +96,7 @@ BODY(body_pselect6) {
     int64_t r = a[5].u32 ? copy_from(c, s, a[5].u32, &mask, sizeof mask) : 0;
     if (r == 0)
         r = take_mask(c, s, (uint32_t)mask.address, mask.size);
-    return r < 0 ? r : select_for(c, s, a, 1);
+    return r < 0 ? r : select_for(c, s, a, 0);
 }
 
 /* --- epoll ------------------------------------------------------------------------------------ */
@@ -131,7 +131,6 @@ BODY(body_epoll_ctl) {
 
 /* epoll_wait and epoll_pwait, which has a signal mask. */
 static int64_t epoll_events(struct context *c, struct space *s, const wasmtime_val_raw_t *a) {
-    struct kernel_event events[EVENTS_AT_ONCE];
     int32_t epoll = host_of(c, a[0].i32), most = a[2].i32, ms = a[3].i32;
     int64_t until = ms < 0 ? INT64_MAX : 0;
     if (ms > 0 && !c->direct)
@@ -145,6 +144,7 @@ static int64_t epoll_events(struct context *c, struct space *s, const wasmtime_v
         return -EFAULT;
     if (most > EVENTS_AT_ONCE)
         most = EVENTS_AT_ONCE; /* fewer than asked for: the others stay ready for the next call */
+    struct kernel_event events[most];
     for (;;) {
         int64_t r = WAIT(c, NR_epoll_pwait, epoll, events, most, c->direct ? ms : 0, MASK_OF(c), 8);
         if (r == 0 && !c->direct) {

@@ -255,7 +255,7 @@ def thunks(table: dict[str, Any], arch: str) -> str:
             out.append(forwarding_body(call, natives))
         elif call.served == "host":
             out.append(hosted_body(call.name, f"SYS_{call.name}"))
-        restarts = int(call.name in table["RESTARTED"])
+        restarts = table["TIMED"].get(call.name, int(call.name in table["RESTARTED"]))
         out += thunk_lines(call, natives.get(call.name, f"body_{call.name}"), restarts)
         rows.append(row(call, signature(call.arguments), table["WAITS"]))
     out += auxiliary(table, signature, rows)

@@ -115,6 +115,8 @@ static int64_t transfer_vector(struct context *c, struct space *s, const wasmtim
 static int64_t transfer_buffer(struct context *c, struct space *s, const wasmtime_val_raw_t *a,
                                int writes) {
     struct iovec one = {space_buffer(c, s, a[1].u32, a[2].u32), a[2].u32};
+    if (one.base == WALI_BAD && space_at(c, s, a[1].u32, 1)) /* as much as there is memory */
+        one = (struct iovec){s->base + a[1].u32, s->size - a[1].u32};
     if (one.base == WALI_BAD)
         return -EFAULT;
     return counted(c, transfer(c, a[0].i32, &one, 1, writes), writes);

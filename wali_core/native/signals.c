@@ -147,11 +147,19 @@ static int deliver(struct context *c) {
     return 0;
 }
 
+/* Has a socket a time-out, set by this option?  On one that has, the kernel makes no call again. */
+static int64_t has_timeout(struct context *c, int32_t number, int32_t option) {
+    int64_t time[2] = {0, 0}, size = sizeof time; /* of which the kernel sees the lower half */
+    SYS(NR_getsockopt, host_of(c, number), SOL_SOCKET, option, time, &size, 0);
+    return time[0] | time[1];
+}
+
 /* After a call, or instead of one: its result.  ABORTED if it is to be made, or made again. */
-int64_t signal_settle(struct context *c, int64_t result, int restarts) {
+int64_t signal_settle(struct context *c, int64_t result, int restarts, int32_t number) {
     if (result == STOPPED || deliver(c))
         return STOPPED;
-    if (result == -EINTR && restarts && c->restart)
+    if (result == -EINTR && restarts && c->restart &&
+        (restarts == 1 || !has_timeout(c, number, restarts)))
         return ABORTED;
     return result == NOT_AGAIN ? -EINTR : result;
 }

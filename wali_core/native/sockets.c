@@ -12,7 +12,7 @@ static int64_t socket_allowed(const struct context *c, int32_t domain, int32_t t
                               int32_t protocol) {
     if (domain != AF_UNIX && domain != AF_INET && domain != AF_INET6)
         return -EAFNOSUPPORT;
-    if (type != SOCK_STREAM && type != SOCK_DGRAM)
+    if (type != SOCK_STREAM && type != SOCK_DGRAM && (type != SOCK_SEQPACKET || domain != AF_UNIX))
         return -EPROTONOSUPPORT;
     int32_t own = domain == AF_UNIX ? 0 : type == SOCK_STREAM ? IPPROTO_TCP : IPPROTO_UDP;
     if (protocol != 0 && protocol != own)
@@ -36,7 +36,7 @@ BODY(body_socketpair) {
     uint32_t flags = a[1].u32 & ~(uint32_t)(SOCK_TYPE | SOCK_NONBLOCK);
     int32_t pair[2];
     if (a[0].i32 != AF_UNIX)
-        return -EOPNOTSUPP;
+        return a[0].i32 == AF_INET || a[0].i32 == AF_INET6 ? -EOPNOTSUPP : -EAFNOSUPPORT;
     uint64_t made = (a[1].u32 & SOCK_TYPE) | flags | host_nonblock(c, a[1].u32);
     int64_t r = SYS(NR_socketpair, AF_UNIX, made | SOCK_CLOEXEC, a[2].i32, pair, 0, 0);
     return r < 0 ? r : descriptor_install_pair(c, s, a[3].u32, pair, a[1].u32);

@@ -98,18 +98,19 @@ static int64_t until_after(const struct timespec *t) {
     return length > INT64_MAX - at ? INT64_MAX : at + length;
 }
 
-/* The time-out of a call that lies at `address`, in seconds and `unit` ns: 1, or 0 where that is
- * NULL and the call waits for ever; -EFAULT or -EINVAL. */
-int64_t timeout_from(struct context *c, struct space *s, uint32_t address, int32_t unit,
+/* The time-out of a call that lies at `address`: 1, or 0 where that is NULL and the call waits for
+ * ever; -EFAULT or -EINVAL.  In seconds and ns, or in any number of microseconds, as for select(2).
+ */
+int64_t timeout_from(struct context *c, struct space *s, uint32_t address, int micro,
                      struct timespec *t) {
     if (address == 0 && !s->zero_is_valid)
         return 0;
     if (copy_from(c, s, address, t, sizeof *t))
         return -EFAULT;
-    if (!valid(t) || t->tv_nsec >= NSEC / unit)
+    if (micro && __builtin_add_overflow(t->tv_sec, t->tv_nsec / (NSEC / 1000), &t->tv_sec))
         return -EINVAL;
-    t->tv_nsec *= unit;
-    return 1;
+    t->tv_nsec = micro ? t->tv_nsec % (NSEC / 1000) * 1000 : t->tv_nsec;
+    return valid(t) ? 1 : -EINVAL;
 }
 
 /* wait_for with a time-out (NULL: for ever).  Where the kernel waits, that becomes what is left. */
@@ -190,7 +191,7 @@ BODY(body_poll) {
 BODY(body_ppoll) {
     struct timespec t;
     int64_t given, r = take_mask(c, s, a[3].u32, a[4].u32);
-    if (r < 0 || (given = timeout_from(c, s, a[2].u32, 1, &t)) < 0)
+    if (r < 0 || (given = timeout_from(c, s, a[2].u32, 0, &t)) < 0)
         return r < 0 ? r : given;
     r = poll_for(c, s, a[0].u32, a[1].u64, given ? &t : NULL);
     if (given && !capable) /* what is left, as in the kernel, where a failure is none either */

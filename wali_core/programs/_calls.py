@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 AT_FDCWD: Final = -100
 _PATH_MAX: Final = 4096
-_RLIMIT_NOFILE, _RLIMITS = 7, 16
+_RLIMIT_NOFILE, _RLIMIT_AS, _RLIMITS = 7, 9, 16
 _PAIR: Final = Struct("<QQ")
 _TIMES: Final = Struct("<qqqq")
 _SECOND: Final = 1_000_000  # microseconds
@@ -44,6 +44,8 @@ class GuestCalls:
         self.context = context
         self._address = ctypes.addressof(context)
         self._space = self._address + core.own_space
+        self.address_space: tuple[int, int] | None = None
+        """RLIMIT_AS, which is kept from the process: wasmtime reserves 4 GiB for each memory."""
 
     def read(self, address: int, size: int) -> bytes:
         """A copy of ``size`` bytes."""
@@ -207,7 +209,7 @@ def environment_text(environ: Sequence[bytes]) -> bytes | None:
 def served_limits(calls: GuestCalls) -> Served:
     """prlimit64(2) and its kin, of the program itself.
 
-    RLIMIT_NOFILE bounds the numbers of its own table.
+    RLIMIT_NOFILE bounds the numbers of its own table, RLIMIT_AS its memory.
     """
 
     def limits(resource: int, new_at: int, old_at: int) -> int:
@@ -216,7 +218,7 @@ def served_limits(calls: GuestCalls) -> Served:
         new = _PAIR.unpack(calls.read(new_at, _PAIR.size)) if new_at else None
         if new and resource != _RLIMIT_NOFILE and calls.context.cwd != AT_FDCWD:
             return -errno.EPERM  # of a process that is not the program's
-        of = _open_files if resource == _RLIMIT_NOFILE else _of_process
+        of = {_RLIMIT_NOFILE: _open_files, _RLIMIT_AS: _address_space}.get(resource, _of_process)
         old = of(calls, resource, new)
         if old_at:
             calls.write(old_at, _PAIR.pack(*old))
@@ -253,13 +255,24 @@ def _open_files(calls: GuestCalls, _resource: int, new: tuple[int, int] | None) 
     table = calls.context.table.contents
     old = table.limit, table.limit_most
     if new is not None:
-        current, most = new
-        if current > most or current < table.capacity:
-            raise OSError(errno.EINVAL, "")
-        if most > table.limit_most:
-            raise OSError(errno.EPERM, "")
+        _check_lowered(old, new)
         table.limit, table.limit_most = new
     return old
+
+
+def _address_space(calls: GuestCalls, kind: int, new: tuple[int, int] | None) -> tuple[int, int]:
+    old = calls.address_space or _of_process(calls, kind, None)
+    if new is not None:
+        _check_lowered(old, new)
+        calls.address_space = new
+    return old
+
+
+def _check_lowered(old: tuple[int, int], new: tuple[int, int]) -> None:
+    if new[0] > new[1]:
+        raise OSError(errno.EINVAL, "")
+    if new[1] > old[1]:
+        raise OSError(errno.EPERM, "")
 
 
 # --- times in microseconds ------------------------------------------------------------------------
@@ -268,7 +281,7 @@ def _open_files(calls: GuestCalls, _resource: int, new: tuple[int, int] | None) 
 def served_times(calls: GuestCalls) -> Served:
     """utimes(2) and futimesat(2), by utimensat(2)."""
 
-    def set_times(host: int, path_at: int, times_at: int) -> int:
+    def set_times(host: int, path_at: int, times_at: int, *, of_file: bool = False) -> int:
         path = calls.string(path_at) if path_at else None
         times = None
         if times_at:
@@ -276,9 +289,8 @@ def served_times(calls: GuestCalls) -> Served:
             if not (0 <= first_us < _SECOND and 0 <= second_us < _SECOND):
                 return -errno.EINVAL
             times = (ctypes.c_int64 * 4)(first, first_us * 1000, second, second_us * 1000)
-        if _libc.utimensat(host, path, times, 0):
-            return -ctypes.get_errno()
-        return 0
+        result = _libc.futimens(host, times) if of_file else _libc.utimensat(host, path, times, 0)
+        return -ctypes.get_errno() if result else 0
 
     def from_directory(number: int, path_at: int) -> int:
         """As everywhere: an absolute path needs no directory to start from."""
@@ -294,6 +306,10 @@ def served_times(calls: GuestCalls) -> Served:
         return set_times(from_directory(AT_FDCWD, path_at), path_at, times_at)
 
     def futimesat(number: int, path_at: int, times_at: int) -> int:
-        return set_times(from_directory(number, path_at), path_at, times_at)
+        if path_at == 0 and number == AT_FDCWD:
+            return -errno.EFAULT
+        if path_at:
+            return set_times(from_directory(number, path_at), path_at, times_at)
+        return set_times(calls.host_of(number), 0, times_at, of_file=True)
 
     return {"SYS_utimes": answering(utimes), "SYS_futimesat": answering(futimesat)}

@@ -88,7 +88,8 @@ class Executor:
         if found is None:
             if self._leave is not None:
                 self._leave(path)
-            return _Native(self._calls.core, context, path, argv, environ).execute()
+            native = _Native(self._calls.core, context, path, argv, environ)
+            return native.execute(self._calls.address_space)
         path, argv = found
         module = self._module(os.fsdecode(path))
         raise self._make_way(context, Executed(module, argv, environ))
@@ -221,11 +222,16 @@ class _Native:
         self._death = ctypes.c_int()
         _libc.prctl(_GET_PDEATHSIG, ctypes.byref(self._death))
         self._ended = allocate_lock()
+        self._memory = (ctypes.c_uint64 * 2)()
+        self._limit: ctypes.Array[ctypes.c_uint64] | None = None
         self._mask = 0
         self._result = 0
 
-    def execute(self) -> int:
-        """``-errno``, or that a signal has come before."""
+    def execute(self, limit: tuple[int, int] | None) -> int:
+        """``-errno``, or that a signal has come before.  ``limit`` is RLIMIT_AS."""
+        _libc.prlimit64(0, _RLIMIT_AS, None, self._memory)
+        if limit:
+            self._limit = (ctypes.c_uint64 * 2)(limit[0], self._memory[1])  # there is a way back
         tid, self._mask = self._running.tid, set_mask(ALL)
         if not self._context.signal:
             self._ended.acquire()
@@ -248,7 +254,9 @@ class _Native:
             set_mask(self._mask)
             words = (ctypes.cast(word, ctypes.c_void_p).value for word in self._words)
             signal = ctypes.addressof(self._context) + _SIGNAL
+            _libc.prlimit64(0, _RLIMIT_AS, self._limit, None)
             self._result = self._core.interruptible(*words, 0, 0, 0, _EXECVE, signal)
+            _libc.prlimit64(0, _RLIMIT_AS, self._memory, None)
         except OSError as error:
             self._result = -(error.errno or errno.EIO)
         finally:
@@ -281,6 +289,7 @@ _CLOSE_RANGE, _RANGE_UNSHARE, _RANGE_CLOEXEC = 436, 2, 4
 _CLONE_FILES: Final = 0x400
 _EXECVE: Final = 221 if os.uname().machine == "aarch64" else 59
 _SET_PDEATHSIG, _GET_PDEATHSIG = 1, 2
+_RLIMIT_AS: Final = 9
 _ABORTED: Final = -512  # of the core's: the call is made again
 _SIGNAL: Final = bridge.Context.signal.offset  # type: ignore[attr-defined]
 

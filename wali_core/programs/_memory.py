@@ -189,7 +189,8 @@ class AddressSpace:
     ``host_of`` gives the host's descriptor for a guest's number, or -1.  ``own_process`` allows
     file mappings and protections: there a fault is the end of nobody else.  Without it, a private
     mapping of a file is a copy.  ``exceed`` is told when there is no room left, and may raise what
-    is to come of that.  One thread at a time.
+    is to come of that; ``allowed`` gives what the program allows itself, in bytes.  One thread at a
+    time.
     """
 
     def __init__(
@@ -197,12 +198,14 @@ class AddressSpace:
         memory: LinearMemory,
         host_of: Callable[[int], int],
         exceed: Callable[[], None] = lambda: None,
+        allowed: Callable[[], int] = lambda: _END,
         *,
         own_process: bool,
     ) -> None:
         self.memory = memory
         self._host_of = host_of
         self._exceed = exceed
+        self._allowed = allowed
         self._own_process = own_process
         # Bulk instructions die of what cannot be accessed, with the whole process.
         self._nothing = PROT_NONE if own_process else _BOTH
@@ -386,7 +389,8 @@ class AddressSpace:
                 return start
 
     def _no_room(self) -> int:
-        self._exceed()
+        if self._allowed() >= self.memory.most:
+            self._exceed()
         return -errno.ENOMEM
 
     def _is_free(self, start: int, end: int) -> bool:
@@ -413,7 +417,7 @@ class AddressSpace:
         Not all that is new has been added here: another thread may grow the memory meanwhile, and
         what it gets is the program's.
         """
-        if end > self.memory.most:
+        if end > min(self.memory.most, self._allowed()):
             return False
         self._adopt_growth()
         missing = _round_up(end, WASM_PAGE) - self._known

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
-from _thread import get_ident
+from _thread import _local
 from struct import Struct
 
 from wali_core.programs._calls import answering
@@ -24,6 +24,7 @@ _NUMBERS: Final = {
     "setgroups": (116, 159),
     "sched_setscheduler": (144, 119),
     "signalfd4": (289, 74),
+    "epoll_create1": (291, 20),
     "getpgid": (121, 155),
     "getsid": (124, 156),
     "sched_getaffinity": (204, 123),
@@ -118,7 +119,13 @@ def served_process(calls: GuestCalls, *, free: Callable[[], bool]) -> Served:
         made = system_call("signalfd4", host, ctypes.addressof(mask), _MASK, flags | _O_CLOEXEC)
         return number if host >= 0 else calls.install(made, close_on_exec=bool(flags & _O_CLOEXEC))
 
+    def epoll_create(size: int) -> int:
+        return (
+            calls.install(system_call("epoll_create1", _O_CLOEXEC)) if size > 0 else -errno.EINVAL
+        )
+
     served: Served = {
+        "SYS_epoll_create": epoll_create,
         "SYS_prctl": prctl,
         "SYS_getgroups": getgroups,
         "SYS_setgroups": setgroups,
@@ -163,12 +170,11 @@ class AlternateStacks:
 
     def __init__(self, calls: GuestCalls) -> None:
         self._calls = calls
-        self._set: dict[int, tuple[int, int, int]] = {}
+        self._own = _local()
 
     def sigaltstack(self, new_at: int, old_at: int) -> int:
         """The call."""
-        thread = get_ident()
-        old = self._set.get(thread, (0, _SS_DISABLE, 0))
+        old = getattr(self._own, "stack", (0, _SS_DISABLE, 0))
         if new_at:
             pointer, flags, size = _STACK.unpack(self._calls.read(new_at, _STACK.size))
             if flags & ~_SS_AUTODISARM not in (0, _SS_DISABLE, _SS_ONSTACK):
@@ -177,7 +183,7 @@ class AlternateStacks:
                 pointer = size = 0
             elif size < _LEAST_STACK:
                 return -errno.ENOMEM
-            self._set[thread] = (pointer, flags & ~_SS_ONSTACK, size)
+            self._own.stack = (pointer, flags & ~_SS_ONSTACK, size)
         if old_at:
             self._calls.write(old_at, _STACK.pack(*old))
         return 0

@@ -407,7 +407,11 @@ class AnyProgram(AnyGuest):
             if self._memory_limit is not None:
                 raise more_than("memory", self._memory_limit)
 
-        self._space = AddressSpace(memory, host_of, exceed, own_process=self._own_process)
+        def allowed() -> int:
+            limit = self._calls.address_space
+            return limit[0] if limit else memory.most
+
+        self._space = AddressSpace(memory, host_of, exceed, allowed, own_process=self._own_process)
 
     def _read_memory(self, address: int, size: int) -> bytes:
         return self._calls.read(address, size)
@@ -575,8 +579,11 @@ class AnyProgram(AnyGuest):
         self._startup.close()
 
     def _longjmp(self, _buffer: int, _value: int) -> int:
+        imported = {item.name for item in self._module.imports}
+        setting = [f"wali.{name}" for name in ("setjmp", "sigsetjmp") if name in imported]
         raise GuestTrap(
-            f"{self._module.origin}: the program called longjmp, which this version does not serve"
+            f"{self._module.origin}: the program called wali.longjmp, which this version does not "
+            f"serve: where it has called {' or '.join(setting) or 'nothing'} there is no way back"
         )
 
     def _stopped(self) -> BaseException | None:

@@ -11,6 +11,7 @@ WALI("SYS_exit") void exit_so(int status);
 WALI("SYS_exit") long exit_so(int status);
 #elif defined(LONGJMP)
 WALI("setjmp") int set_jump(void *buffer);
+WALI("sigsetjmp") int set_jump_and_mask(void *buffer, int keeps);
 WALI("longjmp") void jump(void *buffer, int value);
 #elif defined(STRANGER)
 WALI("launch") int launch(void);
@@ -31,7 +32,12 @@ int main(int argc, char **argv) {
     exit_so(status);
 #elif defined(LONGJMP)
     int buffer[64];
+#if defined(SIGSETJMP)
+    tell("setjmp", set_jump_and_mask(buffer, 1));
+#endif
+#if defined(BOTH) || !defined(SIGSETJMP)
     tell("setjmp", set_jump(buffer));
+#endif
     jump(buffer, 1);
 #elif defined(STRANGER)
     launch();
