@@ -22,7 +22,7 @@ from tests.wali import building
 from wali_core import GuestLimit, GuestTimeout, GuestTrap, ModuleError, Runtime, Statistics
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Iterator
 
 
 def in_trio(function: Callable[..., Awaitable[Any]], *args: Any) -> Any:
@@ -339,7 +339,37 @@ def test_a_fifo_is_opened_on_a_thread(given_up: bool, free: Runtime, tmp_path: P
                 async with await trio.open_file(fifo, "wb") as file:
                     await file.write(b"x")
         assert results == ([] if given_up else [b"1\n"])
-        assert threading.active_count() <= before + 1
+        # trio keeps one, too, with which the other end was opened; and one moves the epoch.
+        assert threading.active_count() <= before + 2
+
+    in_trio(main)
+
+
+def test_more_fifos_than_trio_has_threads(free: Runtime, tmp_path: Path) -> None:
+    """Programs that wait in open(2) leave trio's threads to others, and each can be cancelled."""
+    count = 45  # trio's own limit is 40
+    fifos = [tmp_path / str(number) for number in range(count)]
+    for fifo in fifos:
+        os.mkfifo(fifo)
+
+    async def main() -> None:
+        module = free.load(building.program("attempt"), isolation="shared")
+
+        async def program(fifo: Path, scope: trio.CancelScope) -> None:
+            with scope:
+                await free.run(module, args=["read", str(fifo)], isolation="shared", stdout=-3)
+
+        async with trio.open_nursery() as nursery:
+            scopes = [trio.CancelScope() for _ in fifos]
+            for fifo, scope in zip(fifos, scopes, strict=True):
+                nursery.start_soon(program, fifo, scope)
+            await trio.testing.wait_all_tasks_blocked()
+            await trio.to_thread.run_sync(int)
+            scopes[-1].cancel()
+            while len(nursery.child_tasks) == count:
+                await trio.lowlevel.checkpoint()
+            assert scopes[-1].cancelled_caught
+            nursery.cancel_scope.cancel()
 
     in_trio(main)
 
@@ -415,22 +445,49 @@ def test_a_lock_is_waited_for(
 
 
 FUTEX = """#include "wali.h"
-enum { WAIT, WAKE, PRIVATE = 128 };
+enum { WAIT, WAKE, LOCK_PI = 6, WAIT_BITSET = 9, LOCK_PI2 = 13, PRIVATE = 128 };
 int main(int argc, char **argv) {
-    int word = 1;
-    struct timespec hour = {3600, 0}, wrong = {0, 1000000000};
-    (void)argc, (void)argv;
+    int word = 1, lock = 0, taken = 0, *forever = NULL;
+    struct timespec hour = {3600, 0}, wrong = {0, 1000000000}, past = {1, 0};
+    (void)argc;
+    for (const char *digit = argv[1]; *digit; digit++)
+        taken = 10 * taken + *digit - '0';
+    if (argv[2][0] == 'b')
+        SYS_futex(&word, WAIT_BITSET | PRIVATE, 1, forever, NULL, -1);
+    if (argv[2][0] == 'l')
+        SYS_futex(&taken, LOCK_PI | PRIVATE, 0, forever, NULL, 0);
     tell("another value", SYS_futex(&word, WAIT, 2, NULL, NULL, 0));
     tell("nobody wakes it", SYS_futex(&word, WAIT | PRIVATE, 1, &hour, NULL, 0));
     tell("for a wrong time", SYS_futex(&word, WAIT, 1, &wrong, NULL, 0));
     tell("wakes nobody", SYS_futex(&word, WAKE, 1, NULL, NULL, 0));
+    tell("bits of another value", SYS_futex(&word, WAIT_BITSET, 2, NULL, NULL, -1));
+    tell("no bits", SYS_futex(&word, WAIT_BITSET, 1, NULL, NULL, 0));
+    tell("bits until long ago", SYS_futex(&word, WAIT_BITSET, 1, &past, NULL, -1));
+    tell("a free lock", SYS_futex(&lock, LOCK_PI, 0, NULL, NULL, 0));
+    tell("the same again", SYS_futex(&lock, LOCK_PI | PRIVATE, 0, NULL, NULL, 0));
+    tell("a lock until long ago", SYS_futex(&taken, LOCK_PI | PRIVATE, 0, &past, NULL, 0));
+    tell("and by the other clock", SYS_futex(&taken, LOCK_PI2 | PRIVATE, 0, &past, NULL, 0));
     tell("for ever", SYS_futex(&word, WAIT, 1, NULL, NULL, 0));
     return 0;
 }
 """
 
 
-def test_a_futex_waits_for_its_time_alone(free: Runtime, tmp_path: Path) -> None:
+@pytest.fixture
+def other_thread() -> Iterator[str]:
+    """Return the number of a thread that lives, and is not the guest's."""
+    done = threading.Event()
+    thread = threading.Thread(target=done.wait)
+    thread.start()
+    yield str(thread.native_id)
+    done.set()
+    thread.join()
+
+
+@pytest.mark.parametrize("command", ["wait", "bits", "lock"])
+def test_a_futex_waits_for_its_time_alone(
+    command: str, other_thread: str, free: Runtime, tmp_path: Path
+) -> None:
     """There is no other thread: an hour of trio's clock goes by, and without a time it is all."""
     (tmp_path / "futex.c").write_text(FUTEX)
     out = bytearray()
@@ -439,14 +496,36 @@ def test_a_futex_waits_for_its_time_alone(free: Runtime, tmp_path: Path) -> None
         module = free.load(building.program(tmp_path / "futex.c"), isolation="shared")
         began = trio.current_time()
         with trio.move_on_after(10_000):
-            await free.run(module, isolation="shared", stdout=out.extend)
+            args = [other_thread, command]
+            await free.run(module, args=args, isolation="shared", stdout=out.extend)
         assert trio.current_time() - began >= 10_000
 
     trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0.01))
 
+    if command != "wait":
+        assert not out
+        return
     assert [int(line.split(b": ")[1]) for line in out.splitlines()] == [
         -errno.EAGAIN,
         -errno.ETIMEDOUT,
         -errno.EINVAL,
         0,
+        -errno.EAGAIN,
+        -errno.EINVAL,
+        -errno.ETIMEDOUT,
+        0,
+        -errno.EDEADLK,
+        -errno.ETIMEDOUT,
+        -errno.ETIMEDOUT,
     ]
+
+
+@pytest.mark.parametrize("command", ["bits", "lock"])
+def test_a_futex_ends_in_time(
+    command: str, other_thread: str, free: Runtime, tmp_path: Path
+) -> None:
+    """So does what waits for ever in a thread of its own."""
+    (tmp_path / "futex.c").write_text(FUTEX)
+    module = free.load(building.program(tmp_path / "futex.c"), isolation="shared")
+    with pytest.raises(GuestTimeout):
+        free.run_sync(module, args=[other_thread, command], isolation="shared", timeout=0.1)

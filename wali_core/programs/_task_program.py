@@ -132,14 +132,13 @@ class CooperativeProgram(AnyProgram, CooperativeGuest):
         self, word: int, command: int, value: int, time_at: int, second: int, third: int
     ) -> int:
         """futex(2).  There is no other thread that could wake it: it waits for its time."""
+        arguments = word, command, value, time_at, second, third
         if not waits_for_futex(command):
-            return self._blocking.native("SYS_futex", word, command, value, time_at, second, third)
-        try:
-            seconds = self._blocking.futex_time(word, value, time_at)
-        except OSError as error:
-            return -(error.errno or errno.EFAULT)
-        await trio.sleep(seconds)
-        return -errno.ETIMEDOUT
+            return self._blocking.native("SYS_futex", *arguments)
+        result, seconds = self._blocking.futex(*arguments)
+        if seconds:
+            await trio.sleep(seconds)
+        return result
 
     async def _openat(self, directory: int, path_at: int, flags: int, mode: int) -> int:
         """openat(2), which for a FIFO waits until that has another end: on a thread."""
@@ -177,7 +176,9 @@ async def _open_fifo(fifo: int, access: int) -> int:
     async def wait() -> None:
         with trio.CancelScope(shield=True):
             try:
-                result.append(await trio.to_thread.run_sync(os.open, path, access | os.O_CLOEXEC))
+                # None of the threads that trio shares out: whoever opens the other end may need one.
+                one, flags = trio.CapacityLimiter(1), access | os.O_CLOEXEC
+                result.append(await trio.to_thread.run_sync(os.open, path, flags, limiter=one))
             except OSError as error:
                 result.append(error)
         done.set()

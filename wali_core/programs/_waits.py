@@ -34,8 +34,15 @@ TAKEN: Final = (-errno.EAGAIN, -errno.EACCES)
 SOON: Final = 0.0005
 LATER: Final = 0.01
 """Seconds from one attempt to the next, at first and at last."""
-_FUTEX_COMMAND: Final = 127
-_FUTEX_WAIT: Final = 0
+_WAIT: Final = 0
+_LOCK_PI: Final = 6
+_WAIT_BITSET: Final = 9
+_LOCK_PI2: Final = 13
+_WAITS: Final = frozenset((_WAIT, _LOCK_PI, _WAIT_BITSET, _LOCK_PI2))
+_TRYLOCK_PI: Final = 8
+_COMMAND, _PRIVATE, _REALTIME = 127, 128, 256
+"""What futex(2) can be asked for, and what else is in that number."""
+_LATE: Final = -errno.ETIMEDOUT
 _THUNK = ctypes.CFUNCTYPE(c_void_p, c_void_p, c_void_p, c_void_p, ctypes.c_size_t)
 
 
@@ -55,21 +62,42 @@ class Waiting:
         thunk(self._address, None, ctypes.addressof(values), len(values))
         return int(values[0].i64)
 
-    def futex_time(self, word: int, value: int, time_at: int) -> float:
-        """How long FUTEX_WAIT is to wait, in seconds: there is no other thread to wake it.
+    def futex(
+        self, word: int, command: int, value: int, time_at: int, _: int, bits: int
+    ) -> tuple[int, float]:
+        """Do what waits: the result, and after how many seconds (futex(2)).
 
-        Raises ``OSError`` where it does not wait.
+        There is no other thread that would wake it, or give a lock back.
         """
-        now = int.from_bytes(self._calls.read(word, 4), "little", signed=True)
-        length = self._calls.read(time_at, 16) if time_at else b""
-        if now != value:
-            raise OSError(errno.EAGAIN, "")
-        if not length:
+        kind = command & _COMMAND
+        try:
+            seconds = self._futex_time(command, time_at)
+            if kind in (_LOCK_PI, _LOCK_PI2):
+                attempt = _TRYLOCK_PI | command & _PRIVATE
+                result = self.native("SYS_futex", word, attempt, 0, 0, 0, 0)
+            elif kind == _WAIT_BITSET and not bits:
+                result = -errno.EINVAL
+            else:
+                now = int.from_bytes(self._calls.read(word, 4), "little")
+                return (-errno.EAGAIN, 0) if now != value & 0xFFFFFFFF else (_LATE, seconds)
+        except OSError as error:
+            return -(error.errno or errno.EFAULT), 0
+        return (_LATE, seconds) if result == -errno.EAGAIN else (result, 0)
+
+    def _futex_time(self, command: int, time_at: int) -> float:
+        """How long it is to wait at most, in seconds.  Raises ``OSError``."""
+        if not time_at:
             return math.inf
+        length = self._calls.read(time_at, 16)
         seconds, nanoseconds = (int.from_bytes(length[i : i + 8], "little") for i in (0, 8))
         if nanoseconds >= 10**9 or seconds >= 1 << 63:
             raise OSError(errno.EINVAL, "")
-        return seconds + nanoseconds / 1e9
+        kind = command & _COMMAND
+        if kind == _WAIT:
+            return seconds + nanoseconds / 1e9
+        of_day = kind == _LOCK_PI or command & _REALTIME
+        clock = time.CLOCK_REALTIME if of_day else time.CLOCK_MONOTONIC
+        return max(0.0, seconds + nanoseconds / 1e9 - time.clock_gettime(clock))
 
     def fifo(self, directory: int, path_at: int, flags: int) -> int:
         """The FIFO that openat(2) would wait for, opened for nothing; -1 where it would not."""
@@ -91,8 +119,8 @@ class Waiting:
 
 
 def waits_for_futex(command: int) -> bool:
-    """Is it FUTEX_WAIT?"""
-    return command & _FUTEX_COMMAND == _FUTEX_WAIT
+    """Is it one of those for which another thread would have to do something?"""
+    return command & _COMMAND in _WAITS
 
 
 def release(path: str, access: int) -> None:
@@ -169,14 +197,12 @@ class ThreadWaiting(Waiting):
         return result
 
     def _futex(self, arguments: Sequence[int], proceed: Callable[[], int]) -> int:
-        word, command, value, time_at, *_ = arguments
-        if not waits_for_futex(command):
+        if not waits_for_futex(arguments[1]):
             return proceed()
-        try:
-            self._wait(lambda: False, self.futex_time(word, value, time_at))
-        except OSError as error:
-            return -(error.errno or errno.EFAULT)
-        return -errno.ETIMEDOUT
+        result, seconds = self.futex(*arguments)
+        if seconds:
+            self._wait(lambda: False, seconds)
+        return result
 
     def _openat(self, arguments: Sequence[int], proceed: Callable[[], int]) -> int:
         directory, path_at, flags, *_ = arguments
