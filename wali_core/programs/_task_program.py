@@ -176,7 +176,7 @@ async def _open_fifo(fifo: int, access: int) -> int:
     async def wait() -> None:
         with trio.CancelScope(shield=True):
             try:
-                # None of the threads that trio shares out: whoever opens the other end may need one.
+                # None of the threads that trio shares out: the other end's owner may need one.
                 one, flags = trio.CapacityLimiter(1), access | os.O_CLOEXEC
                 result.append(await trio.to_thread.run_sync(os.open, path, flags, limiter=one))
             except OSError as error:
