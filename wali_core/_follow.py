@@ -16,6 +16,7 @@ import struct
 import time
 
 from capabilities import Event, access_of
+from capabilities.lockdown.seccomp import ABSENT
 from wali_core._audit import beneath, detour
 from wali_core._elf import interpreter_of
 from wali_core._filter import KERNEL_CALLS, VFORK
@@ -129,7 +130,7 @@ class Follower:
         elif number == VFORK and _ON_X86_64:
             yield _event(pid, "fork")
         elif number not in _CALLS:
-            if number not in _GRANTED and number < _NEWER:
+            if number not in _GRANTED and number not in ABSENT and number < _NEWER:
                 yield _event(pid, f"call {number}")
         else:
             call = _CALLS[number]

@@ -7,7 +7,7 @@ import stat
 
 from wali_core._elf import interpreter_of
 from wali_core._errors import PolicyError
-from wali_core._grants import load_policy
+from wali_core._grants import beneath, load_policy
 from wali_core._options import OptionError
 from wali_core._terminal import REFUSED, Refusal, print_text, say
 
@@ -49,6 +49,11 @@ def _check(word: str) -> int:
     for grant in (*policy.filesystem.readable, *policy.network.unix):
         if not os.path.exists(grant.host):
             say(f"{word}: {grant.host} does not exist here: no program starts without it", 0)
+    cwd = policy.filesystem.cwd
+    if cwd is not None and not any(
+        beneath(cwd, grant.guest) for grant in policy.filesystem.readable
+    ):
+        say(f"{word}: filesystem.cwd: {cwd} lies in nothing that is granted: that takes --dir", 0)
     for line in (*_sockets(policy), *_withheld(policy)):
         say(f"{word}: {line.removeprefix('! ')}", 0)
     print_text(f"{word}: right\n")

@@ -15,7 +15,7 @@ from __future__ import annotations
 import ctypes
 import os
 import sys
-from errno import EPERM
+from errno import ENOSYS, EOPNOTSUPP, EPERM
 from struct import pack
 
 from capabilities._errors import LockdownError
@@ -49,10 +49,12 @@ _FARTHEST = 255  # instructions that a comparison can skip
 _MOST_INSTRUCTIONS = 4096
 _FEW = 3  # calls that are looked for one after the other
 
+# Extended attributes: who is told that there are none does without (getxattr(2)).
+ABSENT: Final = range(number(188, 5), number(188, 5) + 12)
+
 # From here on calls have the same number on every architecture, and libcs know what to do without:
 # they are told that there are none, so that they take the older ones, of which it is known.
 _NEWER: Final = 424
-_ENOSYS: Final = 38
 
 
 OWN_PROCESS: Final = 0xFFFFFF00  # no process has such a number, no other value is this one
@@ -107,8 +109,9 @@ def available() -> bool:
 def compile(rules: Iterable[Rule]) -> bytes:  # noqa: A001 - that is what it does
     """Return the program for the kernel that allows some calls and no others."""
     refusal = _ERRNO | EPERM
-    missing = _ERRNO | _ENOSYS
-    leaves = sorted((rule.number, _leaf(rule, refusal)) for rule in rules)
+    missing = _ERRNO | ENOSYS
+    absent = {which: [(_RETURN, 0, 0, _ERRNO | EOPNOTSUPP)] for which in ABSENT}
+    leaves = sorted((absent | {rule.number: _leaf(rule, refusal) for rule in rules}).items())
     x32 = [(_NOT_LESS, 0, 1, _X32), (_RETURN, 0, 0, _KILL)] if MACHINE == "x86_64" else []
     program = [
         (_LOAD, 0, 0, _ARCHITECTURE_AT),

@@ -146,7 +146,8 @@ def test_what_programs_of_linux_ask_for(learned: Callable[..., Learned], place: 
     script = place / "script"
     script.write_text(
         "#!/bin/sh\ncat < in/file\ncat link none 2>/dev/null\n"
-        "mkdir out/new && echo it > out/new/x\ncat out/new/x; rm -r out/new; (cd in; ls)\n"
+        "mkdir out/new && echo it > out/new/x\ncat out/new/x; rm -r out/new\n"
+        "(cd in; ls; ls -l file | cut -c1-3)\n"
         "test -r ../secret || echo no\n"
         "kill -0 $$ && sleep 0 & wait\n"
     )

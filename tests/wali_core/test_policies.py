@@ -131,6 +131,18 @@ def test_links_are_followed(wali: Wali, folder: Path) -> None:
     )
 
 
+def test_a_start_in_nothing_is_said(wali: Wali, folder: Path) -> None:
+    """A folder to start in that the policy does not grant is the caller's to grant."""
+    (folder / "p.toml").write_text(POLICY.replace("[env", 'cwd = "/x/y"\n\n[env'))
+
+    done = wali("policy", "check", "p.toml")
+
+    assert (done.returncode, done.stdout) == (0, "p.toml: right\n")
+    assert done.stderr == (
+        "wali: p.toml: filesystem.cwd: /x/y lies in nothing that is granted: that takes --dir\n"
+    )
+
+
 def test_what_is_no_socket_is_said(wali: Wali, folder: Path) -> None:
     """A folder has more sockets than one, and a file is none."""
     with socket.socket(socket.AF_UNIX) as listening:
