@@ -258,6 +258,7 @@ DESCRIPTOR_BORROWED: Final = _layout.NUMBERS["DESCRIPTOR_BORROWED"]
 DESCRIPTOR_SHARED: Final = _layout.NUMBERS["DESCRIPTOR_SHARED"]
 DESCRIPTOR_READ_ONLY: Final = _layout.NUMBERS["DESCRIPTOR_READ_ONLY"]
 DESCRIPTOR_MAY_REACH_PROC: Final = _layout.NUMBERS["DESCRIPTOR_MAY_REACH_PROC"]
+DESCRIPTOR_BUSY: Final = _layout.NUMBERS["DESCRIPTOR_BUSY"]
 
 
 class _Call(ctypes.Structure):
@@ -407,6 +408,7 @@ _CORE: Final[dict[str, tuple[Any, tuple[Any, ...]]]] = {
     "wali_context_bind_shared": (None, (P, P, P)),
     "wali_context_close": (None, (P,)),
     "wali_table_share": (c_int64, (P, c_int32)),
+    "table_lock": (P, (P,)),
     "copy_from": (c_int64, (P, P, c_uint32, P, c_uint64)),
     "copy_to": (c_int64, (P, P, c_uint32, P, c_uint64)),
     "copy_string": (c_int64, (P, P, c_uint32, P, c_uint32)),
@@ -531,6 +533,7 @@ class Core:
         self.context_bind_shared = functions["wali_context_bind_shared"]
         self.context_close = functions["wali_context_close"]
         self.table_share = functions["wali_table_share"]
+        self.table_lock = functions["table_lock"]
         self.copy_from = functions["copy_from"]
         self.copy_to = functions["copy_to"]
         self.copy_string = functions["copy_string"]

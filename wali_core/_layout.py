@@ -19,6 +19,7 @@ NUMBERS: Final[dict[str, int]] = {
     "DESCRIPTOR_SHARED": 4,  # its open file description is the embedder's: F_SETFL stays here
     "DESCRIPTOR_READ_ONLY": 8,  # granted read-only; everything opened beneath inherits it
     "DESCRIPTOR_MAY_REACH_PROC": 16,  # a procfs is mounted beneath: look at what was opened
+    "DESCRIPTOR_BUSY": -0x7FFFFFFF,  # instead of a host's: just being closed
     # What sockets a program may make: struct context's network.
     "NETWORK_CONNECT": 1,
     "NETWORK_LISTEN": 2,

@@ -16,10 +16,10 @@ struct descriptor *descriptor_at(struct context *c, int32_t number) {
     return LIKELY(d->host >= 0) ? d : NULL;
 }
 
-enum { FREE = -1, BUSY = INT32_MIN };
+enum { FREE = -1, BUSY = DESCRIPTOR_BUSY };
 #define BURIED(host) (-2 - (host)) /* and back */
 
-struct table *table_lock(struct context *c) {
+EXPORT struct table *table_lock(struct context *c) {
     while (c->table->dead >= 0 && __atomic_exchange_n(&c->table->lock, 1, __ATOMIC_ACQUIRE))
         SYS(NR_sched_yield, 0, 0, 0, 0, 0, 0);
     return c->table;
@@ -140,8 +140,8 @@ EXPORT int64_t descriptor_release(struct context *c, int32_t number) {
     int64_t r = keeps    ? 0 /* closing may take long: others go on */
                 : buries ? SYS(NR_dup3, t->dead, was.host, O_CLOEXEC, 0, 0, 0)
                          : SYS(NR_close, was.host, 0, 0, 0, 0, 0);
+    __atomic_store_n(&d->host, buries ? BURIED(was.host) : FREE, __ATOMIC_RELEASE);
     table_lock(c);
-    d->host = buries ? BURIED(was.host) : FREE;
     if ((uint32_t)number < t->lowest)
         t->lowest = (uint32_t)number;
     table_unlock(t);
@@ -190,10 +190,10 @@ static int64_t duplicate(struct context *c, int32_t old, int32_t from, int exact
     if ((uint32_t)from >= c->table->limit)
         return exactly || !descriptor_at(c, old) ? -EBADF : -EINVAL;
     struct table *t = table_lock(c);
+    while (exactly && t->dead >= 0 && t->descriptors[from].host == BUSY) /* by another thread */
+        SYS(NR_sched_yield, 0, 0, 0, 0, 0, 0);
     struct descriptor *over = exactly ? descriptor_at(c, from) : NULL;
     int64_t number = !descriptor_at(c, old) ? -EBADF : over ? from : descriptor_reserve(t, from);
-    if (exactly && number >= 0 && number != from)
-        number = -EBUSY; /* another thread is closing it */
     if (number >= 0) {
         struct descriptor copy = *descriptor_at(c, old);
         int replaces = over && !(over->flags & DESCRIPTOR_BORROWED);

@@ -537,7 +537,7 @@ class AnyProgram(AnyGuest):
             try:
                 if bridge.Context.from_address(context).signal:
                     return _ABORTED
-                child = self._processes.fork() if self._processes else os.fork()
+                child = self._fork_whole(context)
                 if child == 0:
                     self._in_child(context)
             except OSError as error:
@@ -546,9 +546,16 @@ class AnyProgram(AnyGuest):
                 unblock()
         return child
 
+    def _fork_whole(self, context: int) -> int:
+        """Fork at a time when no other thread is about to change what they share."""
+        self.threads.hold_descriptors(context)
+        try:
+            return self._processes.fork() if self._processes else os.fork()
+        finally:
+            self.threads.let_go()
+
     def _in_child(self, context: int) -> None:
         self.threads.forget(context)
-        self._context.table.contents.lock = 0
         if self._running is not None and self._running.deadline is not None:
             self._running.watch_again()
 

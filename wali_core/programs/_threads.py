@@ -89,6 +89,21 @@ class Threads:
                 self._program.core.running[slot].tid = 0
                 self._used.remove(slot)
 
+    def hold_descriptors(self, context: int) -> None:
+        """Before a fork: nobody opens or closes any more, until ``let_go``.
+
+        What is being closed is waited for, or the child would find it so for ever.
+        """
+        self._program.core.table_lock(context)
+        table = self._program.context.table.contents
+        while bridge.DESCRIPTOR_BUSY in _hosts(table):
+            time.sleep(_SHORTEST)
+        table.lowest = 0  # in the child nobody says that what he has closed is lower
+
+    def let_go(self) -> None:
+        """After it, in both."""
+        self._program.context.table.contents.lock = 0
+
     def forget(self, context: int) -> None:
         """In a forked child: of all threads the calling one is left, its first now."""
         running, slots = self._program.core.running, self._slots
@@ -346,6 +361,11 @@ class _Thread:
             W["wasmtime_store_delete"](self._owner)
             self._program.core.context_close(self.address)
             self._owner = None
+
+
+def _hosts(table: bridge.Table) -> memoryview:
+    """What each number of a guest's is to the host: ``struct descriptor``'s first of two words."""
+    return memoryview(ctypes.string_at(table.descriptors, 8 * table.capacity)).cast("i")[::2]
 
 
 def _drop(error: int | None, trap: int | None) -> str:
