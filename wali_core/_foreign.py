@@ -44,6 +44,7 @@ class _ForeignEngine(Engine):
         self.core = bridge.core
         self.pointer = pointer
         self.stack = 0  # is its owner's to know
+        self.polls = False
         self._fingerprint = None
         self.totals = Totals()
         if self.core.install_fault_handler() < 0:
