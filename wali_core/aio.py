@@ -48,14 +48,26 @@ async def run(function: Callable[..., Awaitable[T]], *args: Any) -> T:
         done_callback=finish,
         host_uses_signal_set_wakeup_fd=True,
     )
-    try:
-        return await asyncio.shield(done)
-    except asyncio.CancelledError:
-        if not done.done():
-            if tokens:
-                tokens[0].run_sync_soon(scope.cancel)
-            else:
-                scope.cancel()
+    cancelled: tuple[Any, ...] | None = None
+    while not done.done():
+        try:
             await asyncio.wait([done])
-            done.exception()  # it has been seen
-        raise
+        except asyncio.CancelledError as error:
+            # Once is enough, and it takes its time: trio's tasks may have to clean up.
+            if cancelled is None:
+                _cancel(scope, tokens)
+            cancelled = error.args
+    if cancelled is None:
+        return done.result()
+    done.exception()  # it has been seen
+    raise asyncio.CancelledError(*cancelled)
+
+
+def _cancel(scope: trio.CancelScope, tokens: list[trio.lowlevel.TrioToken]) -> None:
+    if not tokens:
+        scope.cancel()  # trio has not come to it yet
+        return
+    try:
+        tokens[0].run_sync_soon(scope.cancel)
+    except trio.RunFinishedError:
+        pass  # asyncio is about to hear of it

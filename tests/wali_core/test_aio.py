@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 import trio
 
-from wali_core import GuestTrap, Runtime, aio
+from wali_core import CompletedGuest, GuestTrap, Runtime, aio
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -77,3 +77,67 @@ def test_several_in_a_nursery(runtime: Runtime, program: Path) -> None:
         return await aio.run(guests), await aio.run(guests)
 
     assert asyncio.run(main()) == (5, 10)
+
+
+def test_cancelling_again_does_not_abandon_what_cleans_up(
+    runtime: Runtime, program: Path
+) -> None:
+    """However often it is cancelled, the task ends when the guests' clean-up has."""
+    ended: list[str] = []
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        begun, cleaning, go_on = asyncio.Event(), asyncio.Event(), trio.Event()
+        tokens: list[trio.lowlevel.TrioToken] = []
+
+        async def guest() -> None:
+            tokens.append(trio.lowlevel.current_trio_token())
+            begun.set()
+            try:
+                await runtime.run(program, args=["sleep"], stdout=-3)
+            finally:
+                with trio.CancelScope(shield=True):
+                    cleaning.set()
+                    await go_on.wait()
+                ended.append("cleaned up")
+
+        task = loop.create_task(aio.run(guest))
+        await begun.wait()
+        task.cancel()
+        await cleaning.wait()
+        for _ in range(5):
+            task.cancel()
+            await asyncio.sleep(0)
+        assert not task.done()
+        tokens[0].run_sync_soon(go_on.set)
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        ended.append("over")
+        assert (await aio.run(exits)).returncode == 3
+
+    async def exits() -> CompletedGuest:
+        return await runtime.run(program, args=["exit", "3"])
+
+    asyncio.run(main())
+    assert ended == ["cleaned up", "over"]
+
+
+@pytest.mark.parametrize("ticks", range(4))
+def test_cancelling_at_once(ticks: int, runtime: Runtime, program: Path) -> None:
+    """So it is in the very first steps, before trio has begun, and in each of the next."""
+
+    async def guest() -> None:
+        await runtime.run(program, args=["sleep"], stdout=-3)
+
+    async def main() -> None:
+        task = asyncio.get_running_loop().create_task(aio.run(guest))
+        for _ in range(ticks):
+            await asyncio.sleep(0)
+        while not task.done():
+            task.cancel()
+            await asyncio.sleep(0)
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    for _ in range(2):
+        asyncio.run(main())
