@@ -79,9 +79,7 @@ def test_several_in_a_nursery(runtime: Runtime, program: Path) -> None:
     assert asyncio.run(main()) == (5, 10)
 
 
-def test_cancelling_again_does_not_abandon_what_cleans_up(
-    runtime: Runtime, program: Path
-) -> None:
+def test_cancelling_again_does_not_abandon_what_cleans_up(runtime: Runtime, program: Path) -> None:
     """However often it is cancelled, the task ends when the guests' clean-up has."""
     ended: list[str] = []
 

@@ -91,33 +91,46 @@ class Deaths:
 def children() -> list[int]:
     """The children of this process, which has one thread, those that have ended included."""
     try:
-        with open("/proc/thread-self/children", "rb") as file:
-            return [int(word) for word in file.read().split()]
+        return _children_of("thread-self")
     except FileNotFoundError:  # a kernel without CONFIG_PROC_CHILDREN
         return children_by_search()
 
 
+def _children_of(thread: str) -> list[int]:
+    with open(f"/proc/{thread}/children", "rb") as file:
+        return [int(word) for word in file.read().split()]
+
+
 def children_by_search() -> list[int]:
     """The same, by looking at every process that there is."""
-    found = []
-    for name in os.listdir("/proc"):
-        if name.isdigit():
-            try:
-                with open(f"/proc/{name}/stat", "rb") as file:
-                    after = file.read().rpartition(b")")[2].split()
-            except (FileNotFoundError, ProcessLookupError):
-                continue  # gone meanwhile
-            if int(after[1]) == os.getpid():
-                found.append(int(name))
-    return found
+    own = os.getpid()
+    return [pid for pid, parent in _parents().items() if parent == own]
+
+
+def _parents() -> dict[int, int]:
+    """The parent of every process that there is."""
+    pids = (int(name) for name in os.listdir("/proc") if name.isdigit())
+    return {pid: parent for pid in pids if (parent := _parent_of(pid)) is not None}
+
+
+def _parent_of(pid: int) -> int | None:
+    """None for one that is gone."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            return int(file.read().rpartition(b")")[2].split()[1])
+    except (FileNotFoundError, ProcessLookupError):
+        return None
 
 
 def end_descendants(but: Collection[int] = ()) -> None:
     """Kill all children, all theirs, and so on, and reap them; ``but`` are spared.
 
-    What has gained privileges that this process has not (set-uid) cannot be killed, and is left.
+    They are stopped first, all of them: else those that are still there could start others as fast
+    as they are killed.  What has gained privileges that this process has not (set-uid) can be
+    neither stopped nor killed, and is left.
     """
     spared = set(but)
+    _stop_descendants(spared)
     while doomed := set(children()) - spared:
         for pid in doomed:
             try:
@@ -126,6 +139,43 @@ def end_descendants(but: Collection[int] = ()) -> None:
                 spared.add(pid)
         for pid in doomed - spared:
             os.waitpid(pid, 0)  # from here on its children are ours: look again
+
+
+def _stop_descendants(spared: Collection[int]) -> None:
+    """Stop them until there are no others: one that is stopped starts none."""
+    stopped: set[int] = set()
+    while found := _stop_more(stopped, spared):
+        stopped |= found
+
+
+def _stop_more(stopped: set[int], spared: Collection[int]) -> set[int]:
+    """Stop the children of those that are stopped already, and of this process; which those are."""
+    own, found = os.getpid(), set()
+    for pid, parent in _parents().items():
+        known = parent == own or parent in stopped or parent in found
+        if known and pid not in stopped and pid not in spared and _stop(pid, parent):
+            found.add(pid)
+    return found
+
+
+def _stop(pid: int, parent: int) -> bool:
+    """Stop a process that is some process's child.  False for one that is not to be found."""
+    try:
+        fd = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return False
+    try:
+        # Its number may mean another by now: whose child it is says that it does not.
+        if _parent_of(pid) not in (parent, os.getpid()):
+            return False
+        _signal.pidfd_send_signal(fd, _signal.SIGSTOP)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass  # and yet its children are
+    finally:
+        os.close(fd)
+    return True
 
 
 def supervise(
