@@ -140,7 +140,7 @@ static int64_t epoll_events(struct context *c, struct space *s, const wasmtime_v
     if (most <= 0 || (uint32_t)most > INT32_MAX / sizeof(struct guest_event))
         return -EINVAL;
     uint8_t *at = space_buffer(c, s, a[1].u32, (uint64_t)most * sizeof(struct guest_event));
-    if (at == NULL || at == WALI_BAD)
+    if (at == WALI_BAD) /* NULL is an error where there is something to be written */
         return -EFAULT;
     if (most > EVENTS_AT_ONCE)
         most = EVENTS_AT_ONCE; /* fewer than asked for: the others stay ready for the next call */

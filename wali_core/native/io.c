@@ -51,6 +51,13 @@ static int advance(struct transfer *t, uint64_t done) {
     return t->count != 0;
 }
 
+/* The bytes that it has moved are its statistics, also of a call that does not come to its end. */
+static int64_t counted(struct context *c, int64_t moved, int writes) {
+    if (moved > 0)
+        *(writes ? &c->written : &c->read) += (uint64_t)moved;
+    return moved;
+}
+
 /* A transfer's end, short of what was asked for: its result, or what is to be remembered. */
 static int64_t partly(struct context *c, int64_t done, int64_t r) {
     c->slot.done = r == SUSPENDED ? done : 0;
@@ -73,7 +80,7 @@ static int64_t transfer_waiting(struct context *c, struct transfer *t) {
         }
         if (r < 0)
             return partly(c, written, r);
-        written += r;
+        written += counted(c, r, t->writes);
         if (!t->writes || r == 0 || t->d->status & STATUS_NONBLOCK || !advance(t, (uint64_t)r))
             return written;
     }
@@ -86,20 +93,14 @@ ALWAYS_INLINE int64_t transfer(struct context *c, int32_t number, struct iovec *
         return -EBADF;
     if (waits_in_kernel(c, d) || !descriptor_waits(d)) {
         if (writes && d->status & STATUS_APPEND)
-            return WAIT(c, NR_pwritev2, d->host, iov, count, -1, -1, RWF_APPEND);
+            return counted(c, WAIT(c, NR_pwritev2, d->host, iov, count, -1, -1, RWF_APPEND), 1);
+        int64_t call = writes ? NR_write : NR_read, vector = writes ? NR_writev : NR_readv;
         if (count == 1) /* the kernel has less to do for one buffer */
-            return WAIT(c, writes ? NR_write : NR_read, d->host, iov->base, iov->length, 0, 0, 0);
-        return WAIT(c, writes ? NR_writev : NR_readv, d->host, iov, count, 0, 0, 0);
+            return counted(c, WAIT(c, call, d->host, iov->base, iov->length, 0, 0, 0), writes);
+        return counted(c, WAIT(c, vector, d->host, iov, count, 0, 0, 0), writes);
     }
     struct transfer t = {d, iov, count, writes};
     return transfer_waiting(c, &t);
-}
-
-/* The bytes that it has moved are its statistics. */
-static int64_t counted(struct context *c, int64_t moved, int writes) {
-    if (moved > 0)
-        *(writes ? &c->written : &c->read) += (uint64_t)moved;
-    return moved;
 }
 
 static int64_t transfer_vector(struct context *c, struct space *s, const wasmtime_val_raw_t *a,
@@ -109,7 +110,7 @@ static int64_t transfer_vector(struct context *c, struct space *s, const wasmtim
         return -EINVAL;
     struct iovec iov[count + 1];
     int64_t r = copy_iovec(c, s, a[1].u32, count, iov);
-    return r < 0 ? r : counted(c, transfer(c, a[0].i32, iov, count, writes), writes);
+    return r < 0 ? r : transfer(c, a[0].i32, iov, count, writes);
 }
 
 static int64_t transfer_buffer(struct context *c, struct space *s, const wasmtime_val_raw_t *a,
@@ -119,7 +120,7 @@ static int64_t transfer_buffer(struct context *c, struct space *s, const wasmtim
         one = (struct iovec){s->base + a[1].u32, s->size - a[1].u32};
     if (one.base == WALI_BAD)
         return -EFAULT;
-    return counted(c, transfer(c, a[0].i32, &one, 1, writes), writes);
+    return transfer(c, a[0].i32, &one, 1, writes);
 }
 
 BODY(body_read) {
@@ -214,7 +215,7 @@ static int is_stream(int32_t socket) {
     return type == SOCK_STREAM;
 }
 
-static int64_t receive(struct context *c, struct space *s, const wasmtime_val_raw_t *a) {
+BODY(body_recvfrom) {
     struct message m = {0};
     int64_t r = message_of(c, s, a, &m), got = done_before(c, m.size);
     if (r < 0)
@@ -227,17 +228,13 @@ static int64_t receive(struct context *c, struct space *s, const wasmtime_val_ra
             continue;
         if (r <= 0)
             return partly(c, got, r);
-        got += r;
+        got += counted(c, r, 0);
         if (!all || (uint64_t)got >= m.size)
             return got;
     }
 }
 
-BODY(body_recvfrom) {
-    return counted(c, receive(c, s, a), 0);
-}
-
-static int64_t send(struct context *c, struct space *s, const wasmtime_val_raw_t *a) {
+BODY(body_sendto) {
     struct message m = {0};
     int64_t r = message_of(c, s, a, &m), sent = done_before(c, m.size);
     if (r < 0)
@@ -249,14 +246,10 @@ static int64_t send(struct context *c, struct space *s, const wasmtime_val_raw_t
             continue;
         if (r < 0)
             return partly(c, sent, r);
-        sent += r;
+        sent += counted(c, r, 1);
         if ((uint64_t)sent >= m.size || m.flags & MSG_DONTWAIT || m.d->status & STATUS_NONBLOCK)
             return sent;
     }
-}
-
-BODY(body_sendto) {
-    return counted(c, send(c, s, a), 1);
 }
 
 /* sendmsg(2) and recvmsg(2).  Control messages are translated in Python. */

@@ -54,16 +54,20 @@ uint8_t *space_name(struct context *c, struct space *s, uint32_t address, uint32
     return space_buffer(c, s, address, room < ADDRESS_MAX ? room : ADDRESS_MAX);
 }
 
-/* connect(2): where it is waited for, the attempt goes on in the background. */
+/* connect(2): where it is waited for, the attempt goes on in the background.  A unix socket whose
+ * listener takes no more is asked again every 10 ms: nothing tells when there is room. */
 BODY(body_connect) {
     struct descriptor *d = descriptor_at(c, a[0].i32);
     uint8_t *address = space_buffer(c, s, a[1].u32, a[2].u32);
     if (d == NULL || address == WALI_BAD)
         return d ? -EFAULT : -EBADF;
-    int64_t r = WAIT(c, NR_connect, d->host, address, a[2].u32, 0, 0, 0);
-    if (c->direct || (r != -EINPROGRESS && r != -EALREADY) || d->status & STATUS_NONBLOCK)
-        return r;
     struct pollfd fds[2] = {{.fd = d->host, .events = POLLOUT}};
+    int64_t r, waits = !c->direct && !(d->status & STATUS_NONBLOCK);
+    while ((r = WAIT(c, NR_connect, d->host, address, a[2].u32, 0, 0, 0)) == -EAGAIN && waits)
+        if ((r = wait_for(c, fds, 0, clock_now(CLOCK_MONOTONIC) + NSEC / 100)) < 0)
+            return r;
+    if (!waits || (r != -EINPROGRESS && r != -EALREADY))
+        return r;
     r = wait_for(c, fds, 1, INT64_MAX);
     return r < 0 ? r : SYS(NR_connect, d->host, address, a[2].u32, 0, 0, 0); /* how it went */
 }

@@ -83,9 +83,11 @@ static void epolling(const char *file) {
     tell("no such change", change(epoll, 77, ends[0], POLLIN));
     tell("change what is no epoll", change(ends[0], ADD, other[0], POLLIN));
     wait_once("empty", epoll, 8);
+    tell("empty, to nowhere", SYS_epoll_wait(epoll, NULL, 1, 0));
     SYS_write(ends[1], "xx", 2);
     wait_once("level", epoll, 8);
     wait_once("level again", epoll, 8);
+    tell("level, to nowhere", SYS_epoll_wait(epoll, NULL, 1, 0));
     tell("edge", change(epoll, MODIFY, ends[0], POLLIN | ET));
     wait_once("edge", epoll, 8);
     wait_once("edge again", epoll, 8);
