@@ -529,3 +529,59 @@ def test_a_futex_ends_in_time(
     module = free.load(building.program(tmp_path / "futex.c"), isolation="shared")
     with pytest.raises(GuestTimeout):
         free.run_sync(module, args=[other_thread, command], isolation="shared", timeout=0.1)
+
+
+def test_a_start_function_has_the_same_time(free: Runtime) -> None:
+    """A trusted program whose start function never ends is ended in time."""
+    text = """(module (import "wali" "__init" (func (result i32)))
+      (memory (export "memory") 1 10 shared)
+      (func $spin (loop $again (br $again))) (start $spin) (func (export "_start")))"""
+    module = free.load(bytes(wasmtime.wat2wasm(text)), isolation="shared")
+    with pytest.raises(GuestTimeout, match=r"stopped after its 0\.05 s"):
+        in_trio(partial(free.run, module, isolation="shared", timeout=0.05))
+    assert free.statistics().guests == 0
+
+
+CONNECT = """#include "wali.h"
+int main(int argc, char **argv) {
+    struct { unsigned short family; char path[108]; } address = {1, {0}};
+    int i = 0;
+    (void)argc;
+    for (; argv[1][i]; i++)
+        address.path[i] = argv[1][i];
+    unsigned size = 3 + (unsigned)i;
+    tell("it must not wait", SYS_connect((int)SYS_socket(1, 1 | 04000, 0), &address, size));
+    tell("it waits", SYS_connect((int)SYS_socket(1, 1, 0), &address, size));
+    return 0;
+}
+"""
+
+
+def test_a_full_listener_is_waited_for(free: Runtime, tmp_path: Path, open_folder: Path) -> None:
+    """A program that connects to a unix socket waits until that takes one more, as natively."""
+    (tmp_path / "connect.c").write_text(CONNECT)
+    module = free.load(building.program(tmp_path / "connect.c"), isolation="shared")
+    path, out, others = str(open_folder / "socket"), bytearray(), []
+
+    async def main() -> None:
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind(path)
+            listener.listen(0)
+            refused = 0
+            while not refused:
+                others.append(socket.socket(socket.AF_UNIX))
+                others[-1].setblocking(False)
+                refused = others[-1].connect_ex(path)
+            assert refused == errno.EAGAIN
+            run = partial(free.run, module, args=[path], isolation="shared", stdout=out.extend)
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(run)
+                await let_pass(1, lambda: out)
+                await trio.sleep(1)
+                assert len(out.splitlines()) == 1
+                others.append(listener.accept()[0])
+
+    in_jumping_trio(main)
+    for one in others:
+        one.close()
+    assert out == b"it must not wait: -11\nit waits: 0\n"

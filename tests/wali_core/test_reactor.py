@@ -117,31 +117,96 @@ def test_the_embedder_waits_for_the_same(
     in_trio(main)
 
 
-@pytest.mark.parametrize("count", [1, 2])
+EBADF = 8  # WASI's
+
+# Waits for its descriptor 0, alone or beside 3, until that has something or is gone; reads then.
+READS = f"""(module
+  (import "{WASI}" "fd_read" (func $read (param i32 i32 i32 i32) (result i32)))
+  (import "{WASI}" "poll_oneoff" (func $poll (param i32 i32 i32 i32) (result i32)))
+  (memory (export "memory") 1)
+  (func $subscribe (param $at i32) (param $fd i32)
+    (i32.store8 offset=8 (local.get $at) (i32.const 1))
+    (i32.store offset=16 (local.get $at) (local.get $fd)))
+  (func (export "read") (param $polled i32) (result i32)
+    (i32.store (i32.const 0) (i32.const 64))
+    (i32.store (i32.const 4) (i32.const 1))
+    (call $subscribe (i32.const 1024) (i32.const 0))
+    (call $subscribe (i32.const 1072) (i32.const 3))
+    (if (local.get $polled) (then
+      (drop (call $poll (i32.const 1024) (i32.const 2048) (local.get $polled) (i32.const 0)))))
+    (call $read (i32.const 0) (i32.const 0) (i32.const 1) (i32.const 8))))"""
+
+
+@pytest.mark.parametrize("reused", [False, True])
+@pytest.mark.parametrize("polled", [(0,), (1,), (2,), (0, 0), (0, 1, 2), (2, 2), (2, 0)])
 def test_a_lent_descriptor_is_closed(
-    count: int,
+    polled: tuple[int, ...],
+    reused: bool,  # noqa: FBT001
     runtime: Runtime,
-    module: Module,
+    guest_from_wat: Callable[..., Path],
     pipes: Callable[[], tuple[int, int]],
     pairs: Callable[[], tuple[socket.socket, socket.socket]],
 ) -> None:
-    """Whoever says that he closes what a guest waits for ends the wait."""
-    lent, (theirs, _) = pipes()[0], pairs()
+    """Whoever says that he closes what guests wait for ends all the waits; what is next is his."""
+    module = runtime.load(guest_from_wat(READS))
+    lent, (theirs, _), (other, write) = pipes()[0], pairs(), pipes()
+    os.write(write, b"secret")
+    found = []
 
     async def main() -> None:
-        async with (
-            runtime.open(module, stdio=(lent, -1, -1), sockets=[theirs]) as guest,
-            trio.open_nursery() as nursery,
-        ):
-            nursery.start_soon(guest.call, "poll", count)
-            await trio.testing.wait_all_tasks_blocked()
-            trio.lowlevel.notify_closing(lent)
-            os.close(lent)
-            if count > 1:  # nothing can tell what is not trio's: it waits for the other
+        async def read(ways: int) -> None:
+            stdio = (lent, -1, -1)
+            async with runtime.open(module, stdio=stdio, sockets=[theirs]) as guest:
+                found.append(await guest.call("read", ways))
+
+        async with trio.open_nursery() as nursery:
+            for ways in polled:
+                nursery.start_soon(read, ways)
                 await trio.testing.wait_all_tasks_blocked()
-                nursery.cancel_scope.cancel()
+            trio.lowlevel.notify_closing(lent)
+            if reused:
+                os.dup2(other, lent)
+            else:
+                os.close(lent)
 
     in_trio(main)
+    assert found == [EBADF] * len(polled)
+
+
+@pytest.mark.parametrize("ends", ["cancelled", "woken"])
+def test_who_waits_by_trios_means_has_a_successor(
+    ends: str,
+    runtime: Runtime,
+    guest_from_wat: Callable[..., Path],
+    pipes: Callable[[], tuple[int, int]],
+) -> None:
+    """The first of those that wait for a lent descriptor goes; the others are told all the same."""
+    module = runtime.load(guest_from_wat(READS))
+    lent, write = pipes()
+    found = []
+
+    async def main() -> None:
+        async def read(scope: trio.CancelScope) -> None:
+            with scope:
+                async with runtime.open(module, stdio=(lent, -1, -1)) as guest:
+                    found.append(await guest.call("read", 0))
+
+        async with trio.open_nursery() as nursery:
+            scopes = [trio.CancelScope() for _ in range(3)]
+            for scope in scopes:
+                nursery.start_soon(read, scope)
+                await trio.testing.wait_all_tasks_blocked()
+            if ends == "woken":
+                os.write(write, b"x")
+            else:
+                scopes[0].cancel()
+            await trio.testing.wait_all_tasks_blocked()
+            assert len(nursery.child_tasks) == 2
+            trio.lowlevel.notify_closing(lent)
+            os.close(lent)
+
+    in_trio(main)
+    assert sorted(found) == [*([0] if ends == "woken" else []), EBADF, EBADF]
 
 
 def test_what_another_guest_closes_is_waited_for(

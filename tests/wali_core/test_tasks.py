@@ -17,6 +17,7 @@ import trio.testing
 import wasmtime
 
 import wali_core
+from benchmarks._many import POLLER
 from tests.jumping import in_jumping_trio, let_pass, until
 from wali_core import (
     CompletedGuest,
@@ -33,6 +34,8 @@ from wali_core import (
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+
+    from wali_core import CooperativeGuest
 
 pytestmark = pytest.mark.oldest
 
@@ -939,3 +942,72 @@ def test_limits_of_a_policy_hold(
 
     written = in_trio(main)
     assert 0 < written <= 70_000 - 4096 if what == "fill" else written == 6
+
+
+def test_a_write_that_is_cancelled_has_written(
+    runtime: Runtime, guest_from_wat: Callable[..., Path]
+) -> None:
+    """What of a long write is in the pipe when it is cancelled counts as written."""
+    module = runtime.load(guest_from_wat(LONG_WRITE))
+    read, write = os.pipe()
+
+    async def main() -> int:
+        async with runtime.open(module, stdio=(-1, write, -1)) as guest:
+            with trio.move_on_after(1):
+                await guest.call("write")
+            return guest.statistics().written
+
+    try:
+        assert in_jumping_trio(main) == len(os.read(read, 1 << 20)) > 0
+    finally:
+        os.close(read)
+        os.close(write)
+
+
+LONG_WRITE = """(module
+  (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
+  (memory (export "memory") 17)
+  (func (export "write")
+    (i32.store (i32.const 4) (i32.const 1000000))
+    (drop (call $write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 8)))))"""
+
+
+def test_a_guest_ends_with_its_run(runtime: Runtime, guest_from_wat: Callable[..., Path]) -> None:
+    """In a later run of trio a guest takes no calls; to close it anywhere leaves nothing."""
+    module = runtime.load(guest_from_wat(POLLER))
+    (theirs, ours), (read, write) = socket.socketpair(), os.pipe()
+
+    async def make() -> CooperativeGuest:
+        guest = await runtime.open(module, stdio=(read, -1, -1), sockets=[theirs]).__aenter__()
+        ours.send(b"x")
+        assert await guest.call("poll", 2) == 1
+        theirs.recv(1)
+        async with trio.open_nursery() as nursery:  # so that it has waited
+
+            async def poll() -> None:
+                assert await guest.call("poll", 2) == 1
+
+            nursery.start_soon(poll)
+            await trio.testing.wait_all_tasks_blocked()
+            ours.send(b"x")
+        return guest
+
+    async def use(guest: CooperativeGuest) -> None:
+        with pytest.raises(UseError, match="another run of trio"):
+            await guest.call("poll", 2)
+
+    async def close(guest: CooperativeGuest) -> None:
+        await trio.lowlevel.checkpoint()
+        guest.close()
+
+    in_trio(make).close()  # what a runtime keeps is there from here on
+    before = set(os.listdir("/proc/self/fd"))
+    first, second = in_trio(make), in_trio(make)
+    in_trio(use, first)
+    first.close()
+    in_trio(close, second)
+    assert set(os.listdir("/proc/self/fd")) == before
+    for one in (theirs, ours):
+        one.close()
+    for fd in (read, write):
+        os.close(fd)

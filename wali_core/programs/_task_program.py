@@ -29,7 +29,7 @@ from wali_core.programs._waits import (
     release,
     waits_for_futex,
 )
-from wali_core.tasks._cooperative import CooperativeGuest
+from wali_core.tasks._cooperative import CooperativeGuest, places
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -59,12 +59,10 @@ class CooperativeProgram(AnyProgram, CooperativeGuest):
 
     async def start_program(self, link: ProgramLink) -> None:
         """Instantiate: the program's start function runs, which initialises its memory."""
-        instance, trap, error = bridge.Instance(), c_void_p(), c_void_p()
+        instance, ends = bridge.Instance(), (c_void_p * 2)()
         begin = W["wasmtime_instance_pre_instantiate_async"]
-        await self._drive(
-            partial(begin, link.pre, self._store, byref(instance), byref(trap), byref(error))
-        )
-        self._finish_call(error.value, trap.value)
+        what = link.pre, self._store, byref(instance), *places(ends)
+        await self._bounded(partial(begin, *what), ends, None)
         self._instance = instance
 
     def _requests(self) -> Mapping[int, Request]:

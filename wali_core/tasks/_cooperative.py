@@ -23,7 +23,7 @@ from wali_core._bridge import W
 from wali_core._errors import GuestTimeout, GuestTrap, ModuleError, UseError
 from wali_core._guest import AnyGuest, check_arguments, one_of, signed
 from wali_core._link import Suspended, Trapped
-from wali_core.tasks._reactor import ALONE, reactor_for
+from wali_core.tasks._reactor import ALONE, current_reactor, reactor_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -66,7 +66,6 @@ class CooperativeGuest(AnyGuest):
         "_first",
         "_future",
         "_inside",
-        "_lent",
         "_over",
         "_ran",
         "_reactor",
@@ -74,6 +73,7 @@ class CooperativeGuest(AnyGuest):
         "_waits",
         "_waits_for",
         "_wanted",
+        "lent",
     )
 
     cooperative = True
@@ -87,14 +87,16 @@ class CooperativeGuest(AnyGuest):
         self._make_room(_FEW)
         self._cpu_time: float | None = None
         self._wanted = 0  # by how many pages its memory must grow
-        self._lent: Sequence[int] = ()
+        self.lent: Sequence[int] = ()
+        """Those that are lent."""
         self._future, self._over, self._waits_for = 0, False, (-1, 0)
         self._reactor: Reactor | None = reactor_for(engine)
 
     async def start(self, shim: Shim | None) -> None:
         """Instantiate the module itself, and call what it has to have called first."""
         for function in self.make_instance(shim):
-            await self._bounded(function, (), None)
+            begin, _, ends = self._prepared(function, ())
+            await self._bounded(begin, ends, None)
 
     async def call(self, name: str, *args: float, timeout: float | None = None) -> Any:  # noqa: ASYNC109 - as of Guest.call
         """Call an exported function; its result: None, a number, or a tuple of them.
@@ -102,19 +104,20 @@ class CooperativeGuest(AnyGuest):
         As ``Guest.call``, but that other tasks run meanwhile.  ``timeout`` is in seconds of trio's
         clock.  Raises ``UseError`` while another task is in a call of this guest.
         """
-        return await self._bounded(self._function(name), args, timeout)
+        function = self._function(name)
+        begin, results, ends = self._prepared(function, args)
+        await self._bounded(begin, ends, timeout)
+        return _unboxed(function, results)
 
-    async def _bounded(
-        self, function: Function, args: Sequence[float], seconds: float | None
-    ) -> Any:
-        arguments, results = _boxed(function, args)
+    async def _bounded(self, begin: Callable[[], int], ends: Any, seconds: float | None) -> None:
+        """Begin something, and see it end in time, well or not."""
         if self._busy:
             raise UseError("the guest is in a call: it takes one at a time")
         self.usable_store()
+        if self._reactor is not current_reactor():
+            raise UseError("the guest was opened in another run of trio: it ends with that")
         if self._cpu_time is not None:
             self._cpu = _computing(self._cpu_time)
-        ends = (c_void_p * 2)()
-        begin = self._begin(function, arguments, results, ends)
         at, seconds = self._bound(seconds, trio.current_time())
         if at is None:
             await self._drive(begin)
@@ -125,7 +128,6 @@ class CooperativeGuest(AnyGuest):
                 self._ended = str(GuestTimeout(seconds))
                 raise GuestTimeout(seconds)
         self._finish_call(*ends)
-        return _unboxed(function, results)
 
     async def __aenter__(self) -> Self:
         return self
@@ -171,7 +173,7 @@ class CooperativeGuest(AnyGuest):
         instance = bridge.Instance()
         begin = W["wasmtime_instance_pre_instantiate_async"]
         ends = (c_void_p * 2)()
-        self._complete(partial(begin, pre, self._store, byref(instance), *_places(ends)))
+        self._complete(partial(begin, pre, self._store, byref(instance), *places(ends)))
         self._finish_call(*ends)
         return instance
 
@@ -190,7 +192,7 @@ class CooperativeGuest(AnyGuest):
                 )
             begin = W["wasmtime_linker_instantiate_async"]
             what = linker, self._store, self._module.pointer, byref(instance)
-            self._complete(partial(begin, *what, *_places(ends)))
+            self._complete(partial(begin, *what, *places(ends)))
         finally:
             W["wasmtime_linker_delete"](linker)
         if ends[0] and not self._context.stop:
@@ -199,17 +201,18 @@ class CooperativeGuest(AnyGuest):
         return instance
 
     def _run_now(self, function: Function, args: Sequence[float]) -> Any:
-        arguments, results = _boxed(function, args)
-        ends = (c_void_p * 2)()
-        self._complete(self._begin(function, arguments, results, ends))
+        begin, results, ends = self._prepared(function, args)
+        self._complete(begin)
         self._finish_call(*ends)
         return _unboxed(function, results)
 
-    def _begin(
-        self, function: Function, arguments: Any, results: Any, ends: Any
-    ) -> Callable[[], int]:
-        """What begins a call: its error will be the first of ``ends``, its trap the second."""
-        return partial(
+    def _prepared(
+        self, function: Function, args: Sequence[float]
+    ) -> tuple[Callable[[], int], Any, Any]:
+        """What begins a call; its results; and its ends: an error, a trap."""
+        arguments, results = _boxed(function, args)
+        ends = (c_void_p * 2)()
+        begin = partial(
             W["wasmtime_func_call_async"],
             self._store,
             function.func,
@@ -217,8 +220,9 @@ class CooperativeGuest(AnyGuest):
             len(function.parameters),
             results,
             len(function.results),
-            *_places(ends),
+            *places(ends),
         )
+        return begin, results, ends
 
     def _complete(self, begin: Callable[[], int]) -> None:
         """Do what does not wait."""
@@ -286,7 +290,7 @@ class CooperativeGuest(AnyGuest):
             return False
         first = self._first
         self._waits_for = first.fd, first.events
-        return first.fd >= 0 and first.fd not in self._lent
+        return first.fd >= 0 and first.fd not in self.lent
 
     def _go_on(self) -> bool:
         """Let it run, on whatever task.  True where it waits for the same again."""
@@ -310,6 +314,8 @@ class CooperativeGuest(AnyGuest):
 
     async def _wait(self, slot: bridge.Slot) -> int:
         """Wait for what the slot says, if that has found room there."""
+        reactor = self._reactor
+        assert reactor is not None
         self._again += 1
         count = slot.count
         if count > slot.room:
@@ -320,21 +326,34 @@ class CooperativeGuest(AnyGuest):
             # What the reactor would do, without the coroutines between.
             wait = ALONE.get(self._first.events)
             if wait is not None:
+                fd = self._first.fd
                 try:
-                    await wait(self._first.fd)
+                    await wait(fd)
                 except (trio.BusyResourceError, OSError):
                     pass  # the reactor has other means
                 except trio.ClosedResourceError:
+                    reactor.lost(fd, self)
                     return bridge.RESUME_READY
+                except BaseException:
+                    reactor.watches.look_again(fd)
+                    raise
                 else:
+                    reactor.watches.look_again(fd)
                     return bridge.RESUME_READY
-        assert self._reactor is not None
-        return await self._reactor.wait(slot)
+        return await reactor.wait(slot, self)
 
     def place_stdio(self, stdio: Sequence[int]) -> None:
         """Borrow the host's descriptors for 0, 1 and 2; -1 leaves a number free."""
         super().place_stdio(stdio)
-        self._lent = stdio
+        self.lent = stdio
+
+    def lose(self, fd: int) -> None:
+        """It is closed by its owner.  The number will mean another file, which is not lent."""
+        core = self._engine.core
+        for number, host in enumerate(self.lent):
+            if host == fd and core.descriptor_host(self._address, number) == fd:
+                core.descriptor_release(self._address, number)
+        self.lent = [-1 if host == fd else host for host in self.lent]
 
     def _make_room(self, count: int) -> None:
         self._fds = (bridge.PollFd * count)()
@@ -422,6 +441,6 @@ def _layout(kinds: str, head: str) -> struct.Struct:
     return struct.Struct("<" + "".join(head + _BODIES[kind] for kind in kinds))
 
 
-def _places(ends: Any) -> tuple[Any, Any]:
+def places(ends: Any) -> tuple[Any, Any]:
     """Where a trap is to be put, and where an error."""
     return byref(ends, ctypes.sizeof(c_void_p)), byref(ends)

@@ -5,7 +5,8 @@ waits in its place, for one of:
 
 - a descriptor of the guest's own: ``_watches``, which lets it go on without waking the task;
 - one that is lent: trio's own wait, which its owner's ``notify_closing`` ends;
-- several, or one that another task waits for already: ``_watches``;
+- several, or one that another task waits for already: ``_watches``, and for those that are lent
+  trio's own wait as well;
 - a time alone: trio's own deadlines.  They are in ``trio.current_time()``, so that a clock which
   tests have taken over holds for guests as well.
 
@@ -26,9 +27,18 @@ from wali_core.tasks._turns import Pace, Turns, ticker
 from wali_core.tasks._watches import Watches
 
 if TYPE_CHECKING:
-    from typing import Final
+    from collections.abc import Sequence
+    from typing import Final, Protocol
 
     from wali_core._engine import Engine
+
+    class Borrower(Protocol):
+        """What a guest has of its embedder's, and how it is told that it has one no more."""
+
+        lent: Sequence[int]
+
+        def lose(self, fd: int) -> None: ...
+
 
 _READ, _WRITE = (select.POLLIN, select.POLLRDNORM), (select.POLLOUT, select.POLLWRNORM)
 ALONE: Final = {
@@ -78,36 +88,58 @@ class Reactor:
         finally:
             pace.inside = False
 
-    async def wait(self, slot: bridge.Slot) -> int:
+    async def wait(self, slot: bridge.Slot, guest: Borrower) -> int:
         """Wait for what the slot says; what to tell the guest of it."""
         if slot.until == bridge.NO_DEADLINE:
-            await self._ready(slot)
+            await self._ready(slot, guest)
             return bridge.RESUME_READY
         left = (slot.until - time.monotonic_ns()) / 1e9
         with trio.CancelScope(deadline=trio.current_time() + left) as scope:
-            await self._ready(slot)
+            await self._ready(slot, guest)
         return bridge.RESUME_EXPIRED if scope.cancelled_caught else bridge.RESUME_READY
 
-    async def _ready(self, slot: bridge.Slot) -> None:
+    async def _ready(self, slot: bridge.Slot, guest: Borrower) -> None:
         wanted = [(f.fd, f.events) for f in slot.fds[: slot.count] if f.fd >= 0]
         if not wanted:
             await trio.sleep_forever()
-        if len(wanted) > 1 or not await _alone(*wanted[0]):
-            await self.watches.any_of(wanted)
+        alone = len(wanted) == 1
+        if alone and wanted[0][1] in ALONE and await self._alone(*wanted[0], guest):
+            return
+        theirs = [] if alone else [fd for fd in wanted if fd[0] in guest.lent]
+        if not theirs:
+            await self.watches.any_of(wanted, guest.lose)
+            return
+        async with trio.open_nursery() as nursery:
+            for fd, events in theirs:
+                one = _READ[0] if events & sum(_READ) else _WRITE[0] if events & sum(_WRITE) else 0
+                if one:
+                    nursery.start_soon(self._attend, fd, one, guest, nursery.cancel_scope)
+            await self.watches.any_of(wanted, guest.lose)
+            nursery.cancel_scope.cancel()
 
+    async def _attend(self, fd: int, events: int, guest: Borrower, scope: trio.CancelScope) -> None:
+        if await self._alone(fd, events, guest):
+            scope.cancel()
 
-async def _alone(fd: int, events: int) -> bool:
-    """Wait by trio's own means, where they will do."""
-    wait = ALONE.get(events)
-    if wait is None:
-        return False
-    try:
-        await wait(fd)
-    except trio.ClosedResourceError:
-        pass  # its owner closes it: the call finds out what that means
-    except (trio.BusyResourceError, OSError):
-        return False
-    return True
+    async def _alone(self, fd: int, events: int, guest: Borrower) -> bool:
+        """Wait by trio's own means, where they will do."""
+        try:
+            await ALONE[events](fd)
+        except (trio.BusyResourceError, OSError):
+            return False
+        except trio.ClosedResourceError:
+            self.lost(fd, guest)
+        except BaseException:
+            self.watches.look_again(fd)
+            raise
+        else:
+            self.watches.look_again(fd)
+        return True
+
+    def lost(self, fd: int, guest: Borrower) -> None:
+        """A descriptor's owner closes it: nobody who waits for it makes another call on it."""
+        guest.lose(fd)
+        self.watches.look_again(fd, closed=True)
 
 
 _reactor: trio.lowlevel.RunVar[Reactor | None] = trio.lowlevel.RunVar("wali reactor")
@@ -121,3 +153,8 @@ def reactor_for(engine: Engine) -> Reactor:
         _reactor.set(reactor)
     reactor.enter(engine)
     return reactor
+
+
+def current_reactor() -> Reactor | None:
+    """The reactor of this run, where there is one."""
+    return _reactor.get(None)

@@ -26,7 +26,8 @@ more, or change it, and it fires under a number that means another file by then.
 
 Whoever closes a lent descriptor while a guest waits for it should say so
 (``trio.lowlevel.notify_closing``), as for any task of trio's; else the guest waits on, as a thread
-in poll(2) would.
+in poll(2) would.  trio tells who waits by its own means, so for each lent descriptor one guest
+does, and tells the others that wait for it here.
 """
 
 from __future__ import annotations
@@ -54,14 +55,18 @@ _AT_MOST: Final = 0.001  # seconds from checkpoint to checkpoint
 class _Waiter:
     """A task that waits.  Being woken and being cancelled are one thing: only the first counts.
 
-    ``go_on`` is tried before it is woken: true where it has no need to be.
+    ``go_on`` is tried before it is woken: true where it has no need to be.  ``lose`` is called with
+    a descriptor that is closed.
     """
 
-    __slots__ = ("go_on", "task")
+    __slots__ = ("go_on", "lose", "task")
 
-    def __init__(self, go_on: Callable[[], bool] | None = None) -> None:
+    def __init__(
+        self, go_on: Callable[[], bool] | None = None, lose: Callable[[int], None] | None = None
+    ) -> None:
         self.task: trio.lowlevel.Task | None = trio.lowlevel.current_task()
         self.go_on = go_on
+        self.lose = lose
 
     def settle(self) -> trio.lowlevel.Task | None:
         """End the wait.  Who has done it is given the task to let it run; nobody else is."""
@@ -105,9 +110,24 @@ class Watches:
         self._nested = trio.Event()
         self._poller: _Poller | None = None
 
-    async def any_of(self, wanted: Iterable[tuple[int, int]]) -> None:
-        """Wait until one of these descriptors may have one of its events (poll(2)'s)."""
-        await self._wait(wanted, _Waiter())
+    async def any_of(
+        self, wanted: Iterable[tuple[int, int]], lose: Callable[[int], None] | None = None
+    ) -> None:
+        """Wait until one of these descriptors may have one of its events (poll(2)'s).
+
+        ``lose`` is told of one that its owner has closed.
+        """
+        await self._wait(wanted, _Waiter(lose=lose))
+
+    def look_again(self, fd: int, *, closed: bool = False) -> None:
+        """Who has waited for this one by trio's means does not any more.  Wake the others."""
+        watch = self._watches.get(fd)
+        if watch is None or not watch.waiters:
+            return
+        for waiter in watch.waiters if closed else ():
+            if waiter.lose is not None:
+                waiter.lose(fd)
+        self._fire(fd, select.POLLNVAL)
 
     async def sleep(self, fd: int, events: int, go_on: Callable[[], bool]) -> None:
         """Wait for one descriptor until ``go_on``, called when it may be ready, returns false.
@@ -214,7 +234,10 @@ class Watches:
     def close(self) -> None:
         """Close the epoll descriptor and end the thread.  Nobody waits any more."""
         if self._epoll is not None:
-            trio.lowlevel.notify_closing(self._epoll.fileno())
+            try:
+                trio.lowlevel.notify_closing(self._epoll.fileno())
+            except RuntimeError:
+                pass  # the run is over: nobody waits
             self._epoll.close()
         if self._poller is not None:
             self._poller.close()
