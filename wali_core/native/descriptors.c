@@ -287,8 +287,6 @@ BODY(body_fcntl) {
     switch (command) {
     case F_DUPFD:
     case F_DUPFD_CLOEXEC:
-        if (argument < 0 || argument > INT32_MAX)
-            return -EINVAL;
         return duplicate(c, a[0].i32, (int32_t)argument, 0,
                          command == F_DUPFD ? 0 : DESCRIPTOR_CLOEXEC);
     case F_GETFD:

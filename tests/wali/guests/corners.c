@@ -23,6 +23,8 @@ static long limit(int resource, unsigned long now, unsigned long most) {
 static void files(void) {
     limit(RLIMIT_NOFILE, 1000, 1000);
     limit(RLIMIT_NOFILE, 8, 1000);
+    tell("F_DUPFD of an int", SYS_fcntl(0, F_DUPFD, 1L << 32 | 6));
+    tell("F_DUPFD of a negative one", SYS_fcntl(0, F_DUPFD, -1));
     while (SYS_dup(0) >= 0)
         ;
     tell("dup among 8", SYS_dup(0));
