@@ -19,6 +19,7 @@ BY_NAME = {call.name: call for call in CALLS}
 # Of WALI's calls those that Python serves without making one of the kernel's by this name: what it
 # makes instead.
 SERVED_BY = {
+    "epoll_create": {"epoll_create1"},
     "fork": {"clone"},
     "getrlimit": {"prlimit64"},
     "setrlimit": {"prlimit64"},
