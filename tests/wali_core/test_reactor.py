@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import faulthandler
 import functools
 import gc
 import itertools
@@ -26,7 +25,7 @@ import trio.testing
 from benchmarks._many import LIMIT, POLLER, WASI, Writer
 from tests.jumping import in_jumping_trio, let_pass, until
 from tests.wali_core.test_tasks import in_trio
-from wali_core import GuestTimeout, GuestTrap, Runtime
+from wali_core import GuestTimeout, Runtime
 from wali_core import _bridge as bridge
 from wali_core.programs._waits import _THUNK as THUNK
 from wali_core.tasks import _turns
@@ -698,86 +697,3 @@ def test_ten_thousand_guests(cache_folder: Path, guest_from_wat: Callable[..., P
         trio.run(main)
     finally:
         writer.close()
-
-
-# --- a soak ---------------------------------------------------------------------------------------
-
-# Here the kernel's time passes: what comes upon a guest while it does what is not foreseen.
-SOAK_SECONDS = float(os.environ.get("WALI_SOAK_SECONDS", "10"))
-
-
-async def something(runtime: Runtime, modules: tuple[Module, Module], plan: random.Random) -> None:
-    """Do one of the things that can happen to guests."""
-    poller, words = modules
-    read, write = os.pipe()
-    try:
-        match plan.randrange(7):
-            case 0:
-                await runtime.run(words, args=["both", "70000"], capture_output=True)
-            case 1:
-                with pytest.raises(GuestTrap):
-                    await runtime.run(words, args=["trap"], capture_output=True)
-            case 2:
-                with pytest.raises(GuestTimeout):
-                    await runtime.run(poller, stdin=read, timeout=plan.uniform(0, 0.03))
-            case 3:
-                with trio.move_on_after(plan.uniform(0, 0.03)):
-                    await runtime.run(words, args=["spin"], stdout=-3)
-            case 4:
-                with trio.move_on_after(plan.uniform(0, 0.03)):
-                    async with runtime.open(poller, stdio=(read, -1, -1)) as guest:
-                        await guest.call("poll", 2)
-            case 5:
-                async with trio.open_nursery() as nursery:
-                    nursery.start_soon(functools.partial(runtime.run, poller, stdin=read))
-                    await trio.sleep(plan.uniform(0, 0.02))
-                    os.write(write, b"x")
-            case _:
-                async with trio.open_nursery() as nursery:
-                    nursery.start_soon(
-                        functools.partial(runtime.run, words, args=["echo"], stdin=read,
-                                          stdout=bytearray().extend)
-                    )  # fmt: skip
-                    os.write(write, b"x" * 100)
-                    os.close(write)
-                    write = -1
-    finally:
-        os.close(read)
-        if write >= 0:
-            os.close(write)
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(SOAK_SECONDS + 120)
-def test_soak(cache_folder: Path, guest_from_wat: Callable[..., Path], program: Path) -> None:
-    """Guests are started, woken, cancelled, trapped and timed out, and nothing leaks.
-
-    ``WALI_SOAK_SECONDS=600`` makes it the ten minutes of the long run.
-    """
-    faulthandler.cancel_dump_traceback_later()  # it takes as long as it says
-    plan = random.Random(20_26)  # noqa: S311 - a plan
-    path = guest_from_wat(POLLER)
-    count = 0
-
-    async def main() -> None:
-        nonlocal count
-        with Runtime(cache=cache_folder) as runtime:
-            modules = runtime.load(path), runtime.load(program)
-            before = None
-            ends = trio.current_time() + SOAK_SECONDS
-            while trio.current_time() < ends:
-                async with trio.open_nursery() as nursery:
-                    for _ in range(plan.randrange(1, 60)):
-                        nursery.start_soon(something, runtime, modules, plan)
-                        count += 1
-                assert runtime.statistics().guests == 0
-                if before is None or count < 2000:
-                    before = held()
-            after = held()
-            if before is not None:
-                assert after[0] == before[0]
-                assert after[1] <= before[1]  # trio's own may end meanwhile
-                assert after[2] <= before[2] + 30
-
-    trio.run(main)
-    assert count > 100
