@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -17,7 +19,7 @@ import trio
 import trio.testing
 import wasmtime
 
-from tests.jumping import in_jumping_trio, let_pass
+from tests.jumping import in_jumping_trio, let_pass, until
 from tests.wali import building
 from wali_core import GuestLimit, GuestTimeout, GuestTrap, ModuleError, Runtime, Statistics
 
@@ -442,6 +444,126 @@ def test_a_lock_is_waited_for(
 
     assert lines == [b"waiting"] if given_up else [b"waiting", b"locked: 0"]
     assert threading.active_count() <= threads + 2  # trio's, and the one that moves the epoch
+
+
+@pytest.fixture
+def locker(tmp_path: Path) -> Path:
+    """Return the program above, beside a file."""
+    (tmp_path / "locker.c").write_text(LOCKER)
+    (tmp_path / "file").write_bytes(b"")
+    return building.program(tmp_path / "locker.c")
+
+
+@contextlib.contextmanager
+def held_elsewhere(how: int, file: Path) -> Iterator[Callable[[], None]]:
+    """Have another process hold a lock until it is told not to any more."""
+    command = [sys.executable, "-c", HOLDER, str(how), str(file)]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe) as holder:
+        assert holder.stdout is not None
+        assert holder.stdin is not None
+        holder.stdout.readline()
+        yield holder.stdin.close
+
+
+def waiters(file: Path) -> int:
+    """How many wait in the kernel for a lock of this file (proc_locks(5))."""
+    lines = Path("/proc/locks").read_text().splitlines()
+    return sum(
+        "->" in line and line.split()[6].endswith(f":{file.stat().st_ino}") for line in lines
+    )
+
+
+@pytest.mark.parametrize("given_up", [False, True])
+@pytest.mark.parametrize(("how", "held"), [(0, 0), (7, 6), (38, 37)])
+def test_many_wait_for_a_lock_in_line(
+    how: int,
+    held: int,
+    given_up: bool,  # noqa: FBT001
+    free: Runtime,
+    locker: Path,
+    tmp_path: Path,
+) -> None:
+    """They wait in the kernel, more of them than trio has threads; and leave it when they must."""
+    file, count = tmp_path / "file", 60
+    out = bytearray()
+
+    async def main(let_go: Callable[[], None]) -> None:
+        module = free.load(locker, isolation="shared")
+        async with trio.open_nursery() as nursery:
+            words = [str(how), str(file)]
+            run = partial(free.run, module, args=words, isolation="shared", stdout=out.extend)
+            for _ in range(count):
+                nursery.start_soon(run)
+            await until(lambda: waiters(file) == count)
+            assert await trio.to_thread.run_sync(int) == 0  # who waits takes no thread from others
+            if given_up:
+                nursery.cancel_scope.cancel()
+            else:
+                let_go()
+
+    with held_elsewhere(held, file) as let_go:
+        in_trio(main, let_go)
+        assert waiters(file) == 0
+    assert out.count(b"locked: 0\n") == (0 if given_up else count)
+
+
+def test_a_signal_that_is_somebodys_is_left_alone(
+    free: Runtime, locker: Path, tmp_path: Path
+) -> None:
+    """Then a lock is asked for again and again instead."""
+    file, came, out = tmp_path / "file", [], bytearray()
+
+    async def main(let_go: Callable[[], None]) -> None:
+        module = free.load(locker, isolation="shared")
+        async with trio.open_nursery() as nursery:
+            run = partial(free.run, module, args=["0", str(file)], stdout=out.extend)
+            nursery.start_soon(partial(run, isolation="shared"))
+            await until(lambda: out == b"waiting\n")
+            await trio.testing.wait_all_tasks_blocked()
+            assert waiters(file) == 0
+            let_go()
+
+    before = signal.signal(signal.SIGURG, lambda *_: came.append(1))
+    try:
+        with held_elsewhere(0, file) as let_go:
+            in_trio(main, let_go)
+        signal.raise_signal(signal.SIGURG)
+        assert came == [1]
+    finally:
+        signal.signal(signal.SIGURG, before or signal.SIG_DFL)
+    assert out == b"waiting\nlocked: 0\n"
+
+
+def test_who_waits_for_a_call_in_python_keeps_nobody_from_computing(free: Runtime) -> None:
+    """A guest whose turn it is gives that up with the processor, in whatever call it waits."""
+    program = wasmtime.wat2wasm("""(module
+      (import "wali" "SYS_futex" (func $futex (param i32 i32 i32 i32 i32 i32) (result i64)))
+      (memory (export "memory") 1)
+      (func (export "compute") (param $rounds i64) (result i64)
+        (loop $again
+          (local.set 0 (i64.sub (local.get 0) (i64.const 1)))
+          (br_if $again (i64.ne (local.get 0) (i64.const 0))))
+        (call $futex (i32.const 64) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0)
+                     (i32.const 0))))""")
+    there = (-1, -1, -1)
+
+    async def main() -> None:
+        module = free.load(bytes(program), isolation="shared")
+        async with (
+            free.open(module, isolation="shared", stdio=there) as one,
+            free.open(module, isolation="shared", stdio=there) as other,
+            trio.open_nursery() as nursery,
+        ):
+            nursery.start_soon(one.call, "compute", 10**8)
+            nursery.start_soon(other.call, "compute", 0)  # which is 2**64
+            await until(lambda: one._slot.requested)
+            ran = other.statistics().running
+            assert one.statistics().running > 0.01
+            await until(lambda: other.statistics().running > ran + 0.02)
+            nursery.cancel_scope.cancel()
+
+    in_trio(main)
 
 
 FUTEX = """#include "wali.h"

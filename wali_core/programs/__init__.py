@@ -7,6 +7,6 @@
 # _threads.py      their threads
 # _exec.py _executables.py  what they execute
 # _environment.py  what they read theirs from
-# _waits.py        what would wait out of reach in a process that is not their own
+# _waits.py _locks.py  what would wait out of reach in a process that is not their own
 # _audit_program.py  what they ask for, written down
 """

@@ -18,6 +18,7 @@ import trio.lowlevel
 from wali_core import _bridge as bridge
 from wali_core._bridge import W
 from wali_core.programs._calls import AT_FDCWD
+from wali_core.programs._locks import LockWait, may_interrupt
 from wali_core.programs._program import AnyProgram
 from wali_core.programs._waits import (
     LATER,
@@ -33,11 +34,13 @@ from wali_core.tasks._cooperative import CooperativeGuest, places
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-    from typing import Any
+    from typing import Any, Final
 
     from wali_core._engine import Engine, Module
     from wali_core._link import ProgramLink, Request
     from wali_core.programs._suspending import SuspendingLink
+
+_LOCK: Final = 32  # bytes of a struct flock
 
 
 class Grows(Exception):
@@ -78,13 +81,13 @@ class CooperativeProgram(AnyProgram, CooperativeGuest):
             self._wanted = failure.pages
         return result
 
-    def _grow(self, memory: bridge.Memory, pages: int) -> bool:
+    def _grow(self, memory: bridge.Memory, pages: int) -> int:
         """Only its own fiber may grow the memory: the call is made again when it has tried to."""
         if self._growing is None:
             self._growing = self._size(memory)
             raise Grows(pages)
         before, self._growing = self._growing, None
-        return self._size(memory) > before
+        return before if self._size(memory) > before else -1
 
     def _size(self, memory: bridge.Memory) -> int:
         """Until then it is as large as it was: what is new is not the program's yet."""
@@ -114,17 +117,20 @@ class CooperativeProgram(AnyProgram, CooperativeGuest):
         attempt = WITHOUT_WAITING.get(command)
         if attempt is None:
             return self._blocking.native("SYS_fcntl", number, command, argument)
-        return await _until_free(
-            partial(self._blocking.native, "SYS_fcntl", number, attempt, argument)
-        )
+        tried = partial(self._blocking.native, "SYS_fcntl", number, attempt, argument)
+        result = tried()
+        if result not in TAKEN:
+            return result
+        record = self._calls.read(argument, _LOCK)
+        return await _lock(tried, "fcntl", self._calls.host_of(number), command, record)
 
     async def _flock(self, number: int, how: int) -> int:
         """flock(2): of an open file, so guests of one process keep each other out as well."""
-        if how & fcntl.LOCK_NB:
-            return self._blocking.native("SYS_flock", number, how)
-        return await _until_free(
-            partial(self._blocking.native, "SYS_flock", number, how | fcntl.LOCK_NB)
-        )
+        tried = partial(self._blocking.native, "SYS_flock", number, how | fcntl.LOCK_NB)
+        result = tried()
+        if how & fcntl.LOCK_NB or result not in TAKEN:
+            return result
+        return await _lock(tried, "flock", self._calls.host_of(number), how)
 
     async def _futex(
         self, word: int, command: int, value: int, time_at: int, second: int, third: int
@@ -145,19 +151,22 @@ class CooperativeProgram(AnyProgram, CooperativeGuest):
             return self._blocking.native("SYS_openat", directory, path_at, flags, mode)
         try:
             host = await _open_fifo(fifo, flags & os.O_ACCMODE)
-        except OSError as error:
-            return -(error.errno or errno.EIO)
         finally:
             os.close(fifo)
+        if host < 0:
+            return host
         return self._calls.install(host, close_on_exec=bool(flags & os.O_CLOEXEC))
 
 
-async def _until_free(attempt: Callable[[], int]) -> int:
-    """Ask for a lock again and again: nobody tells when another has given it back.
+async def _lock(attempt: Callable[[], int], call: str, *arguments: Any) -> int:
+    """Wait for a lock that somebody has: on a thread; or ask again and again, where none can be."""
+    if not may_interrupt():
+        return await _until_free(attempt)
+    waiting = LockWait(call, *arguments)
+    return await _on_thread(waiting.run, waiting.interrupt)
 
-    A thread could wait for it in the kernel; but only a signal would get it out of there, when the
-    guest is cancelled, and the signals of this process are the embedding program's.
-    """
+
+async def _until_free(attempt: Callable[[], int]) -> int:
     pause = SOON
     while (result := attempt()) in TAKEN:
         await trio.sleep(pause)
@@ -166,34 +175,46 @@ async def _until_free(attempt: Callable[[], int]) -> int:
 
 
 async def _open_fifo(fifo: int, access: int) -> int:
-    """Open it on a thread, which ends in any case: whoever gives up opens the other end as well."""
-    path = f"/proc/self/fd/{fifo}"
-    done = trio.Event()
-    result: list[int | OSError] = []
+    """Open it on a thread: whoever gives up opens the other end as well."""
+    path, opened = f"/proc/self/fd/{fifo}", -1
 
-    async def wait() -> None:
+    def wait() -> int:
+        nonlocal opened
+        try:
+            opened = os.open(path, access | os.O_CLOEXEC)
+        except OSError as error:
+            return -(error.errno or errno.EIO)
+        return opened
+
+    try:
+        return await _on_thread(wait, partial(release, path, other_end(access)))
+    except BaseException:
+        if opened >= 0:
+            os.close(opened)
+        raise
+
+
+async def _on_thread(call: Callable[[], int], give_up: Callable[[], None]) -> int:
+    """Make a call that waits, on a thread; cancelled, ``give_up`` until it has come to its end.
+
+    There may be as many as there are guests: who waits for another must not keep that from a
+    thread.
+    """
+    result, done = -errno.EINTR, trio.Event()
+
+    async def make() -> None:
+        nonlocal result
         with trio.CancelScope(shield=True):
-            try:
-                # None of the threads that trio shares out: the other end's owner may need one.
-                one, flags = trio.CapacityLimiter(1), access | os.O_CLOEXEC
-                result.append(await trio.to_thread.run_sync(os.open, path, flags, limiter=one))
-            except OSError as error:
-                result.append(error)
+            result = await trio.to_thread.run_sync(call, limiter=trio.CapacityLimiter(1))
         done.set()
 
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(wait)
+        nursery.start_soon(make)
         try:
             await done.wait()
-        except trio.Cancelled:
-            while not result:
+        finally:
+            while not done.is_set():
+                give_up()
                 with trio.CancelScope(shield=True):
-                    release(path, other_end(access))
                     await trio.lowlevel.checkpoint()
-            if isinstance(result[0], int):
-                os.close(result[0])
-            raise
-    (opened,) = result
-    if isinstance(opened, OSError):
-        raise opened
-    return opened
+    return result

@@ -395,8 +395,12 @@ class CooperativeGuest(AnyGuest):
             values = (bridge.ValRaw * len(slot.arguments))(*slot.arguments)
             try:
                 result = request(ctypes.addressof(values), self._address)
-                return result if isinstance(result, int) else await result
+                if isinstance(result, int):
+                    return result
+                self._reactor.turns.release()  # it may wait long, and does not compute meanwhile
+                return int(await result)
             except Suspended:
+                self._reactor.turns.release()
                 self._repeat(slot, await self._wait(slot))
             except Trapped as end:
                 message, frames = bridge.trap_message(end.trap)
