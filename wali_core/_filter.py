@@ -113,12 +113,12 @@ KERNEL_CALLS: Final = (
     ("truncate",         76,   45, "truncate", ""),
     ("mkdirat",         258,   34, "mkdir mkdirat", ""),
     ("unlinkat",        263,   35, "unlink rmdir unlinkat", ""),
-    ("renameat2",       316,  276, "rename renameat2", ""),
+    ("renameat2",       316,  276, "rename renameat renameat2", ""),
     ("linkat",          265,   37, "link linkat", ""),
     ("symlinkat",       266,   36, "symlink symlinkat", ""),
     ("fchmodat",        268,   53, "chmod fchmodat", ""),
     ("fchmod",           91,   52, "fchmod", ""),
-    ("fchownat",        260,   54, "chown fchownat", ""),
+    ("fchownat",        260,   54, "chown fchownat lchown", ""),
     ("fchown",           93,   55, "fchown", ""),
     ("utimensat",       280,   88, "utimensat utimes futimesat", ""),
     ("umask",            95,  166, "umask", ""),
@@ -170,7 +170,7 @@ KERNEL_CALLS: Final = (
     ("setuid",          105,  146, "setuid", ""),
     ("setgid",          106,  144, "setgid", ""),
     ("wait4",            61,  260, "wait4", ""),
-    ("waitid",          247,   95, "getpgid getsid sched_getaffinity sched_setscheduler", ""),
+    ("waitid",         247,   95, "waitid getpgid getsid sched_getaffinity sched_setscheduler", ""),
     ("execve",           59,  221, "execve", ""),
     ("dup2",             33, None, "execve", "native programs: the guest's numbers"),
     ("arch_prctl",      158, None, "execve", "native programs: where a thread's own data is"),
@@ -178,7 +178,7 @@ KERNEL_CALLS: Final = (
     ("getpgrp",         111, None, "execve", "native programs: shells"),
     ("getresuid",       118,  148, "execve", "native programs: who they run as"),
     ("getresgid",       120,  150, "execve", "native programs: the same"),
-    ("times",           100,  153, "execve", "native programs: what they have used"),
+    ("times",           100,  153, "times execve", "native programs: what they have used"),
 )
 # fmt: on
 

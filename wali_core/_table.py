@@ -104,6 +104,7 @@ CALLS: Final = (
     Call("rmdir",           84, None, "path",                         "@file-system", "= unlinkat(AT_FDCWD, $0, AT_REMOVEDIR)"),
     Call("renameat2",      316,  276, "dirfd! path dirfd! path exchange", "@file-system", "plain", "own"),
     Call("rename",          82, None, "path path",                    "@file-system", "= renameat2(AT_FDCWD, $0, AT_FDCWD, $1, 0)"),
+    Call("renameat",       264,   38, "dirfd! path dirfd! path",      "@file-system", "= renameat2($0, $1, $2, $3, 0)", ours=True),
     Call("linkat",         265,   37, "dirfd! path dirfd! path zero", "@file-system", "plain", "own"),
     Call("symlinkat",      266,   36, "target dirfd! path",           "@file-system", "plain", "own"),
     Call("symlink",         88, None, "target path",                  "@file-system", "= symlinkat($0, AT_FDCWD, $1)"),
@@ -114,6 +115,7 @@ CALLS: Final = (
     Call("fchmod",          91,   52, "fd! uint",                     "@file-system", "plain"),
     Call("fchownat",       260,   54, "dirfd! path uint uint at",     "@chown",       "plain"),
     Call("chown",           92, None, "path uint uint",               "@chown",       "= fchownat(AT_FDCWD, $0, $1, $2, 0)"),
+    Call("lchown",          94, None, "path uint uint",               "@chown",       "= fchownat(AT_FDCWD, $0, $1, $2, AT_SYMLINK_NOFOLLOW)", ours=True),
     Call("fchown",          93,   55, "fd! uint uint",                "@chown",       "plain"),
     Call("getdents64",     217,   61, "fd mem:2 uint",                "@file-system", "plain", "own"),
     Call("ftruncate",       77,   46, "fd! long",                     "@file-system", "plain", "own"),
@@ -144,6 +146,7 @@ CALLS: Final = (
     Call("signalfd",       282, None, "ptr ptr uint",                 "@signal",       "= signalfd4($0, $1, $2, 0)", ours=True),
     Call("eventfd",        284, None, "uint",                         "@io-event",    "= eventfd2($0, 0)"),
     Call("ppoll",          271,   73, "ptr long ptr ptr uint",        "@io-event",     "body", "own"),
+    Call("pause",           34, None, "",                             "@default",      "= ppoll(0, 0, 0, 0, 0)", ours=True),
     Call("nanosleep",       35,  101, "ptr ptr",                      "@default",      "= clock_nanosleep(CLOCK_MONOTONIC, 0, $0, $1)"),
     Call("clock_nanosleep", 230,  115, "int int mem[16] mem[16]",      "@default",      "waits/body", "own"),
 
@@ -212,6 +215,8 @@ CALLS: Final = (
     Call("setpgid",        109,  154, "int int",                      "@process",     "plain"),
     Call("setsid",         112,  157, "",                             "@process",     "plain"),
     Call("wait4",           61,  260, "int mem[4] int mem[272]",      "@process",      "waits"),
+    Call("waitid",         247,   95, "int int mem[128] int mem[272]", "@process",      "waits", ours=True),
+    Call("times",          100,  153, "mem[32]",                      "@process",      "plain", ours=True),
     Call("fork",            57, None, "",                             "@process",     "host"),
     Call("execve",          59,  221, "path ptr ptr",                 "@process",      "host"),
     Call("tkill",          200,  130, "int int",                      "@process",      "plain"),
@@ -241,7 +246,7 @@ CALLS: Final = (
 # Calls that wait by the core's own means (``wait_for`` in wait.c): in a cooperative store they can
 # suspend the guest.
 WAITS: Final = frozenset(
-    ["accept", "accept4", "clock_nanosleep", "connect", "epoll_pwait", "epoll_wait", "nanosleep", "poll", "ppoll", "pselect6", "pwritev2", "read", "readv", "recvfrom", "select", "sendto", "write", "writev"]
+    ["accept", "accept4", "clock_nanosleep", "connect", "epoll_pwait", "epoll_wait", "nanosleep", "pause", "poll", "ppoll", "pselect6", "pwritev2", "read", "readv", "recvfrom", "select", "sendto", "write", "writev"]
 )
 
 # Calls that are not Linux's: (module, name, arguments, result, C body, whose).  Those of `wali` are
@@ -289,6 +294,7 @@ RESTARTED: Final = frozenset(
         "sendmsg",
         "sendto",
         "wait4",
+        "waitid",
         "write",
         "writev",
     ]

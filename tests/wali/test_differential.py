@@ -44,14 +44,14 @@ NAMES = (
 )
 FAMILIES = {
     "@basic-io": ("files", "processes", "rare"),
-    "@chown": ("owners",),
+    "@chown": ("owners", "rare"),
     "@default": ("memory", "owners", "processes", "system", "threads", "waiting", "rare"),
     "@file-system": ("files", "links", "locks", "owners", "rare"),
     "@io-event": ("waiting", "owners", "rare"),
     "@ipc": ("processes",),
     "@mount": ("owners",),
     "@network-io": ("sockets", "messages"),
-    "@process": ("processes", "exec", "executing", "replacing", "signals", "owners"),
+    "@process": ("processes", "exec", "executing", "replacing", "signals", "owners", "rare"),
     "@resources": ("system", "rare"),
     "@setuid": ("owners",),
     "@signal": ("signals", "changing", "rare"),

@@ -72,6 +72,7 @@ NOT_SHARED: Final = (
     "SYS_kill",
     "SYS_tkill",
     "SYS_wait4",
+    "SYS_waitid",
     "SYS_execve",
     "SYS_flock",
     "SYS_chroot",

@@ -9,6 +9,11 @@ CALL(fchmodat, 268, (int dir, const char *path, mode m, int ignored), dir, path,
 CALL(sched_setscheduler, 144, (int pid, int policy, const void *parameter), pid, policy, parameter)
 CALL(set_robust_list, 273, (const void *list, size_t size), list, size)
 CALL(signalfd, 282, (int fd, const void *set, unsigned size), fd, set, size)
+CALL(pause, 34, (void))
+CALL(lchown, 94, (const char *path, unsigned user, unsigned group), path, user, group)
+CALL(times, 100, (void *to), to)
+CALL(waitid, 247, (int kind, int id, void *info, int options, void *usage), kind, id, info, options, usage)
+CALL(renameat, 264, (int from, const char *old, int to, const char *new), from, old, to, new)
 CALL(eventfd, 284, (unsigned value), value)
 CALL(fallocate, 285, (int fd, int how, long offset, long size), fd, how, offset, size)
 #if defined(__wasm__)
@@ -48,6 +53,12 @@ static void files(void) {
     tell("mode", SYS_fchmodat(AT_FDCWD, "rare", 0640, 0));
     SYS_fstat(fd, &status);
     tell("it is", status.mode & 0777);
+    tell("rename", SYS_renameat(AT_FDCWD, "rare", AT_FDCWD, "seldom"));
+    tell("rename nothing", SYS_renameat(AT_FDCWD, "rare", AT_FDCWD, "seldom"));
+    tell("rename back", SYS_renameat(AT_FDCWD, "seldom", AT_FDCWD, "rare"));
+    SYS_symlink("nowhere", "link");
+    tell("owner of a link", SYS_lchown("link", -1u, -1u));
+    tell("of nothing", SYS_lchown("nothing", -1u, -1u));
     int dir = (int)SYS_open(".", O_RDONLY | O_DIRECTORY, 0);
     tell("open beneath", SYS_openat2(dir, "rare", &how, sizeof how) > dir);
     tell("open outside", SYS_openat2(dir, "../rare", &how, sizeof how));
@@ -68,9 +79,40 @@ static void others(void) {
     tell("a list", SYS_set_robust_list(list, IS_WALI ? 24 : sizeof list));
 }
 
+static volatile long rung;
+
+static void ring(int signal) {
+    rung += signal;
+}
+
+static void processes(void) {
+    enum { P_ALL = 0, P_PID = 1, WEXITED = 4, WNOWAIT = 1 << 24 };
+    int info[32] = {0};
+    long ticks[4] = {-1, -1, -1, -1}, timer[4] = {0, 5000, 0, 5000}, none[4] = {0};
+    int child = (int)SYS_fork();
+    if (child == 0)
+        leave(7);
+    tell("wait, and leave it", SYS_waitid(P_PID, child, info, WEXITED | WNOWAIT, NULL));
+    tell("  signal", info[0]);
+    tell("  code", info[2]);
+    tell("  is it", info[4] == child);
+    tell("  status", info[6]);
+    tell("wait", SYS_waitid(P_ALL, 0, info, WEXITED, NULL));
+    tell("wait for nobody", SYS_waitid(P_ALL, 0, info, WEXITED, NULL));
+    tell("no such kind", SYS_waitid(9, 0, info, WEXITED, NULL));
+    tell("times", SYS_times(ticks) > 0);
+    tell("  all there", ticks[0] >= 0 && ticks[1] >= 0 && ticks[2] >= 0 && ticks[3] >= 0);
+    handle(SIGALRM, ring, 0, 0);
+    SYS_setitimer(0, timer, NULL);
+    tell("pause", SYS_pause());
+    SYS_setitimer(0, none, NULL);
+    tell("  rung", rung >= SIGALRM);
+}
+
 int main(int argc, char **argv) {
     (void)argc, (void)argv;
     files();
     others();
+    processes();
     return 0;
 }
