@@ -157,7 +157,7 @@ KERNEL_CALLS: Final = (
     ("getsid",          124,  156, "getsid", ""),
     ("setpgid",         109,  154, "setpgid", ""),
     ("setsid",          112,  157, "setsid", ""),
-    ("rt_sigpending",   127,  136, "rt_sigpending", ""),
+    ("rt_sigpending",   127,  136, "rt_sigpending execve", ""),
     ("rt_sigsuspend",   130,  133, "rt_sigsuspend", ""),
     ("tkill",           200,  130, "tkill", ""),
     ("sched_setscheduler", 144, 119, "sched_setscheduler", ""),

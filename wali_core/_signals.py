@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
 ALL: Final = (1 << 64) - 1
 _SETMASK: Final = 2
-_RT_SIGACTION, _RT_SIGPROCMASK = (134, 135) if os.uname().machine == "aarch64" else (13, 14)
+_IS_ARM: Final = os.uname().machine == "aarch64"
+_RT_SIGACTION, _RT_SIGPROCMASK, _RT_SIGPENDING = (134, 135, 136) if _IS_ARM else (13, 14, 127)
 # SIGILL, SIGBUS, SIGFPE, SIGSEGV: WebAssembly's traps.  SIGKILL and SIGSTOP are nobody's to set.
 _FAULTS: Final = (4, 7, 8, 11)
 _NOT_TO_BE_SET: Final = (9, 19)
@@ -64,6 +65,21 @@ def hand_back(context: Context) -> None:
 
 
 _SI_TKILL: Final = -6
+
+
+def pending() -> int:
+    """The signals that wait in the kernel, for the calling thread or for the process."""
+    found = ctypes.c_uint64()
+    _syscall(_RT_SIGPENDING, ctypes.byref(found), ctypes.c_size_t(8))
+    return found.value
+
+
+def have_pending(signals: int) -> None:
+    """Send to the process what does not wait in the kernel any more.  All are blocked."""
+    missing = signals & ~pending()
+    for number in range(1, _MAX + 1):
+        if missing >> (number - 1) & 1:
+            os.kill(os.getpid(), number)
 
 
 def mask_around_fork() -> tuple[Callable[[], object], Callable[[], object]]:

@@ -49,6 +49,8 @@ class Executed(BaseException):
         self.module, self.argv, self.environ = module, argv, environ
         self.mask = 0
         """The signals that the thread had blocked that executed it, and the program has."""
+        self.pending = 0
+        """Those that were pending for that thread, and are for the program."""
 
     def environment(self) -> bytes | None:
         """WALI's file of the environment.  It has no way to write a value with a newline."""

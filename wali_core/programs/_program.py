@@ -36,7 +36,9 @@ from wali_core._signals import (
     Actions,
     hand_back,
     handle_trap,
+    have_pending,
     mask_around_fork,
+    pending,
     reset_actions,
     serve_polls,
     set_mask,
@@ -696,9 +698,11 @@ class Program(AnyProgram, Guest):
             if flags & bridge.DESCRIPTOR_CLOEXEC:
                 core.descriptor_release(self._address, number)
         self._close_instance()
+        was_pending = program.pending | pending()
         reset_actions(at_start=False)
         Actions(core).reset()
         hand_back(context)
+        have_pending(was_pending)  # some were a thread's that is gone; others are discarded by that
         context.stop, context.trap, self._ended = bridge.STOP_NONE, None, None
         self._functions.clear()
         self._failures.clear()

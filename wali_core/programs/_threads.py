@@ -19,6 +19,7 @@ from wali_core._signals import (
     handle_trap,
     have_polled,
     own_mask,
+    pending,
     serve_polls,
     set_mask,
 )
@@ -241,6 +242,7 @@ class Threads:
                 return GuestExit(0)
             self.successor = successor
             self._kicked = actions.set_handler(_KICK, _ANY_HANDLER)
+        successor.pending = pending()
         thread.code = 0  # a signal in flight is the program's, which has one thread, whose it was
         while self._push(context):
             time.sleep(pause)

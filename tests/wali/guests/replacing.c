@@ -19,7 +19,10 @@ static void is_there(long unused) {
 static void shown(void) {
     char byte;
     tell("  first", SYS_gettid() == SYS_getpid());
+    unsigned long pending = 0;
     tell("  masked", (long)mask(SIG_BLOCK, 0));
+    SYS_rt_sigpending(&pending, 8);
+    tell("  pending", (long)pending);
     tell("  kept", SYS_read(7, &byte, 1));
     tell("  closed on exec", SYS_read(9, &byte, 1));
     struct action old;
@@ -31,9 +34,22 @@ static void shown(void) {
     join(0);
 }
 
+static void ignores(int signal) {
+    (void)signal;
+}
+
+/* What is masked has been sent, to this thread or to all. */
 static void execute(long masked) {
     pointer words[] = {(pointer)(size_t)self, (pointer)(size_t)status, 0}, none[] = {0};
     mask(SIG_SETMASK, (unsigned long)masked);
+    for (int signal = 1; signal < 32; signal++)
+        if (masked & (long)bit(signal)) {
+            handle(signal, ignores, 0, 0);
+            if (signal == SIGURG)
+                SYS_kill((int)SYS_getpid(), signal);
+            else
+                SYS_tkill((int)SYS_gettid(), signal);
+        }
     leave(40 - (int)SYS_execve(self, words, none));
 }
 
@@ -82,6 +98,7 @@ static void (*const all[])(long) = {sleeps, reads, waits, loops};
 enum { OTHERS = 4 };
 
 static void start_all(void) {
+    mask(SIG_BLOCK, bit(SIGURG));
     SYS_pipe((int *)ends);
     SYS_dup3((int)SYS_open("file", O_RDONLY | O_CREAT, 0600), 7, 0);
     SYS_dup3(7, 9, O_CLOEXEC);
@@ -97,12 +114,12 @@ static void start_all(void) {
 
 static void the_first(void) {
     start_all();
-    execute((long)bit(SIGUSR2));
+    execute((long)(bit(SIGUSR2) | bit(SIGURG)));
 }
 
 static void another(void) {
     start_all();
-    begin(5, execute, (long)bit(SIGTERM));
+    begin(5, execute, (long)(bit(SIGTERM) | bit(SIGURG)));
     sleeps(0);
 }
 
@@ -155,7 +172,7 @@ static void has_a_child(long how) {
         if (how == 1)
             leave(6);
         if (how == 2)
-            execute((long)bit(SIGUSR2));
+            execute((long)(bit(SIGUSR2) | bit(SIGURG)));
         if (how == 3)
             begin(6, executes_too, 0);
         if (how == 4)
