@@ -98,7 +98,7 @@ class Runtime:
         self._on_missing = on_missing
         self._on_fallback = on_fallback
         self._record = record
-        self._lock = allocate_lock()
+        self._lock, self._making = allocate_lock(), allocate_lock()
         self._modules: dict[tuple[str, str], Module] = {}
         self._links: dict[str, tuple[_abi.Shim, ShimLink]] = {}
         self._cooperative_links: dict[str, tuple[_abi.Shim, ShimLink]] = {}
@@ -177,14 +177,41 @@ class Runtime:
         with self._lock:
             found = links.get(interface)
         if found is None:
-            shim = _abi.shim_for(interface)
-            path = shim.path()
-            with open(path, "rb") as file:
-                module = self._compile(file.read(), path)
-            found = shim, ShimLink(module, cooperative=cooperative)
-            with self._lock:
-                links.update(dict.fromkeys(shim.modules, found))
+            with self._making:  # once, whoever else needs it meanwhile
+                found = links.get(interface) or self._made(interface, cooperative=cooperative)
+        assert found is not None
         return found
+
+    def _made(
+        self, interface: str, *, cooperative: bool, compiles: bool = True
+    ) -> tuple[_abi.Shim, ShimLink] | None:
+        """Make it; None where that takes a compilation, and ``compiles`` is not set."""
+        links = self._cooperative_links if cooperative else self._links
+        shim = _abi.shim_for(interface)
+        path = shim.path()
+        with open(path, "rb") as file:
+            data = file.read()
+        if compiles:
+            module: Module | None = self._compile(data, path)
+        else:
+            module = self.engine.cached(data, path, self._cache) if self._cache else None
+        if module is None:
+            return None
+        made = shim, ShimLink(module, cooperative=cooperative)
+        with self._lock:
+            if not self._closed:
+                links.update(dict.fromkeys(shim.modules, made))
+        return made
+
+    async def _have_shim(self, interface: str) -> None:
+        """Compile what tasks of this kind need, on a thread: it takes a tenth of a second."""
+        if interface in self._cooperative_links:
+            return
+        if self._made(interface, cooperative=True, compiles=False) is None:
+            import trio
+
+            make = partial(self._shim, interface, cooperative=True)
+            await trio.to_thread.run_sync(make, abandon_on_cancel=True)
 
     def _suspending_link(self) -> SuspendingLink:
         """What WALI programs that are tasks wait by, made for the first of them."""
@@ -366,8 +393,11 @@ class Runtime:
     ) -> CooperativeGuest:
         from wali_core.tasks._cooperative import CooperativeGuest
 
-        if _abi.interface_of(module) == _abi.WALI:
+        interface = _abi.interface_of(module)
+        if interface == _abi.WALI:
             return await self._open_program(module, grants, args, argv0, streams)
+        if interface is not None:
+            await self._have_shim(interface)
         guest = CooperativeGuest(self.engine, module)
         try:
             await guest.start(self._equip(guest, module, grants, args, argv0, streams))

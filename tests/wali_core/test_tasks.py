@@ -944,6 +944,26 @@ def test_limits_of_a_policy_hold(
     assert 0 < written <= 70_000 - 4096 if what == "fill" else written == 6
 
 
+def test_a_shim_is_compiled_once_and_beside(program: Path, tmp_path: Path) -> None:
+    """Tasks that need it first wait for one thread to compile it; trio's runs all else."""
+    compiled: list[tuple[str, int]] = []
+
+    def tell(origin: str, _size: int) -> None:
+        compiled.append((origin, threading.get_ident()))
+
+    async def main(runtime: Runtime) -> None:
+        module = runtime.load(program)
+        compiled.clear()
+        async with trio.open_nursery() as nursery:
+            for _ in range(4):
+                nursery.start_soon(functools.partial(runtime.run, module, args=["exit", "0"]))
+
+    with Runtime(cache=tmp_path, on_compile=tell) as runtime:
+        in_trio(main, runtime)
+    assert len(compiled) == 1
+    assert compiled[0][1] != threading.get_ident()
+
+
 def test_a_write_that_is_cancelled_has_written(
     runtime: Runtime, guest_from_wat: Callable[..., Path]
 ) -> None:
