@@ -103,13 +103,15 @@ ALWAYS_INLINE int64_t transfer(struct context *c, int32_t number, struct iovec *
     return transfer_waiting(c, &t);
 }
 
+/* In these two a descriptor that is none is an error before all others, as in the kernel. */
 static int64_t transfer_vector(struct context *c, struct space *s, const wasmtime_val_raw_t *a,
                                int writes) {
     uint32_t count = a[2].u32;
     if (count > UIO_MAXIOV)
-        return -EINVAL;
+        return descriptor_at(c, a[0].i32) ? -EINVAL : -EBADF;
     struct iovec iov[count + 1];
     int64_t r = copy_iovec(c, s, a[1].u32, count, iov);
+    r = r < 0 && !descriptor_at(c, a[0].i32) ? -EBADF : r;
     return r < 0 ? r : transfer(c, a[0].i32, iov, count, writes);
 }
 
@@ -119,7 +121,7 @@ static int64_t transfer_buffer(struct context *c, struct space *s, const wasmtim
     if (one.base == WALI_BAD && space_at(c, s, a[1].u32, 1)) /* as much as there is memory */
         one = (struct iovec){s->base + a[1].u32, s->size - a[1].u32};
     if (one.base == WALI_BAD)
-        return -EFAULT;
+        return descriptor_at(c, a[0].i32) ? -EFAULT : -EBADF;
     return transfer(c, a[0].i32, &one, 1, writes);
 }
 
@@ -143,12 +145,12 @@ BODY(body_writev) {
 static int64_t transfer_at(struct context *c, struct space *s, int64_t call, int64_t single,
                            const wasmtime_val_raw_t *a, int32_t flags) {
     uint32_t count = a[2].u32;
+    int32_t host = host_of(c, a[0].i32);
+    if (host < 0)
+        return single && a[3].i64 < 0 ? -EINVAL : -EBADF;
     if (count > UIO_MAXIOV)
         return -EINVAL;
     struct iovec iov[count + 1];
-    int32_t host = host_of(c, a[0].i32);
-    if (host < 0)
-        return -EBADF;
     int64_t r = copy_iovec(c, s, a[1].u32, count, iov);
     if (r == 0)
         r = count == 1 && single ? SYS(single, host, iov->base, iov->length, a[3].i64, 0, 0)

@@ -100,6 +100,18 @@ static void buffers(void) {
     SYS_close(ends[1]);
 }
 
+/* What is wrong is looked at in the kernel's order. */
+static void wrongs(void) {
+    struct iovec parts[1] = {{(void *)-8, 4}};
+    tell("read", SYS_read(99, (void *)-8, 4));
+    tell("write", SYS_write(99, (void *)-8, 4));
+    tell("readv", SYS_readv(99, parts, 1));
+    tell("writev of too many", SYS_writev(99, parts, 2000));
+    tell("preadv of too many", SYS_preadv(99, parts, 2000, 0, 0));
+    tell("preadv before the start", SYS_preadv(99, parts, 1, -1, -1));
+    tell("too many of one that is open", SYS_readv(0, parts, 2000));
+}
+
 static void times(void) {
     long set[4] = {1000, 500000, 2000, 250000};
     int fd = (int)SYS_openat(AT_FDCWD, "timed", O_CREAT | O_RDWR, 0600);
@@ -206,6 +218,7 @@ int main(int argc, char **argv) {
     selecting();
     events();
     buffers();
+    wrongs();
     times();
     sockets();
     words();
