@@ -7,7 +7,7 @@
 # native/              the trusted C: thunks, descriptors, memory checks, capability mode, waiting
 # _bridge.py           the only module that calls wasmtime and the native core
 # _engine.py _cache.py compiling, and compiled modules on disk
-# rewriting/           what is changed in a module's code before
+# _passes.py           what is changed in a module's code before: rewriting/ does it
 # _abi.py _link.py     which interface a module imports, and what stands behind each import
 # _guest.py            one guest: memory, descriptors, shim, calls
 # _monitor.py          deadlines, Ctrl-C and captured output of guests that have a thread;

@@ -16,8 +16,7 @@ from wali_core._grants import Grants, encoded, load_policy, refuse_nested
 from wali_core._guest import Guest
 from wali_core._link import ShimLink, composed
 from wali_core._monitor import Postponed
-from wali_core._stdio import Given, Streams, own_streams
-from wali_core.rewriting._passes import (
+from wali_core._passes import (
     PROCESS,
     SHARED,
     NoProgram,
@@ -25,6 +24,7 @@ from wali_core.rewriting._passes import (
     prepare_guest,
     prepare_if_program,
 )
+from wali_core._stdio import Given, Streams, own_streams
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -20,11 +20,11 @@ from typing import TYPE_CHECKING
 from wali_core import Runtime
 from wali_core._bridge import ValRaw
 from wali_core._grants import Grants
+from wali_core._passes import PROCESS
 from wali_core._stdio import Streams
 from wali_core.programs._calls import AT_FDCWD
 from wali_core.programs._memory import PAGE
 from wali_core.programs._program import Program
-from wali_core.rewriting._passes import PROCESS
 
 if TYPE_CHECKING:
     from typing import Any

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from functools import partial
 
-from wali_core.rewriting._passes import PROCESS, prepare_program
+from wali_core._passes import PROCESS, prepare_program
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
