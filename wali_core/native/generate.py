@@ -18,6 +18,17 @@ LAYOUT = Path(__file__).parents[1] / "_layout.py"
 # Calls that have no body in C: not served yet, or served by Python.
 NO_BODY = ("planned", "host")
 
+JUMPS_BACK = """\
+/* Of a function that makes a system call: it returns by a jump where a `ret` is mispredicted, and
+ * many of the kernel's as well the next time (Safe RET, on x86-64).  clang has this since 15. */
+#if __has_attribute(function_return)
+#define JUMPS_BACK __attribute__((function_return("thunk-extern")))
+#else
+#define JUMPS_BACK
+#endif
+
+"""
+
 # Calls that are no system calls most of the time.
 IN_VDSO = ("clock_gettime",)
 
@@ -233,7 +244,7 @@ def definition(name: str, lines: list[str], prefix: str = "body_") -> str:
 def thunks(table: dict[str, Any], arch: str) -> str:
     """The text of ``thunks.gen.c``."""
     calls, signature = table["CALLS"], table["signature"]
-    out = [BANNER, '#include "core.h"\n\n']
+    out = [BANNER, '#include "core.h"\n\n', JUMPS_BACK]
     out += [f"BODY(body_{call.name});\n" for call in calls if call.served not in NO_BODY]
     bodies = dict.fromkeys(row[4] for row in table["AUXILIARY"] if row[4].isidentifier())
     out += [f"BODY(body_{body});\n" for body in bodies if body != "exit_group"]

@@ -79,10 +79,6 @@ static inline int64_t interruptible(int64_t a, int64_t b, int64_t c, int64_t d, 
     return number;
 }
 
-/* Of a function that makes a system call: it returns by a jump where that is so.  A `ret` is
- * mispredicted then, and many of the kernel's as well the next time. */
-#define JUMPS_BACK __attribute__((function_return("thunk-extern")))
-
 #define HOST_OPEN_FLAGS(flags) (flags)
 #define GUEST_OPEN_FLAGS(flags) (flags)
 
@@ -122,7 +118,6 @@ int64_t interruptible(int64_t a, int64_t b, int64_t c, int64_t d, int64_t e, int
 
 /* asm/fcntl.h: DIRECTORY 0x4000, NOFOLLOW 0x8000, DIRECT 0x10000, LARGEFILE 0x20000: the guest's
  * four bits 14..17 with the pairs exchanged. */
-#define JUMPS_BACK
 #define SWAP_OPEN_FLAGS(flags)                                                                     \
     (((flags) & ~(uint64_t)0x3c000) | (((flags) & 0xc000) << 2) | (((flags) & 0x30000) >> 2))
 #define HOST_OPEN_FLAGS(flags) SWAP_OPEN_FLAGS((uint64_t)(flags))
