@@ -41,8 +41,6 @@ _CLONE_THREAD: Final = 0x10000
 _AT_FDCWD: Final = -100
 _STRING_MAX: Final = 4096
 _ADDRESS_MAX: Final = 128
-_SOCK_TYPE, _SOCK_DGRAM = 0xF, 2
-
 
 _CALLS: Final[dict[int | None, Call]] = {
     row.x86_64 if _ON_X86_64 else row.aarch64: row for row in CALLS

@@ -148,7 +148,10 @@ def _native_needs(policy: Policy) -> Iterator[str]:
         if interpreter and not any(_lies_in(interpreter, other) for other in granted):
             yield f"! {host} is run by {interpreter}, which filesystem.exec does not grant"
     if granted:
-        yield "! native programs read libraries, locales and more: grant those as files to read"
+        yield (
+            "! native programs execute libraries, which filesystem.exec has to grant, and read "
+            "locales and more: wali policy learn finds out which"
+        )
 
 
 def _lies_in(path: str, tree: str) -> bool:
