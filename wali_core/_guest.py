@@ -52,6 +52,7 @@ _NOT_TO_CALL: Final = frozenset((START_EXPORT, LIMIT_EXPORT, EXCEEDED_EXPORT))
 _WASM_PAGE: Final = 64 << 10
 _MOST_PAGES: Final = 1 << 16
 _NO_LIMIT: Final = (1 << 63) - 1
+_POOL_IS_FULL: Final = "maximum concurrent"  # what wasmtime says of its pooling allocator
 _NEVER: Final = 2.0**33  # seconds: what the core's nanoseconds can still say
 
 
@@ -642,6 +643,11 @@ class AnyGuest:
             return
         frames: tuple[str, ...] = ()
         message = bridge.error_message(error) if error else ""
+        if _POOL_IS_FULL in message:
+            raise UseError(
+                f"there are as many guests as Runtime(pool={self._engine.pool}) lays out room for: "
+                "close some, or lay out room for more"
+            )
         if trap:
             message, frames = bridge.trap_message(trap)
         self.raise_end()

@@ -28,6 +28,7 @@ from wali_core._stdio import Given, Streams, own_streams
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from _thread import LockType
     from collections.abc import Callable, Mapping, Sequence
     from typing import Any, Final, Self
 
@@ -100,6 +101,7 @@ class Runtime:
         self._record = record
         self._lock, self._making = allocate_lock(), allocate_lock()
         self._modules: dict[tuple[str, str], Module] = {}
+        self._compiling: dict[tuple[str, str], LockType] = {}
         self._links: dict[str, tuple[_abi.Shim, ShimLink]] = {}
         self._cooperative_links: dict[str, tuple[_abi.Shim, ShimLink]] = {}
         self._suspending: SuspendingLink | None = None
@@ -128,9 +130,16 @@ class Runtime:
         key = self.engine.key(data, preparation), origin
         with self._lock:
             loaded = self._modules.get(key)
-        if loaded is None:
-            loaded = self._compile_prepared(data, origin, isolation)
+            turn = self._compiling.setdefault(key, allocate_lock()) if loaded is None else None
+        if loaded is not None or turn is None:
+            return loaded
+        with turn:  # whoever asks for it meanwhile gets what this one has compiled
             with self._lock:
+                loaded = self._modules.get(key)
+            if loaded is None:
+                loaded = self._compile_prepared(data, origin, isolation)
+            with self._lock:
+                self._compiling.pop(key, None)
                 while len(self._modules) >= _LOADED:
                     del self._modules[next(iter(self._modules))]
                 self._modules[key] = loaded

@@ -220,6 +220,57 @@ def test_one_call_at_a_time(runtime: Runtime, guest_from_wat: Callable[..., Path
     in_trio(main)
 
 
+def test_a_guest_that_is_left_in_a_call_is_closed_after_it(
+    runtime: Runtime, guest_from_wat: Callable[..., Path], silence: int
+) -> None:
+    """Who leaves the block too early is told so; when the call has ended, nothing is left."""
+    module = runtime.load(guest_from_wat(POLLER))
+
+    async def main() -> None:
+        async with trio.open_nursery() as nursery:
+            with pytest.raises(UseError, match="closed after that"):
+                async with runtime.open(module, stdio=(silence, -1, -1)) as guest:
+                    nursery.start_soon(guest.call, "poll", 1)
+                    await trio.testing.wait_all_tasks_blocked()
+            assert runtime.statistics().guests == 1
+            nursery.cancel_scope.cancel()
+        assert runtime.statistics().guests == 0
+        with pytest.raises(UseError):
+            await guest.call("poll", 1)
+
+    in_trio(main)
+
+
+def test_a_pool_that_is_full_says_so(
+    cache_folder: Path, guest_from_wat: Callable[..., Path], program: Path
+) -> None:
+    """More guests than there is room for are a mistake of the caller's, and no trap."""
+
+    async def main() -> None:
+        with Runtime(cache=cache_folder, pool=2) as runtime:
+            async with runtime.open(program), runtime.open(program):
+                with pytest.raises(UseError, match=r"pool=2\)"):
+                    async with runtime.open(program):
+                        pass
+            assert (await runtime.run(program, args=["exit", "3"])).returncode == 3
+
+    in_trio(main)
+
+
+def test_one_module_is_compiled_once(program: Path) -> None:
+    """However many tasks ask for it at a time."""
+    compiled: list[str] = []
+
+    async def main() -> None:
+        with Runtime(cache=False, on_compile=lambda name, _: compiled.append(name)) as runtime:
+            async with trio.open_nursery() as nursery:
+                for _ in range(10):
+                    nursery.start_soon(functools.partial(runtime.run, program, args=["exit", "0"]))
+
+    in_trio(main)
+    assert compiled.count(str(program)) == 1
+
+
 def test_an_exit_is_an_exception_of_the_call(
     runtime: Runtime, guest_from_wat: Callable[..., Path]
 ) -> None:

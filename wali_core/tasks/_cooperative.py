@@ -61,6 +61,7 @@ class CooperativeGuest(AnyGuest):
         "_again",
         "_began",
         "_busy",
+        "_closing",
         "_cpu_time",
         "_fds",
         "_first",
@@ -80,6 +81,7 @@ class CooperativeGuest(AnyGuest):
 
     def __init__(self, engine: Engine, module: Module) -> None:
         self._busy, self._waits, self._again = False, 0, 0
+        self._closing = False
         self._began = self._inside = self._ran = 0.0
         super().__init__(engine, module)
         self._context.cooperative = 1
@@ -119,15 +121,19 @@ class CooperativeGuest(AnyGuest):
         if self._cpu_time is not None:
             self._cpu = _computing(self._cpu_time)
         at, seconds = self._bound(seconds, trio.current_time())
-        if at is None:
-            await self._drive(begin)
-        else:
-            with trio.CancelScope(deadline=at) as scope:
+        try:
+            if at is None:
                 await self._drive(begin)
-            if scope.cancelled_caught:
-                self._ended = str(GuestTimeout(seconds))
-                raise GuestTimeout(seconds)
-        self._finish_call(*ends)
+            else:
+                with trio.CancelScope(deadline=at) as scope:
+                    await self._drive(begin)
+                if scope.cancelled_caught:
+                    self._ended = str(GuestTimeout(seconds))
+                    raise GuestTimeout(seconds)
+            self._finish_call(*ends)
+        finally:
+            if self._closing:
+                self.close()
 
     async def __aenter__(self) -> Self:
         return self
@@ -136,9 +142,14 @@ class CooperativeGuest(AnyGuest):
         self.close()
 
     def close(self) -> None:
-        """End the guest: its memory and every descriptor that it holds.  Again does nothing."""
+        """End the guest: its memory and every descriptor that it holds.  Again does nothing.
+
+        Raises ``UseError`` while a task is in a call of it: it is closed when that has ended.
+        """
         if self._busy:
-            raise UseError("the guest is in a call: cancel that first")
+            self._closing = True
+            raise UseError("the guest is in a call, and closed after that: cancel that first")
+        self._closing = False
         super().close()
         reactor, self._reactor = self._reactor, None
         if reactor is not None:
