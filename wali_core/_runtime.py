@@ -130,9 +130,9 @@ class Runtime:
         key = self.engine.key(data, preparation), origin
         with self._lock:
             loaded = self._modules.get(key)
-            turn = self._compiling.setdefault(key, allocate_lock()) if loaded is None else None
-        if loaded is not None or turn is None:
-            return loaded
+            if loaded is not None:
+                return loaded
+            turn = self._compiling.setdefault(key, allocate_lock())
         with turn:  # whoever asks for it meanwhile gets what this one has compiled
             with self._lock:
                 loaded = self._modules.get(key)

@@ -228,10 +228,12 @@ def test_a_guest_that_is_left_in_a_call_is_closed_after_it(
 
     async def main() -> None:
         async with trio.open_nursery() as nursery:
+            opening = runtime.open(module, stdio=(silence, -1, -1))
+            guest = await opening.__aenter__()
+            nursery.start_soon(guest.call, "poll", 1)
+            await trio.testing.wait_all_tasks_blocked()
             with pytest.raises(UseError, match="closed after that"):
-                async with runtime.open(module, stdio=(silence, -1, -1)) as guest:
-                    nursery.start_soon(guest.call, "poll", 1)
-                    await trio.testing.wait_all_tasks_blocked()
+                await opening.__aexit__(None, None, None)
             assert runtime.statistics().guests == 1
             nursery.cancel_scope.cancel()
         assert runtime.statistics().guests == 0
@@ -241,9 +243,7 @@ def test_a_guest_that_is_left_in_a_call_is_closed_after_it(
     in_trio(main)
 
 
-def test_a_pool_that_is_full_says_so(
-    cache_folder: Path, guest_from_wat: Callable[..., Path], program: Path
-) -> None:
+def test_a_pool_that_is_full_says_so(cache_folder: Path, program: Path) -> None:
     """More guests than there is room for are a mistake of the caller's, and no trap."""
 
     async def main() -> None:
@@ -1072,6 +1072,7 @@ def test_a_guest_ends_with_its_run(runtime: Runtime, guest_from_wat: Callable[..
         guest.close()
 
     in_trio(make).close()  # what a runtime keeps is there from here on
+    gc.collect()  # what tests before this one have left
     before = set(os.listdir("/proc/self/fd"))
     first, second = in_trio(make), in_trio(make)
     in_trio(use, first)
