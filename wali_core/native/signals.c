@@ -84,14 +84,16 @@ static void on_signal(int signal, void *info, void *ucontext) {
         i++;
     const char **pc = (const char **)((char *)ucontext + UCONTEXT_PC);
     uint64_t *mask = (uint64_t *)((char *)ucontext + UCONTEXT_MASK);
-    if (i == MAX_THREADS) { /* a thread of the host's, which should have blocked it, and does now */
+    struct context *c = i < MAX_THREADS ? wali_running[i].c : NULL;
+    if (c && c->signal && BIT(signal) & SYNCHRONOUS)
+        return;
+    if (c == NULL || c->signal) { /* who should have blocked it, and does now: it waits for others;
+                                   * a thread of the host's, or one of those that are never blocked
+                                   * is in flight, and has come just before a mask was set */
         *mask = ~SYNCHRONOUS;
         SYS(NR_kill, SYS(NR_getpid, 0, 0, 0, 0, 0, 0), signal, 0, 0, 0, 0);
         return;
     }
-    struct context *c = wali_running[i].c;
-    if (c->signal)
-        return;
     c->signal = (uint32_t)signal;
     c->code = ((const int32_t *)info)[2];
     c->mask_before = *mask;

@@ -3,7 +3,7 @@
  */
 #include "thread.h"
 
-enum { EXECUTED = 20, ARRIVALS = 30, ENDS = 200, FIRSTS = 60, STARTS = 60, MOST_LOST = 3 };
+enum { EXECUTED = 20, ARRIVALS = 60, ENDS = 200, FIRSTS = 60, STARTS = 60, MOST_LOST = 3 };
 enum { THREAD = 0, WAITS_US = 1000000 };
 
 static char *self;
@@ -95,14 +95,24 @@ static void is_handled(int signal) {
     leave(3);
 }
 
-/* It is handled before, or ends the new program. */
+static volatile int turns;
+
+static void loops(long unused) {
+    (void)unused;
+    for (;;)
+        turns++;
+}
+
+/* It is handled before, or ends the new program, whichever thread it has come to. */
 static void during_execve(void) {
     int survived = 0;
     for (int i = 0; i < ARRIVALS; i++) {
         int status = -1, pid = (int)SYS_fork();
         if (pid == 0) {
             handle(SIGALRM, is_handled, 0, 0);
-            alarm_after(i * 1000l);
+            for (int thread = 0; thread < i % 3; thread++)
+                begin(thread, loops, 0);
+            alarm_after(i * 500l);
             execute("waits", NULL);
         }
         SYS_wait4(pid, &status, 0, NULL);
