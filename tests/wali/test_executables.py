@@ -95,6 +95,25 @@ def test_the_command_compiles_before_as_well(
     assert entries(cache_folder / "wali") == kept
 
 
+@pytest.mark.parametrize(
+    "calls", ['deny = ["getcwd"]', 'allow = ["execve", "fork", "wait4", "write"]']
+)
+def test_where_it_lies_is_no_call_of_the_programs(
+    wali: Wali, tool: Path, tmp_path: Path, calls: str
+) -> None:
+    """A path from the working directory leads to a Wasm file, also where getcwd is refused."""
+    (tool.parent / "link").symlink_to("tool.wasm")
+    made = policy(tmp_path, tool.parent)
+    cwd = f'cwd = "{tool.parent}"\n[syscalls]\n{calls}\n'
+    made.write_text(made.read_text() + cwd)
+
+    words = ("execute", "./tool.wasm", "execute", "link", "getcwd", "")
+    done = wali("--policy", made, building.program("attempt"), *words)
+
+    statuses = [int(line) for line in done.stdout.split()]
+    assert (statuses, done.stderr) == ([STATUS << 8, STATUS << 8, -1], "")
+
+
 def test_a_granted_folder_is_looked_through(
     tool: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
