@@ -403,6 +403,7 @@ _CORE_NEEDS: Final = tuple(f"wasmtime_{name}" for _, name, _ in _layout.WASMTIME
 _CORE: Final[dict[str, tuple[Any, tuple[Any, ...]]]] = {
     "wali_init": (None, (P,)),
     "wali_install_fault_handler": (c_int64, ()),
+    "wali_take_sent_signals": (None, ()),
     "wali_context_init": (None, (P, c_uint32)),
     "wali_context_bind": (None, (P, c_uint32, P, POINTER(Memory), c_uint32)),
     "wali_context_bind_shared": (None, (P, P, P)),
@@ -544,6 +545,7 @@ class Core:
         self.descriptor_release = functions["descriptor_release"]
         self.interrupt = functions["wali_interrupt"]
         self.install_fault_handler = functions["wali_install_fault_handler"]
+        self.take_sent_signals = functions["wali_take_sent_signals"]
         self.context_size = c_uint64.in_dll(self._library, "wali_context_size").value
         rest = self.context_size - ctypes.sizeof(Context)
         whole = {"_fields_": (("_rest", ctypes.c_char * rest),)}
@@ -551,7 +553,6 @@ class Core:
         """Makes a ``struct context``, all of it, filled with zeros."""
         self.own_space = c_uint64.in_dll(self._library, "wali_own_space").value
         """Where in a context the memory is that calls of ``wali`` work on."""
-        self.is_program = c_uint32.in_dll(self._library, "wali_is_program")
         self.actions = (ctypes.c_char * _ACTIONS).in_dll(self._library, "wali_actions")
         """What a program has set for its signals: bytes, all zero to begin with."""
         self.running = (Running * MAX_THREADS).in_dll(self._library, "wali_running")

@@ -87,7 +87,7 @@ CALLS: Final = (
     Call("pipe2",          293,   59, "ptr int",                      "@ipc",         "body"),
 
     # --- files -----------------------------------------------------------------------------------
-    Call("openat2",        437,  437, "dirfd path ptr uint",          "@file-system", "body", "own", "how is 24 bytes; WALI guests need a descriptor", ours=True),
+    Call("openat2",        437,  437, "dirfd path ptr uint",          "@file-system", "bodies", "own", "how is 24 bytes", ours=True),
     Call("openat",         257,   56, "dirfd path int uint",          "@file-system", "bodies", "own"),
     Call("open",             2, None, "path int uint",                "@file-system", "= openat(AT_FDCWD, $0, $1, $2)"),
     Call("fstat",            5,   80, "fd stat",                      "@file-system", "plain", "own"),
@@ -148,7 +148,7 @@ CALLS: Final = (
     Call("ppoll",          271,   73, "ptr long ptr ptr uint",        "@io-event",     "body", "own"),
     Call("pause",           34, None, "",                             "@default",      "= ppoll(0, 0, 0, 0, 0)", ours=True),
     Call("nanosleep",       35,  101, "ptr ptr",                      "@default",      "= clock_nanosleep(CLOCK_MONOTONIC, 0, $0, $1)"),
-    Call("clock_nanosleep", 230,  115, "int int mem[16] mem[16]",      "@default",      "waits/body", "own"),
+    Call("clock_nanosleep", 230,  115, "int int mem[16] mem[16]",      "@default",      "waits/body"),
 
     # --- sockets ---------------------------------------------------------------------------------
     Call("socket",          41,  198, "int int int",                  "@network-io",  "body", note="unix, TCP and UDP"),

@@ -80,7 +80,7 @@ def reachable() -> dict[str, int]:
     waiting = {
         f"body_{call.name}"
         for call in table["CALLS"]
-        if call.shim and call.served in {"body", "bodies"}
+        if call.shim and call.served in {"body", "bodies", "waits/body"}
     }
     for_shims = (row for row in table["AUXILIARY"] if row[5] in ("own", "guest"))
     waiting |= {f"body_{row[4]}" for row in for_shims} | ALWAYS | GENERATED

@@ -66,7 +66,6 @@ CALLS: dict[str, tuple[int | At, ...]] = {
     "readlinkat": (BOX, At(b"out\0"), room(64), 64),
     "getdents64": (BOX, room(2048), 2048),
     "ppoll": (At(struct.pack("<ihh", 1, 4, 0)), 1, At(SOON, optional=True), 0, 0),
-    "clock_nanosleep": (1, 0, At(SOON), 0),
     "clock_gettime": (1, room(16)),
     "clock_getres": (1, At(bytes(16), optional=True)),
     "getrandom": (room(64), 64, 0),

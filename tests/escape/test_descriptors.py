@@ -274,12 +274,6 @@ def test_status_flags_that_pass(evil: Evil) -> None:
     assert fcntl.fcntl(host, fcntl.F_GETFL) == before | os.O_APPEND
 
 
-@pytest.mark.parametrize("clock", [2, 3, 4, 5, 6, 7, 11, 99, -1])
-def test_sleep_knows_two_clocks(evil: Evil, clock: int) -> None:
-    """clock_nanosleep would wait uninterrupted on any other."""
-    assert evil.call("clock_nanosleep", clock, 0, bytes(16), 0) == -errno.EINVAL
-
-
 def test_sockets_know_few_flags(evil_host: EvilHost, world: World) -> None:
     """MSG_OOB, MSG_ERRQUEUE, MSG_FASTOPEN, MSG_CMSG_CLOEXEC and more: EINVAL."""
     ours, theirs = socket.socketpair()

@@ -48,7 +48,7 @@ LISTED = {
         SYS_openat2 SYS_openat SYS_close SYS_dup3 SYS_lseek SYS_fcntl SYS_ioctl SYS_fstat
         SYS_newfstatat SYS_utimensat SYS_mkdirat SYS_unlinkat SYS_renameat2 SYS_linkat SYS_symlinkat
         SYS_readlinkat SYS_getdents64 SYS_ftruncate SYS_fallocate SYS_fadvise SYS_fsync
-        SYS_fdatasync SYS_ppoll SYS_clock_nanosleep SYS_clock_gettime SYS_clock_getres SYS_accept4
+        SYS_fdatasync SYS_ppoll SYS_clock_gettime SYS_clock_getres SYS_accept4
         SYS_recvfrom SYS_shutdown SYS_getrandom SYS_sched_yield __proc_exit
     """,
     "wali_guest": "SYS_readv SYS_writev SYS_preadv SYS_pwritev SYS_pwritev2 SYS_getrandom",

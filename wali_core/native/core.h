@@ -98,7 +98,7 @@ struct kernel_sigaction {
     uint64_t mask;
 };
 void wali_restorer(void);
-extern uint32_t wali_is_program; /* of signals.c: this process is a WALI program's */
+extern int (*sent_signal)(int, void *, void *); /* of signals.c: of a WALI program's process */
 int wali_copy(void *to, const void *from, size_t size); /* 0, or -EFAULT on a page that is gone */
 uint8_t *space_refresh(struct context *, struct space *, uint64_t address, uint64_t size);
 int64_t copy_string(struct context *, struct space *, uint32_t address, char *to, uint32_t room);
@@ -169,7 +169,6 @@ enum { CLOCKS_OF_ONES_OWN = 3 }; /* above: of other processes, by their pid */
 
 /* signals.c: a system call that can wait, not made any more where a signal is in flight. */
 int64_t signal_settle(struct context *, int64_t result, int restarts, int32_t number);
-int signal_sent(int signal, void *info, void *ucontext);
 int64_t take_mask(struct context *, struct space *, uint32_t address, uint64_t size);
 #define WAIT(context, number, a, b, c, d, e, f)                                                    \
     interruptible((int64_t)(a), (int64_t)(b), (int64_t)(c), (int64_t)(d), (int64_t)(e),            \

@@ -31,9 +31,9 @@ static int64_t opened(struct context *c, const struct descriptor *dir, int64_t h
     return descriptor_install(c, capability_opened(dir, host, crossed), (uint16_t)flags);
 }
 
-/* openat2(2), with the struct and the path copied once: the kernel gets what was checked.  In
- * capability mode O_NONBLOCK only keeps the open itself from waiting (FIFOs); whether the guest's
- * calls wait is what F_SETFL said. */
+/* openat2(2) of a shim, with the struct and the path copied once: the kernel gets what was checked.
+ * O_NONBLOCK only keeps the open itself from waiting (FIFOs); whether the guest's calls wait is
+ * what F_SETFL said. */
 BODY(body_openat2) {
     char path[PATH_MAX];
     struct open_how how;
@@ -43,20 +43,17 @@ BODY(body_openat2) {
     if (copy_from(c, s, a[2].u32, &how, sizeof how))
         return -EFAULT;
     int64_t r = copy_string(c, s, a[1].u32, path, sizeof path);
-    if (r >= 0 && capable && (r = capability_open_how(&how, path)) == 0)
+    if (r >= 0 && (r = capability_open_how(&how, path)) == 0)
         r = capability_open_flags(c, dir, how.flags);
     if (r < 0)
         return r;
     uint64_t flags = how.flags, anywhere = how.resolve, crossed = 0;
-    if (capable)
-        capability_tame_open(&how.flags, &how.mode);
-    how.resolve |= capable ? RESOLVE_NO_XDEV : 0; /* at first: a mount may be new, and a procfs */
+    capability_tame_open(&how.flags, &how.mode);
+    how.resolve |= RESOLVE_NO_XDEV; /* at first: a mount may be new, and a procfs */
     how.flags = HOST_OPEN_FLAGS(how.flags | O_CLOEXEC);
-    while ((r = SYS(NR_openat2, dir->host, path, &how, sizeof how, 0, 0)) == -EXDEV && capable &&
-           !crossed++)
+    while ((r = SYS(NR_openat2, dir->host, path, &how, sizeof how, 0, 0)) == -EXDEV && !crossed++)
         how.resolve = anywhere;
-    return capable ? opened(c, dir, r, flags, crossed != 0)
-                   : descriptor_install_made(c, refuse_process_memory(c, r), flags);
+    return opened(c, dir, r, flags, crossed != 0);
 }
 
 /* openat(2) of a shim that has to walk where the kernel has no openat2: one component, never
@@ -97,6 +94,21 @@ BODY(program_openat) {
     if (stays < 0 || !(c->table->procfs & PROCFS_ELSEWHERE)) /* also: not any more */
         r = refuse_process_memory(c, r);
     return descriptor_install_made(c, r, a[2].u32);
+}
+
+BODY(program_openat2) {
+    const char *path;
+    struct open_how how;
+    int64_t r = take_string(c, s, a[1].u32, NULL, &path, 0);
+    if (r < 0 || a[3].u32 != sizeof how)
+        return r < 0 ? r : -EINVAL;
+    if (copy_from(c, s, a[2].u32, &how, sizeof how))
+        return -EFAULT;
+    uint64_t flags = how.flags;
+    how.flags = HOST_OPEN_FLAGS(flags | O_CLOEXEC);
+    r = WAIT(c, NR_openat2, a[0].i32 == AT_FDCWD ? c->cwd : host_of(c, a[0].i32), path, &how,
+             sizeof how, 0, 0);
+    return descriptor_install_made(c, refuse_process_memory(c, r), flags);
 }
 
 #if defined(__aarch64__)

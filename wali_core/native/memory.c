@@ -93,8 +93,8 @@ static void on_fault(int signal, void *info, void *ucontext) {
     }
     /* Not ours: wasmtime's own handler (a trap of the guest), or whoever was there before. */
     struct kernel_sigaction *before = &previous[signal];
-    int sent = wali_is_program && ((const int32_t *)info)[2] <= 0; /* by kill(2), to a program */
-    if (sent && signal_sent(signal, info, ucontext))
+    int sent = sent_signal && ((const int32_t *)info)[2] <= 0; /* by kill(2), to a program */
+    if (sent && sent_signal(signal, info, ucontext))
         return;
     if (sent || (uintptr_t)before->handler <= 1) { /* SIG_DFL, SIG_IGN: returning faults again */
         struct kernel_sigaction fatal = {.flags = SA_RESTORER, .restorer = wali_restorer};

@@ -74,7 +74,7 @@ EXPORT struct {
     int64_t tid;
     struct context *c;
 } wali_running[MAX_THREADS];
-EXPORT uint32_t wali_is_program;
+int (*sent_signal)(int, void *, void *);
 
 /* The host's handler of every signal that the guest handles.  It stores, and makes system calls:
  * what may be done in a signal handler. */
@@ -106,11 +106,16 @@ static void on_signal(int signal, void *info, void *ucontext) {
 
 /* One of those that are traps, which somebody has sent: 0 where the default action is to follow.  A
  * second that comes while a signal is in flight is lost, since it cannot be blocked. */
-int signal_sent(int signal, void *info, void *ucontext) {
+static int signal_sent(int signal, void *info, void *ucontext) {
     uint32_t handler = wali_actions[signal].handler;
     if (handler != HANDLER_DEFAULT && handler != (uint32_t)HANDLER_IGNORE)
         on_signal(signal, info, ucontext);
     return handler != HANDLER_DEFAULT;
+}
+
+/* This process is a program's: from here on such signals are looked at. */
+EXPORT void wali_take_sent_signals(void) {
+    sent_signal = signal_sent;
 }
 
 static void set_mask(uint64_t mask) {

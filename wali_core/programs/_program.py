@@ -721,7 +721,7 @@ class Program(AnyProgram, Guest):
         if found is not None:
             self._context.call = found.of.func
         self._context.store = self._store_owner
-        self._engine.core.is_program.value = 1
+        self._engine.core.take_sent_signals()
         if not again:
             reset_actions()
         self.threads.enter(self._address)

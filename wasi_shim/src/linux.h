@@ -151,7 +151,6 @@ enum {
     CLOCK_MONOTONIC = 1,
     CLOCK_PROCESS_CPUTIME_ID = 2,
     CLOCK_THREAD_CPUTIME_ID = 3,
-    TIMER_ABSTIME = 1,
 
     POLLIN = 0x01, /* <poll.h> */
     POLLOUT = 0x04,

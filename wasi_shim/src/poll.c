@@ -169,13 +169,11 @@ static int64_t wait_once(struct poll *poll) {
     const struct waiting *first = poll->at_once ? NULL : first_clock(poll, &left);
     if (first && clock_is_made())
         return pass_time(poll, left);
-    if (poll->pollfd_count == 0) {
-        if (left == 0)
-            return 0;
-        /* Until, not for: this follows a wall clock that is set meanwhile. */
-        struct kernel_timespec until = timespec_of(first->deadline);
-        return waited(poll, first, sys_clock_nanosleep(first->clock, TIMER_ABSTIME, &until, NULL));
-    }
+    if (poll->pollfd_count == 0 && left == 0)
+        return 0;
+    if (first && first->clock != CLOCK_MONOTONIC && left > NANOSECONDS_PER_SECOND)
+        left = NANOSECONDS_PER_SECOND; /* somebody may set a wall clock meanwhile: looked at every
+                                          second */
     struct kernel_timespec timeout = timespec_of(left);
     bool for_ever = !poll->at_once && !first;
     return waited(

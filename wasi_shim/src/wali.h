@@ -97,9 +97,6 @@ IMPORT("wali", "SYS_clock_gettime")
 int64_t sys_clock_gettime(int32_t clock, struct kernel_timespec *out);
 IMPORT("wali", "SYS_clock_getres")
 int64_t sys_clock_getres(int32_t clock, struct kernel_timespec *out);
-IMPORT("wali", "SYS_clock_nanosleep")
-int64_t sys_clock_nanosleep(int32_t clock, int32_t flags, const struct kernel_timespec *request,
-                            struct kernel_timespec *remain);
 IMPORT("wali", "SYS_ppoll") /* descriptors that never block (regular files) are ready */
 int64_t sys_ppoll(struct kernel_pollfd *fds, int64_t nfds, const struct kernel_timespec *timeout,
                   const void *sigmask, uint32_t sigsetsize);
@@ -161,7 +158,6 @@ IMPORT("guest", "suspend") int64_t guest_suspend(void);
 /* A macro is not expanded in itself: these are the functions above. */
 #ifndef DEFINES_CALLS
 #define sys_accept4(...) WAITING(sys_accept4(__VA_ARGS__))
-#define sys_clock_nanosleep(...) WAITING(sys_clock_nanosleep(__VA_ARGS__))
 #define sys_ppoll(...) WAITING(sys_ppoll(__VA_ARGS__))
 #define sys_recvfrom(...) WAITING(sys_recvfrom(__VA_ARGS__))
 #define guest_pwritev2(...) WAITING(guest_pwritev2(__VA_ARGS__))

@@ -411,19 +411,6 @@ int64_t sys_clock_getres(int32_t clock, struct kernel_timespec *out) {
     return result(one_in(50) ? error() : 0);
 }
 
-int64_t sys_clock_nanosleep(int32_t clock, int32_t flags, const struct kernel_timespec *request,
-                            struct kernel_timespec *remain) {
-    check(clock == CLOCK_REALTIME || clock == CLOCK_MONOTONIC, "clock_nanosleep: the clock");
-    check(flags == TIMER_ABSTIME && !remain, "clock_nanosleep: flags");
-    check_time(request);
-    uint64_t until = (uint64_t)request->tv_sec * 1000000000 + (uint64_t)request->tv_nsec;
-    if (one_in(20))
-        return result(-EINTR);
-    if (until > now)
-        now = until;
-    return result(0);
-}
-
 static int64_t poll_files(struct kernel_pollfd *fds, int64_t nfds) {
     int64_t ready = 0;
     for (int64_t i = 0; i < nfds; i++) {
