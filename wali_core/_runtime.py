@@ -216,11 +216,16 @@ class Runtime:
         """Compile what tasks of this kind need, on a thread: it takes a tenth of a second."""
         if interface in self._cooperative_links:
             return
-        if self._made(interface, cooperative=True, compiles=False) is None:
-            import trio
+        import trio
 
-            make = partial(self._shim, interface, cooperative=True)
-            await trio.to_thread.run_sync(make, abandon_on_cancel=True)
+        from wali_core.tasks._reactor import compiling
+
+        async with compiling():  # the others of this run wait without a thread
+            if interface in self._cooperative_links:
+                return
+            if self._made(interface, cooperative=True, compiles=False) is None:
+                make = partial(self._shim, interface, cooperative=True)
+                await trio.to_thread.run_sync(make, abandon_on_cancel=True)
 
     def _suspending_link(self) -> SuspendingLink:
         """What WALI programs that are tasks wait by, made for the first of them."""

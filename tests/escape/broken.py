@@ -61,7 +61,7 @@ HOLES: Holes = {
         ),
         ("if (d->flags & DESCRIPTOR_SHARED) {", "if (0) {"),
     ],
-    "files.c": [("host_flags |= GUEST_O_NOFOLLOW;", "")],
+    "files.c": [(" | O_CLOEXEC | GUEST_O_NOFOLLOW, mode", " | O_CLOEXEC, mode")],
     "_table.py": [('"dirfd! path dirfd! path zero"', '"dirfd! path dirfd! path int"')],
 }
 
@@ -79,10 +79,11 @@ READS_TWICE: Holes = {
 """,
         ),
         (
-            "    r = WAIT(c, NR_openat, host_dir, path,",
+            "    if (r == 0)\n        r = SYS(NR_openat, dir->host, path,",
             WHILE
-            + """    copy_string(c, s, a[1].u32, copy, sizeof copy);
-    r = WAIT(c, NR_openat, host_dir, path,""",
+            + """    copy_string(c, s, a[1].u32, path, sizeof path);
+    if (r == 0)
+        r = SYS(NR_openat, dir->host, path,""",
         ),
     ],
 }

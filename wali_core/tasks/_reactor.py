@@ -158,3 +158,16 @@ def reactor_for(engine: Engine) -> Reactor:
 def current_reactor() -> Reactor | None:
     """The reactor of this run, where there is one."""
     return _reactor.get(None)
+
+
+_compiling: trio.lowlevel.RunVar[trio.Lock] = trio.lowlevel.RunVar("wali compiling")
+
+
+def compiling() -> trio.Lock:
+    """What a task of this run holds while it has something compiled that all need."""
+    try:
+        return _compiling.get()
+    except LookupError:
+        lock = trio.Lock()
+        _compiling.set(lock)
+        return lock
