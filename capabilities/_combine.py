@@ -1,6 +1,7 @@
 """Two policies in one: what both grant, and a policy that extends another.
 
-Neither way can anything be had that one of the two does not grant.
+Neither way can anything be had that one of the two does not grant. What a path grants is what links
+in it lead to: so trees are compared, and kept, with their links followed (`Grant.pin`).
 """
 
 from __future__ import annotations
@@ -49,9 +50,16 @@ _FORMATS: dict[str, Callable[[Any], str]] = {
 }
 
 
-def meet(one: Parts, other: Parts) -> Parts:
-    """Return what grants all that both do and no more, within the tighter limits."""
+def meet(one: Parts, other: Parts, resolve: Callable[[str], str] = str) -> Parts:
+    """Return what grants all that both do and no more, within the tighter limits.
+
+    Args:
+        one: a policy.
+        other: another policy.
+        resolve: what a host path means, such as `os.path.realpath`.
+    """
     same_source = one.source == other.source
+    one, other = _pinned(one, resolve), _pinned(other, resolve)
     return Parts(
         name=one.name if one.name == other.name else "",
         filesystem=one.filesystem.intersect(other.filesystem),
@@ -68,6 +76,22 @@ def meet(one: Parts, other: Parts) -> Parts:
     )
 
 
+def _pinned(parts: Parts, resolve: Callable[[str], str]) -> Parts:
+    """Return the same policy with the trees that its paths lead to now."""
+
+    def pinned(grants: Iterable[Grant]) -> tuple[Grant, ...]:
+        return tuple(grant.pin(resolve) for grant in grants)
+
+    files = attrs.evolve(
+        parts.filesystem,
+        read_only=pinned(parts.filesystem.read_only),
+        read_write=pinned(parts.filesystem.read_write),
+        exec=pinned(parts.filesystem.exec),
+    )
+    network = attrs.evolve(parts.network, unix=pinned(parts.network.unix))
+    return attrs.evolve(parts, filesystem=files, network=network)
+
+
 def _viewless(calls: Syscalls, one: View, other: View) -> Syscalls:
     """Withhold what one of two policies refuses for want of a view, which the other one brings."""
     if one == other or "off" not in (one, other):
@@ -76,7 +100,11 @@ def _viewless(calls: Syscalls, one: View, other: View) -> Syscalls:
 
 
 def extend(
-    own: Parts, stated: AbstractSet[str], base: Parts, trees: Trees
+    own: Parts,
+    stated: AbstractSet[str],
+    base: Parts,
+    trees: Trees,
+    resolve: Callable[[str], str] = str,
 ) -> tuple[Parts, list[tuple[str, str]]]:
     """Return a policy with what it does not state taken over from the one that it extends.
 
@@ -85,16 +113,18 @@ def extend(
         stated: the keys that it states, such as `filesystem.read_only`.
         base: the policy that it extends. Denials and lists of calls add up.
         trees: those that the policy states, by their keys.
+        resolve: what a host path means, such as `os.path.realpath`.
 
     Returns:
         The policy, and what is wrong: each key that grants what the extended policy does not, or
         limits less, and what the two contradict each other in.
     """
-    problems = [*_Narrowing(own, stated, base, trees).problems()]
+    problems = [*_Narrowing(own, stated, base, trees, resolve).problems()]
     combined = _combined(own, stated, base)
     problems += _trees(combined, trees, stated, base).conflicts()
     if combined.audit.log != "none" and combined.audit.path is None:
         problems.append(("audit.path", NO_PATH))
+    combined = _pinned(combined, resolve)
     return combined, [("extends" if _OF in key else key, message) for key, message in problems]
 
 
@@ -116,9 +146,16 @@ def unheld(parts: Parts, wrong: AbstractSet[str] = frozenset()) -> Iterator[tupl
 class _Narrowing:
     """What a policy states beyond the one that it extends: key and message."""
 
-    def __init__(self, own: Parts, stated: AbstractSet[str], base: Parts, trees: Trees) -> None:
+    def __init__(
+        self,
+        own: Parts,
+        stated: AbstractSet[str],
+        base: Parts,
+        trees: Trees,
+        resolve: Callable[[str], str],
+    ) -> None:
         self._own, self._stated, self._base = own, stated, base
-        self._own_trees = trees
+        self._own_trees, self._resolve = trees, resolve
         self._suffix = f"{base.source}, which this policy extends: it can only narrow that"
 
     def problems(self) -> Iterator[tuple[str, str]]:
@@ -138,10 +175,12 @@ class _Narrowing:
     def _outside(
         self, grants: Mapping[str, Grant], within: Iterable[Grant], purpose: str = ""
     ) -> Iterator[tuple[str, str]]:
-        hosts = {grant.host for grant in within}
+        hosts = {grant.pin(self._resolve).host for grant in within}
         for key, grant in grants.items():
-            if hosts.isdisjoint(ancestors(grant.host)):
-                yield key, f"{grant.host!r} is not granted {purpose}by {self._suffix}"
+            place = grant.pin(self._resolve).host
+            if hosts.isdisjoint(ancestors(place)):
+                leads = "" if place == grant.host else f" leads to {place!r}, which"
+                yield key, f"{grant.host!r}{leads} is not granted {purpose}by {self._suffix}"
 
     def _names(self) -> Iterator[tuple[str, str]]:
         for key, own, base in (

@@ -50,6 +50,8 @@ class Grant:
         host: absolute, normalised path on the host: a directory with all that is in it, or a file.
         guest: absolute, normalised path that the guest uses.
         read_write: whether the guest may change the tree, or only read it.
+        pinned: whether links in `host` have been followed, so that none may be in it when it is
+            opened. Two grants that differ in it only are equal.
 
     Raises:
         ValueError: a path is not absolute or not normalised.
@@ -58,6 +60,16 @@ class Grant:
     host: str = attrs.field(validator=_is_normal_path)
     guest: str = attrs.field(validator=_is_normal_path)
     read_write: bool = False
+    pinned: bool = attrs.field(default=False, eq=False, repr=False, kw_only=True)
+
+    def pin(self, resolve: Callable[[str], str]) -> Grant:
+        """Return the grant of what its path leads to now, and of nothing that it leads to later.
+
+        What is pinned stays: since then a guest may have put a link there.
+        """
+        if self.pinned:
+            return self
+        return attrs.evolve(self, host=resolve(self.host), pinned=True)
 
     def intersect(self, other: Grant) -> Grant | None:
         """Return what both grant, or None if nothing lies in both trees at the same guest path."""

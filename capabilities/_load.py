@@ -143,7 +143,8 @@ def _from_dict(data: Mapping[str, object], base_dir: str, source: str, by: _From
         wrong += _calls.unknown(_named_calls(data), by.catalogue)
     parts = _parts(document, trees, source)
     if bases:
-        parts, beyond = extend(parts, stated, functools.reduce(meet, bases), trees)
+        base = functools.reduce(functools.partial(meet, resolve=os.path.realpath), bases)
+        parts, beyond = extend(parts, stated, base, trees, os.path.realpath)
         wrong += (problem for problem in beyond if problem not in wrong)
     wrong += unheld(parts, {key for key, _ in wrong})
     if not bases and not without and not any(key.startswith("audit") for key, _ in wrong):

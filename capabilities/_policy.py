@@ -98,9 +98,10 @@ class Policy(Parts):
     def intersect(self, other: Policy) -> Policy:
         """Return the policy that grants what both do, within the tighter limits.
 
-        The name is kept if both have the same, and dropped if not.
+        Links in host paths are followed now, so that what both grant is what they lead to, and no
+        more when a guest starts. The name is kept if both have the same, and dropped if not.
         """
-        return self._of(meet(self, other))
+        return self._of(meet(self, other, os.path.realpath))
 
     def unheld(self) -> tuple[Problem, ...]:
         """Find what nobody would hold a guest to. In a policy that was loaded there is nothing."""

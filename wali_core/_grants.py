@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     Dirs = Mapping[str, str | os.PathLike[str] | tuple[str | os.PathLike[str], str]]
 
 PROCFS_REACHED, PROCFS_TOLD, PROCFS_ABSENT, PROCFS_ELSEWHERE = 0, 1, 2, 4
+_FOLDER: Final = os.O_DIRECTORY | os.O_CLOEXEC
 _ENDLESS: Final = 1e9
 """Seconds, 30 years: what is longer, ``math.inf`` as well, is no limit; no clock need count it."""
 
@@ -31,16 +32,23 @@ def guest_path(name: str) -> str:
 class Preopen:
     """A directory of the host under a name of the guest's.
 
-    ``starts`` is for ``.`` as a part of another directory: the path that this has in there.
+    ``starts`` is for ``.`` as a part of another directory: the path that this has in there.  In
+    ``pinned`` ones links were followed when the policy was made, and none may be there now.
     """
 
-    __slots__ = ("guest", "host", "read_only", "starts")
+    __slots__ = ("guest", "host", "pinned", "read_only", "starts")
 
     def __init__(
-        self, guest: str, host: str, *, read_only: bool, starts: str | None = None
+        self,
+        guest: str,
+        host: str,
+        *,
+        read_only: bool,
+        starts: str | None = None,
+        pinned: bool = False,
     ) -> None:
         self.guest, self.host, self.read_only = guest, host, read_only
-        self.starts = starts
+        self.starts, self.pinned = starts, pinned
 
     @property
     def path(self) -> str:
@@ -53,12 +61,12 @@ class Preopen:
         Raises ``PolicyError`` where it cannot be had, or is procfs itself: ``/proc/self/mem`` there
         is the memory of the engine.
         """
-        flags = os.O_DIRECTORY | os.O_CLOEXEC
+        opened = _open_plain if self.pinned else os.open
         try:
             try:
-                fd = os.open(self.host, flags | os.O_RDONLY)
+                fd = opened(self.host, _FOLDER | os.O_RDONLY)
             except PermissionError:
-                fd = os.open(self.host, flags | os.O_PATH)  # can be walked through, if not listed
+                fd = opened(self.host, _FOLDER | os.O_PATH)  # can be walked through, if not listed
         except (OSError, ValueError) as error:
             reason = error.strerror if isinstance(error, OSError) else str(error)
             raise PolicyError(
@@ -81,6 +89,19 @@ class Preopen:
                 "it holds the engine's own memory"
             )
         return any(beneath(mount, path) for mount in mounts)
+
+
+def _open_plain(path: str, flags: int) -> int:
+    """Open an absolute path with no link in it: to one the answer is ENOTDIR."""
+    *parents, name = path.strip("/").split("/")
+    at = os.open("/", _FOLDER | os.O_PATH)
+    try:
+        for parent in parents:
+            above, at = at, os.open(parent, _FOLDER | os.O_PATH | os.O_NOFOLLOW, dir_fd=at)
+            os.close(above)
+        return os.open(name or ".", flags | os.O_NOFOLLOW, dir_fd=at)
+    finally:
+        os.close(at)
 
 
 def _can_be_opened(entry: os.DirEntry[str]) -> bool:
@@ -202,7 +223,7 @@ class Grants:
     def add_policy(self, policy: Policy) -> None:
         for grant in (*policy.filesystem.read_only, *policy.filesystem.read_write):
             self.preopens[grant.guest] = Preopen(
-                grant.guest, grant.host, read_only=not grant.read_write
+                grant.guest, grant.host, read_only=not grant.read_write, pinned=grant.pinned
             )
         for name in policy.environment.inherit:
             if name in os.environ:
@@ -267,6 +288,20 @@ class Grants:
         self.wall_time = _least(self.wall_time, wall_time)
         self.memory = _least(self.memory, memory)
 
+    def refuse_moved(self, policy: Policy) -> None:
+        """Raise ``PolicyError`` where there is a link by now in what a combined policy grants.
+
+        It was compared with what the other policy grants as it was without; a guest of that one may
+        have put the link there.
+        """
+        files = policy.filesystem
+        for grant in (*files.readable, *policy.network.unix):
+            if grant.pinned and (place := os.path.realpath(grant.host)) != grant.host:
+                raise PolicyError(
+                    f"{grant.guest!r}: {grant.host} cannot be granted: it leads to {place}, and "
+                    f"did not when {policy.source} was loaded, which narrows another policy"
+                )
+
     def refuse_denied(self, policy: Policy) -> None:
         """Raise ``PolicyError`` where a directory lies in, or around, what the policy denies."""
         if not policy.filesystem.inaccessible:
@@ -323,7 +358,7 @@ class Grants:
         """A directory in one that is granted, as the one that relative paths start from."""
         outer = self.preopens[guest]
         host = os.path.normpath(f"{outer.host}/{path[len(guest) :]}")
-        return Preopen(".", host, read_only=outer.read_only, starts=path)
+        return Preopen(".", host, read_only=outer.read_only, starts=path, pinned=outer.pinned)
 
     def to_meter(self, hosts: Sequence[int]) -> list[int]:
         """Of the host's descriptors of the standard streams, those to count what is written to."""

@@ -586,6 +586,7 @@ class Runtime:
         grants.narrow(wall_time, memory)
         if self._policy is not None:
             grants.refuse_denied(self._policy)
+            grants.refuse_moved(self._policy)
         return grants
 
     # --- whole programs ---------------------------------------------------------------------------

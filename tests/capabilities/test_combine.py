@@ -265,6 +265,90 @@ def test_widening_is_refused(base: Path, text: str, message: str) -> None:
     assert problems(base, text) == [message]
 
 
+@pytest.fixture
+def links(tmp_path: Path) -> Path:
+    """Return the file of a policy over two trees, in which links lead out of them and about."""
+    for name in ("box/ro", "box/rw/sub", "secret", "box/ro/sub"):
+        (tmp_path / name).mkdir(parents=True)
+    for tree in ("ro", "rw"):
+        (tmp_path / "box" / tree / "out").symlink_to("../../secret")
+        (tmp_path / "box" / tree / "in").symlink_to("sub")
+    file = tmp_path / "base.toml"
+    file.write_text(
+        "version = 1\n[filesystem]\nread_only = ['box/ro']\nread_write = ['box/rw']\n"
+        "exec = ['box/ro']\n[network]\nunix = ['box/ro']\n"
+    )
+    return file
+
+
+@pytest.mark.parametrize(
+    ("key", "path", "purpose"),
+    [
+        ("filesystem.read_only", "box/ro/out", ""),
+        ("filesystem.read_only", "box/ro/out/file", ""),
+        ("filesystem.read_write", "box/rw/out::/x", "to be changed "),
+        ("filesystem.exec", "box/ro/out/true", "to be executed "),
+        ("network.unix", "box/ro/out/socket", ""),
+    ],
+)
+def test_links_do_not_widen(links: Path, key: str, path: str, purpose: str) -> None:
+    """What a policy grants is what its paths lead to."""
+    host = path.partition("::")[0]
+    place = host.replace("box/ro/out", "secret").replace("box/rw/out", "secret")
+
+    assert problems(links, f"{key} = ['{path}']") == [
+        f"{key}[0]: {host!r} leads to {place!r}, which is not granted {purpose}by {SUFFIX}"
+    ]
+
+
+def test_links_within_are_followed_once(links: Path) -> None:
+    """A link that leads about in what is granted is no more followed when a guest starts."""
+    box = links.parent / "box"
+    policy = extending(links, "[filesystem]\nread_only = ['box/ro/in']\nread_write = []\nexec = []")
+    (grant,) = policy.filesystem.grants
+
+    assert grant == Grant(f"{box}/ro/sub", f"{box}/ro/in")
+    assert grant.pinned
+
+
+def test_links_around_what_is_extended_are_followed(links: Path) -> None:
+    """A tree that the other policy grants by a link is the same tree."""
+    folder = links.parent
+    (folder / "other").symlink_to("box/ro")
+    links.write_text("version = 1\n[filesystem]\nread_only = ['other']\n")
+    policy = extending(links, "[filesystem]\nread_only = ['box/ro/sub']")
+
+    assert policy.filesystem.grants == (Grant(f"{folder}/box/ro/sub", f"{folder}/box/ro/sub"),)
+
+
+def test_links_do_not_widen_intersections(links: Path) -> None:
+    """Two policies have in common what their paths lead to."""
+    one = Policy.load(links)
+    for path, found in (("box/ro/out", ()), ("box/ro/sub", ("box/ro/sub",))):
+        text = {"version": 1, "filesystem": {"read_only": [path]}}
+        other = Policy.from_dict(text, links.parent)
+        expected = tuple(
+            Grant(f"{links.parent}/{host}", f"{links.parent}/{host}") for host in found
+        )
+        assert one.intersect(other).filesystem.grants == expected
+        assert other.intersect(one).filesystem.grants == expected
+
+
+def test_what_was_followed_is_not_followed_again(links: Path) -> None:
+    """A guest that puts a link into a tree of its own gains nothing by another combination."""
+    folder = links.parent
+    narrow = extending(
+        links, "[filesystem]\nread_only = []\nread_write = ['box/rw/sub']\nexec = []"
+    )
+    (folder / "box" / "rw" / "sub").rmdir()
+    (folder / "box" / "rw" / "sub").symlink_to("../../secret")
+    everything = Policy.from_dict({"version": 1, "filesystem": {"read_write": ["."]}}, folder)
+
+    (grant,) = narrow.intersect(everything).filesystem.grants
+    assert grant.host == f"{folder}/box/rw/sub"
+    assert grant.pinned
+
+
 def test_all_that_widens_is_reported_at_once(base: Path) -> None:
     """Every key that goes too far is named."""
     text = "lockdown = 'off'\nfilesystem.read_only = ['/a', '/b']\nlimits.memory = '1T'\n"

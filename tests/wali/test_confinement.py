@@ -741,3 +741,33 @@ def test_filters_are_foreseen(
 
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout == "1 1\n"
+
+
+@pytest.fixture
+def narrowed(tmp_path: Path) -> Path:
+    """Return the file of a policy that narrows one over a tree which a guest may write."""
+    (tmp_path / "rw" / "sub").mkdir(parents=True)
+    (tmp_path / "secret").mkdir()
+    (tmp_path / "secret" / "file").write_text("x")
+    (tmp_path / "base.toml").write_text("version = 1\n[filesystem]\nread_write = ['rw']\n")
+    file = tmp_path / "narrowed.toml"
+    file.write_text(
+        "version = 1\nextends = ['base.toml']\n[filesystem]\nread_write = ['rw/sub::/sub']\n"
+    )
+    return file
+
+
+def test_links_of_a_guest_do_not_widen(wali: Wali, narrowed: Path) -> None:
+    """A policy that narrows another refuses to be started through a link out of that one."""
+    program = building.program("attempt")
+    words = ("create", "/sub/made", "read", "/secret/file")
+    assert wali("--policy", narrowed, program, *words).returncode == 0
+    assert (narrowed.parent / "rw" / "sub" / "made").exists()
+
+    (narrowed.parent / "rw" / "sub").rename(narrowed.parent / "rw" / "before")
+    (narrowed.parent / "rw" / "sub").symlink_to("../secret")
+    done = wali("--policy", narrowed, program, "read", "/sub/file")
+
+    assert (done.returncode, done.stdout) == (126, "")
+    assert f"leads to '{narrowed.parent}/secret', which is not granted" in done.stderr
+    assert "filesystem.read_write[0]: " in done.stderr

@@ -522,3 +522,35 @@ def test_words_that_are_no_bytes(options: dict[str, Any], said: str, grants: Gra
     (which,) = options
     with pytest.raises(PolicyError, match=said):
         add[which](options[which])
+
+
+def test_pinned_directories_hold_no_links(tmp_path: Path) -> None:
+    """Where links were followed before, a link that came since is not."""
+    (tmp_path / "in" / "sub").mkdir(parents=True)
+    (tmp_path / "link").symlink_to("in")
+    folder = os.path.realpath(tmp_path)
+
+    fd, _ = Preopen("/sub", f"{folder}/in/sub", read_only=True, pinned=True).open()
+    assert os.path.realpath(f"/proc/self/fd/{fd}") == f"{folder}/in/sub"
+    os.close(fd)
+    for path in (f"{folder}/link", f"{folder}/link/sub"):
+        before = os.listdir("/proc/self/fd")
+        with pytest.raises(PolicyError, match=r"cannot open .*: Not a directory"):
+            Preopen("/sub", path, read_only=True, pinned=True).open()
+        assert os.listdir("/proc/self/fd") == before
+
+
+def test_links_that_came_later_are_refused(tmp_path: Path) -> None:
+    """A combined policy is not started with what was swapped for a link since it was loaded."""
+    folder = os.path.realpath(tmp_path)
+    (tmp_path / "sub").mkdir()
+    text = {"version": 1, "filesystem": {"exec": ["sub"]}, "network": {"unix": ["sub"]}}
+    one = Policy.from_dict(text, folder)
+    both = one.intersect(one)
+    Grants().refuse_moved(both)
+    (tmp_path / "sub").rmdir()
+    (tmp_path / "sub").symlink_to("/etc")
+
+    Grants().refuse_moved(one)
+    with pytest.raises(PolicyError, match=r"/sub cannot be granted: it leads to /etc, and did not"):
+        Grants().refuse_moved(both)
