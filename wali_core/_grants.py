@@ -32,11 +32,12 @@ def guest_path(name: str) -> str:
 class Preopen:
     """A directory of the host under a name of the guest's.
 
-    ``starts`` is for ``.`` as a part of another directory: the path that this has in there.  In
-    ``pinned`` ones links were followed when the policy was made, and none may be there now.
+    ``starts`` is for ``.`` as a part of another directory, the host's ``within``: the path that
+    this has in there.  In ``pinned`` ones links were followed when the policy was made, and none
+    may be there now.
     """
 
-    __slots__ = ("guest", "host", "pinned", "read_only", "starts")
+    __slots__ = ("guest", "host", "pinned", "read_only", "starts", "within")
 
     def __init__(
         self,
@@ -45,10 +46,11 @@ class Preopen:
         *,
         read_only: bool,
         starts: str | None = None,
+        within: str | None = None,
         pinned: bool = False,
     ) -> None:
         self.guest, self.host, self.read_only = guest, host, read_only
-        self.starts, self.pinned = starts, pinned
+        self.starts, self.within, self.pinned = starts, within, pinned
 
     @property
     def path(self) -> str:
@@ -61,12 +63,13 @@ class Preopen:
         Raises ``PolicyError`` where it cannot be had, or is procfs itself: ``/proc/self/mem`` there
         is the memory of the engine.
         """
-        opened = _open_plain if self.pinned else os.open
+        host = self.host if self.within is None else self._inside(self.within)
+        opened = os.open if self.within is None and not self.pinned else _open_plain
         try:
             try:
-                fd = opened(self.host, _FOLDER | os.O_RDONLY)
+                fd = opened(host, _FOLDER | os.O_RDONLY)
             except PermissionError:
-                fd = opened(self.host, _FOLDER | os.O_PATH)  # can be walked through, if not listed
+                fd = opened(host, _FOLDER | os.O_PATH)  # can be walked through, if not listed
         except (OSError, ValueError) as error:
             reason = error.strerror if isinstance(error, OSError) else str(error)
             raise PolicyError(
@@ -77,6 +80,18 @@ class Preopen:
         except BaseException:
             os.close(fd)
             raise
+
+    def _inside(self, outer: str) -> str:
+        """Where links lead, which a guest may have left in a directory that it could write."""
+        if self.pinned:
+            return self.host
+        place = os.path.realpath(self.host)
+        if not beneath(place, os.path.realpath(outer)):
+            raise PolicyError(
+                f"filesystem.cwd: {self.starts!r} leads to {place} on the host, out of {outer}, in "
+                "which it was to lie"
+            )
+        return place
 
     def _reaches_proc(self, fd: int) -> bool:
         mounts = _proc_mounts()
@@ -358,7 +373,13 @@ class Grants:
         """A directory in one that is granted, as the one that relative paths start from."""
         outer = self.preopens[guest]
         host = os.path.normpath(f"{outer.host}/{path[len(guest) :]}")
-        return Preopen(".", host, read_only=outer.read_only, starts=path, pinned=outer.pinned)
+        return Preopen(
+            *(".", host),
+            read_only=outer.read_only,
+            starts=path,
+            within=outer.host,
+            pinned=outer.pinned,
+        )
 
     def to_meter(self, hosts: Sequence[int]) -> list[int]:
         """Of the host's descriptors of the standard streams, those to count what is written to."""

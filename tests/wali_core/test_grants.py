@@ -554,3 +554,22 @@ def test_links_that_came_later_are_refused(tmp_path: Path) -> None:
     Grants().refuse_moved(one)
     with pytest.raises(PolicyError, match=r"/sub cannot be granted: it leads to /etc, and did not"):
         Grants().refuse_moved(both)
+
+
+def test_working_directories_stay_within(tmp_path: Path, grants: Grants) -> None:
+    """A link that a guest has left leads about in what is granted, and not out of it."""
+    folder = os.path.realpath(tmp_path)
+    for name in ("out/sub", "secret"):
+        (tmp_path / name).mkdir(parents=True)
+    (tmp_path / "out" / "there").symlink_to("sub")
+    (tmp_path / "out" / "away").symlink_to("../secret")
+    grants.add_dirs({"/out": (tmp_path / "out", "rw")})
+
+    def place(cwd: str) -> Preopen:
+        return grants.directories(Policy(filesystem=Filesystem(cwd=cwd)))[-1]
+
+    fd, _ = place("/out/there").open()
+    assert os.path.realpath(f"/proc/self/fd/{fd}") == f"{folder}/out/sub"
+    os.close(fd)
+    with pytest.raises(PolicyError, match=r"filesystem\.cwd: '/out/away' leads to .*/secret on"):
+        place("/out/away").open()
