@@ -24,7 +24,8 @@ class Event:
         pid: the process that asked.
         syscall: the call's name: a system call, or a function of WASI's; empty for a start.
         resource: what the call named, by the guest's own name for it: a path, `tcp://HOST:PORT`,
-            `unix://PATH`; empty for a call that names nothing, and the program's name for a start.
+            `unix://PATH`; of a new socket its kind, such as `tcp`; empty for a call that names
+            nothing, and the program's name for a start.
         access: what it would have done to it: read, write, make or execute; empty for sockets.
         decision: `granted` and `denied` are the policy's. `passed` is what the policy does not
             grant and nobody refused; `logged` a call that goes through because the policy says so.

@@ -13,7 +13,7 @@ import attrs
 from . import _calls
 from ._files import ancestors, join, relative_to
 from ._metadata import METADATA_WRITERS
-from ._requests import is_wasi
+from ._requests import KINDS, MAKES_SOCKETS, is_wasi
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -74,6 +74,10 @@ def decide(parts: Parts, request: Request, catalogue: Mapping[str, str] | None =
         return _decide_socket(parts, request.socket, request.use)
     if request.port is not None:
         return _decide_port(parts, request.port, request.use)
+    if request.call in MAKES_SOCKETS:
+        return _decide_kind(parts, request.call, request.kind, gate)
+    if request.call == "listen" and not parts.network.listen:
+        return Decision(False, DEFAULT, "network.listen grants no port")
     return gate
 
 
@@ -97,6 +101,30 @@ def _decide_port(parts: Parts, port: int, use: Use | None) -> Decision:
     if port in (parts.network.connect if use == "connect" else parts.network.listen):
         return Decision(True, key, f"port {port} is in it")
     return Decision(False, DEFAULT, f"port {port} is not in {key}")
+
+
+def _decide_kind(parts: Parts, call: str, kind: str | None, gate: Decision) -> Decision:
+    granted = {kind: key for kind in KINDS if (key := _kind_key(parts, call, kind)) is not None}
+    if kind is None and granted:
+        return attrs.evolve(gate, reason=f"{gate.reason}: {', '.join(granted)}")
+    if kind in granted:
+        return Decision(True, granted[kind] or gate.rule, f"it grants {kind}")
+    said = f" of kind {kind}" if kind else ""
+    return Decision(False, DEFAULT, f"[network] grants no {call}{said}")
+
+
+def _kind_key(parts: Parts, call: str, kind: str) -> str | None:
+    """Return the key that grants a kind of socket; empty where the call itself is enough."""
+    network = parts.network
+    if kind == "unix" and call == "socketpair":
+        return ""  # it is connected already
+    if kind.startswith("unix"):
+        return "network.unix" if network.unix else None
+    if kind != "tcp" or call == "socketpair":
+        return None
+    if network.connect:
+        return "network.connect"
+    return "network.listen" if network.listen else None
 
 
 def _decide_socket(parts: Parts, path: str, use: Use | None) -> Decision:

@@ -145,6 +145,8 @@ class _Findings:
             request = Request.parse(f"{event.syscall} {event.resource}")
         except ValueError:  # an abstract name, or another protocol than TCP
             request = Request(event.syscall)
+        if request.kind is not None and request.kind != "udp":
+            return  # what it is connected to says more
         if request.use == "connect" and request.socket is not None:
             self.unix.add(Grant(request.socket, request.socket))
         elif not request.port:

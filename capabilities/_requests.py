@@ -17,8 +17,14 @@ ACCESSES: tuple[Access, ...] = ("look", "read", "write", "make", "execute")
 
 REQUEST_FORM = (
     '"CALL", "CALL PATH" or "CALL PATH ACCESS" (look, read, write, make or execute), '
-    '"connect tcp://*:PORT", "connect unix:///PATH" or "getenv NAME"'
+    '"connect tcp://*:PORT", "connect unix:///PATH", "socket KIND" '
+    '(tcp, udp, unix, unix-datagram or unix-seqpacket) or "getenv NAME"'
 )
+
+KINDS = ("tcp", "udp", "unix", "unix-datagram", "unix-seqpacket")
+"""What sockets there are.  Programs may ask for others, which nothing grants."""
+
+MAKES_SOCKETS = frozenset(("socket", "socketpair"))
 
 GETENV = "getenv"
 """Not a call: how a request names an environment variable."""
@@ -81,6 +87,7 @@ class Request:
         access: what it does to them.
         port: the TCP port that it names.
         socket: the guest's path of a unix socket that it connects to.
+        kind: of the socket, or the pair, that it makes: one of `KINDS`.
         variable: the environment variable that is meant, for `getenv`.
     """
 
@@ -89,6 +96,7 @@ class Request:
     access: Access = "read"
     port: int | None = None
     socket: str | None = None
+    kind: str | None = None
     variable: str | None = None
 
     @property
@@ -110,6 +118,8 @@ class Request:
             return cls._of_files(call, words, text)
         if call in _USES and len(words) == 1:
             return cls._of_socket(call, words[0], text)
+        if call in MAKES_SOCKETS and len(words) == 1 and words[0] in KINDS:
+            return cls(call, kind=words[0])
         if call and call != GETENV and not words:
             return cls(call)
         raise ValueError(f"{quote(text)} is no request: write {REQUEST_FORM}")

@@ -126,6 +126,18 @@ class Audit:
             request = Request(call, port=0)
         self._note(call, resource, "", self._policy.decide(request), result)
 
+    def on_kind(self, call: str, kind: str, result: str) -> None:
+        """The same of a call that makes sockets, or listens at one that may have no address.
+
+        What `on_deny = "log"` lets through is the call: the kind is refused all the same.
+        """
+        decision, own = self._policy.decide(Request(call, kind=kind or None)), self.calls[call]
+        if not own.granted and (decision.granted or self.on_deny != "log"):
+            self.on_call(call, kind, "", result)
+        else:
+            by_call = decision.granted and decision.rule == "always"
+            self._note(call, kind, "", own if by_call else decision, result)
+
     def on_call(self, call: str, resource: str, access: str, result: str) -> bool:
         """Write down a system call that the gate holds back, or would; is it held back?
 

@@ -54,7 +54,7 @@ def _check(word: str) -> int:
         beneath(cwd, grant.guest) for grant in policy.filesystem.readable
     ):
         say(f"{word}: filesystem.cwd: {cwd} lies in nothing that is granted: that takes --dir", 0)
-    for line in (*_sockets(policy), *_withheld(policy)):
+    for line in (*_sockets(policy), *_withheld(policy), *_let_through(policy)):
         say(f"{word}: {line.removeprefix('! ')}", 0)
     print_text(f"{word}: right\n")
     return 0
@@ -110,6 +110,7 @@ def _explained(policy: Policy) -> Iterator[str]:
     yield from _native_needs(policy)
     yield from _sockets(policy)
     yield from _withheld(policy)
+    yield from _let_through(policy)
     yield ""
     yield "A WASI program is held to the files by the core, whatever its shim asks for."
     yield "A WALI program is held here by:"
@@ -123,6 +124,15 @@ def _withheld(policy: Policy) -> Iterator[str]:
         found.setdefault(key, []).append(name)
     for key, names in found.items():
         yield f"! nearly every program calls {', '.join(names)}, which {key} does not grant"
+
+
+def _let_through(policy: Policy) -> Iterator[str]:
+    """What a policy may be thought to let through."""
+    if policy.syscalls.on_deny == "log":
+        yield (
+            '! syscalls.on_deny: "log" lets calls through, and not what they name: files, ports '
+            "and kinds of sockets that are not granted are refused all the same"
+        )
 
 
 def _enforced(policy: Policy) -> list[str]:

@@ -29,6 +29,8 @@ CATALOGUE = {
     "fchown": "@chown",
     "fsync": "@sync",
     "connect": "@network-io",
+    "socket": "@network-io",
+    "socketpair": "@network-io",
     "pipe2": "@ipc",
 }
 

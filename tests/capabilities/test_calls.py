@@ -14,6 +14,7 @@ from tests.capabilities.strategies import CATALOGUE
 
 FILES = Filesystem(read_only=(Grant("/a", "/a"),))
 ESSENTIAL_HERE = {"mmap", "exit_group"}
+SOCKETS = {"connect", "socket", "socketpair"}
 FOLLOWS = ESSENTIAL_HERE | {
     *("getpid", "read", "readv", "epoll_wait", "nanosleep", "rt_sigaction", "fstat"),
 }
@@ -38,8 +39,8 @@ def calls(policy: Policy) -> set[str]:
             {"openat", "open", "chmod", "fchmodat", "fchown", "fsync"},
             id="devices",
         ),
-        pytest.param(Policy(network=Network(connect=(80,))), {"connect"}, id="connect"),
-        pytest.param(Policy(network=Network(listen=(80,))), {"connect"}, id="listen"),
+        pytest.param(Policy(network=Network(connect=(80,))), SOCKETS, id="connect"),
+        pytest.param(Policy(network=Network(listen=(80,))), SOCKETS, id="listen"),
     ],
 )
 def test_calls_follow_from_the_tables(policy: Policy, more: set[str]) -> None:

@@ -188,6 +188,28 @@ def test_metadata_takes_a_view(call: str) -> None:
             "granted by network: '@network-io' goes with sockets that are granted",
         ),
         (
+            Syscalls(),
+            "socket",
+            (
+                "granted by network: '@network-io' goes with sockets that are granted: "
+                "tcp, unix, unix-datagram, unix-seqpacket"
+            ),
+        ),
+        (Syscalls(), "socket tcp", "granted by network.connect: it grants tcp"),
+        (Syscalls(), "socket unix", "granted by network.unix: it grants unix"),
+        (Syscalls(), "socket udp", "refused by default: [network] grants no socket of kind udp"),
+        (Syscalls(), "socketpair unix", "granted by network: it grants unix"),
+        (
+            Syscalls(),
+            "socketpair tcp",
+            "refused by default: [network] grants no socketpair of kind tcp",
+        ),
+        (
+            Syscalls(allow=["@basic-io"]),
+            "socket tcp",
+            "refused by syscalls.allow: neither 'socket' nor '@network-io' is in it",
+        ),
+        (
             Syscalls(deny=["fchmodat"]),
             "chmod /out",
             "refused by syscalls.deny: 'fchmodat' is denied",

@@ -126,7 +126,25 @@ def test_what_was_refused(attempt: Callable[..., list[Line]], folder: Path) -> N
         ("open", str(folder / "none"), "read", "denied", "default", "ENOENT"),
         ("chmod", str(one), "write", "denied", "view", "EPERM"),
         ("connect", "tcp://127.0.0.1:80", "", "denied", "default", "EACCES"),
+        ("socket", "udp", "", "denied", "default", "EACCES"),
     ]
+
+
+def test_sockets_are_written_down_by_kind(attempt: Callable[..., list[Line]]) -> None:
+    """The call is granted with any socket; which of them there may be, is said of each."""
+    written = attempt("connect", "2", "unix", "", "netlink", "", "multipath", "", "raw packets", "")
+
+    assert [line for line in written if line[0] == "socket"] == [
+        ("socket", "tcp", "", "granted", "network.connect", "0"),
+        ("socket", "unix", "", "denied", "default", "EACCES"),
+        ("socket", "other", "", "denied", "default", "EAFNOSUPPORT"),
+        ("socket", "other", "", "denied", "default", "EPROTONOSUPPORT"),
+    ]
+
+
+def test_listening_without_a_port_is_written_down(attempt: Callable[..., list[Line]]) -> None:
+    """It takes any port, so that it is granted with the others, or not at all."""
+    assert ("listen", "", "", "denied", "default", "EACCES") in attempt("listen unbound", "")
 
 
 def test_programs_are_written_down_before(attempt: Callable[..., list[Line]], folder: Path) -> None:
@@ -203,7 +221,10 @@ def test_unix_sockets_and_others(wali: Wali, folder: Path) -> None:
 
     assert done.returncode == 0
     lines = [short(event) for event in events(folder) if event.resource]
-    assert lines == [("bind", "tcp://127.0.0.1:0", "", "denied", "default", "EACCES")]
+    assert lines == [
+        ("socket", "tcp", "", "granted", "network.connect", "0"),
+        ("bind", "tcp://127.0.0.1:0", "", "denied", "default", "EACCES"),
+    ]
 
 
 # --- calls that are held back ---------------------------------------------------------------------
@@ -230,6 +251,21 @@ def test_calls_can_go_through_and_be_said(attempt: Callable[..., list[Line]], fo
         "syscalls.allow",
         "EACCES",
     )
+
+
+def test_sockets_of_no_granted_kind_are_not_let_through(
+    attempt: Callable[..., list[Line]],
+) -> None:
+    """`on_deny = "log"` lets a call through; what it makes and names is refused all the same."""
+    more = '[syscalls]\nallow = ["@basic-io"]\non_deny = "log"\n'
+
+    written = attempt("unix", "", "connect", "80", log="denied", more=more)
+
+    assert [line for line in written if line[0] in ("socket", "connect")] == [
+        ("socket", "unix", "", "denied", "default", "EACCES"),
+        ("socket", "tcp", "", "logged", "syscalls.allow", "0"),
+        ("connect", "tcp://127.0.0.1:80", "", "logged", "syscalls.allow", "EACCES"),
+    ]
 
 
 @pytest.mark.parametrize("log", ["none", "denied"])

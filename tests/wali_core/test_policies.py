@@ -67,6 +67,36 @@ def test_right_policies(wali: Wali, folder: Path) -> None:
     assert done.stdout == f"p.toml: right\nserver: right\n{folder}/p.toml: right\n"
 
 
+def test_what_log_does_not_let_through_is_said(wali: Wali, folder: Path) -> None:
+    """`on_deny = "log"` is about calls: what they name is refused all the same."""
+    (folder / "log.toml").write_text(
+        'version = 1\n[audit]\nlog = "all"\npath = "a.jsonl"\n[syscalls]\non_deny = "log"\n'
+    )
+
+    done = wali("policy", "check", "log.toml")
+
+    assert (done.returncode, done.stdout) == (0, "log.toml: right\n")
+    assert done.stderr == (
+        'wali: log.toml: syscalls.on_deny: "log" lets calls through, and not what they name: '
+        "files, ports and kinds of sockets that are not granted are refused all the same\n"
+    )
+
+
+@pytest.mark.usefixtures("folder")
+def test_kinds_of_sockets_are_explained(wali: Wali) -> None:
+    """The call says which kinds are granted, and each kind is decided on."""
+    call, tcp, unix = (
+        wali("policy", "explain", "p.toml", f"socket{k}") for k in ("", " tcp", " unix")
+    )
+
+    assert call.stdout == (
+        "granted by network: '@network-io' goes with sockets that are granted: tcp\n"
+    )
+    assert (tcp.returncode, tcp.stdout) == (0, "granted by network.connect: it grants tcp\n")
+    assert unix.returncode == 1
+    assert unix.stdout == "refused by default: [network] grants no socket of kind unix\n"
+
+
 def test_wrong_policies(wali: Wali, folder: Path) -> None:
     """All mistakes of all files are said, those in the names of calls, too."""
     (folder / "wrong.toml").write_text('version = 1\nnaem = "x"\n[limits]\nmemory = "1 elephant"\n')

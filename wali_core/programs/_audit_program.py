@@ -33,6 +33,13 @@ _AT_FDCWD: Final = -100
 _F_DUPFD, _F_DUPFD_CLOEXEC = 0, 1030
 _AF_UNIX, _AF_INET, _AF_INET6 = 1, 2, 10
 _SOCK_TYPE, _SOCK_DGRAM = 0xF, 2
+_KINDS: Final = {  # by domain, type and the protocol that may be said; 0 always may
+    **{(family, 1): (6, "tcp") for family in (_AF_INET, _AF_INET6)},
+    **{(family, 2): (17, "udp") for family in (_AF_INET, _AF_INET6)},
+    (_AF_UNIX, 1): (0, "unix"),
+    (_AF_UNIX, 2): (0, "unix-datagram"),
+    (_AF_UNIX, 5): (0, "unix-seqpacket"),
+}
 _ADDRESS_MAX: Final = 128
 _STOPPED: Final = -(1 << 63)  # the program has become another
 _OPENS: Final = frozenset(("open", "openat", "openat2"))
@@ -72,6 +79,8 @@ class _Written:
             return partial(self._on_files, call.name, access, paths_of(kinds))
         if call.name in ("connect", "bind"):
             return partial(self._on_socket, call.name)
+        if call.name in ("socket", "socketpair", "listen"):
+            return partial(self._on_making, call.name, track)
         if kinds[:1] == ["fd!"]:
             return partial(self._on_descriptor, call.name)
         if track or self._audit.everything or not self._audit.grants(call.name):
@@ -194,6 +203,20 @@ class _Written:
 
     # --- sockets ----------------------------------------------------------------------------------
 
+    def _on_making(
+        self,
+        call: str,
+        track: Callable[[Arguments, int], None] | None,
+        arguments: Arguments,
+        proceed: Proceed,
+    ) -> int:
+        result = proceed()
+        kind = "" if call == "listen" else kind_of(*arguments[:3])
+        self._audit.on_kind(call, kind, name_of(result))
+        if track and result >= 0:
+            track(arguments, result)
+        return result
+
     def _on_socket(self, call: str, arguments: Arguments, proceed: Proceed) -> int:
         try:
             size = arguments[2] & 0xFFFFFFFF
@@ -206,6 +229,12 @@ class _Written:
         if not self._audit.on_call(call, resource, "", name_of(result)) and resource:
             self._audit.on_socket(call, resource, name_of(result))
         return result
+
+
+def kind_of(domain: int, type_: int, protocol: int) -> str:
+    """What a policy calls a socket that socket(2) is asked for; ``other`` if it knows none such."""
+    own, kind = _KINDS.get((domain, type_ & _SOCK_TYPE), (0, "other"))
+    return kind if protocol in (0, own) else "other"
 
 
 def open_access(flags: int, path: str) -> Access:
