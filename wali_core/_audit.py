@@ -68,6 +68,7 @@ class Audit:
         self.everything, self.learning = everything, learning
         self.on_deny = policy.syscalls.on_deny
         self._denials = 0
+        self._beginning: Event | None = None
         self._written: dict[tuple[str | bool | None, ...], None] = {}
         try:
             self.calls = {} if catalogue is None else policy.decide_calls(catalogue)
@@ -86,13 +87,18 @@ class Audit:
             if self.grants(name):
                 self.calls[name] = Decision(granted=False, rule=_HELD_BACK, reason=why)
 
-    def start(self, program: str) -> None:
-        """Write down that a program begins, and under which policy."""
+    def prepare(self, program: str) -> None:
+        """Look at what ``start`` is to write of a program, while everything can be looked at."""
         digest = f"sha256:{sha256(self._policy.show().encode()).hexdigest()}"
         event = Event(time.time(), os.getpid(), "", program, "", "started", digest)
-        self._write(
-            _looked_at(event, os.getcwd(), None, relative=False) if self.learning else event
-        )
+        if self.learning:
+            event = _looked_at(event, os.getcwd(), None, relative=False)
+        self._beginning = event
+
+    def start(self) -> None:
+        """Write down that a program begins, and under which policy: once nothing is in its way."""
+        if self._beginning is not None:
+            self._write(self._beginning)
 
     def on_path(
         self,

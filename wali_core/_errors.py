@@ -123,6 +123,12 @@ def more_than(limit: str, most: int) -> GuestLimit:
     return GuestLimit(limit, message)
 
 
+def needs_more(origin: str, least: int, most: int) -> GuestLimit:
+    """The error of a module whose memory starts larger than it may be; both are in bytes."""
+    message = f"{origin}: needs {least} bytes of memory to start, and may have {most}"
+    return GuestLimit("memory", f"{message} (limits.memory)")
+
+
 def ended_by(reason: str) -> GuestError:
     """The error of a guest whose streams have had it ended, for a reason of theirs."""
     return GuestLimit("output", reason) if reason == TOO_MUCH_OUTPUT else GuestError(reason)

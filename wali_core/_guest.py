@@ -22,6 +22,7 @@ from wali_core._errors import (
     UseError,
     ended_by,
     more_than,
+    needs_more,
 )
 from wali_core._link import Trapped
 from wali_core._monitor import Guard
@@ -53,6 +54,7 @@ _WASM_PAGE: Final = 64 << 10
 _MOST_PAGES: Final = 1 << 16
 _NO_LIMIT: Final = (1 << 63) - 1
 _POOL_IS_FULL: Final = "maximum concurrent"  # what wasmtime says of its pooling allocator
+_STARTS_WITH, _TOO_MUCH = "memory minimum size of ", "exceeds memory limits"  # and of its limiter
 _NEVER: Final = 2.0**33  # seconds: what the core's nanoseconds can still say
 
 
@@ -442,6 +444,8 @@ class AnyGuest:
                 "a module is a command or a reactor, not both"
             )
         found = [self._first_function(name) for name in _AT_START if name in exports]
+        if self._audit is not None:
+            self._audit.start()
         return [function for function in found if function is not None]
 
     def _call_own(self, name: str, *values: int) -> Any:
@@ -497,6 +501,10 @@ class AnyGuest:
     def _refuse_instance(self, imports: Any, error: int) -> None:
         """Raise what is wrong with a module, or with an import of another type than it says."""
         reason = bridge.last_line(bridge.error_message(error))
+        _, too_large, rest = reason.partition(_STARTS_WITH)
+        if too_large and self._most_memory is not None and _TOO_MUCH in rest:
+            least = int(rest.split()[0]) * _WASM_PAGE
+            raise needs_more(self._module.origin, least, self._most_memory)
         raise ModuleError(f"{self._module.origin}: {self._misfit(imports)}{reason}")
 
     def _misfit(self, found: Any) -> str:

@@ -328,7 +328,7 @@ class Runtime:
             audit = self._audit(directories)
             if audit is not None:
                 guest.write_down(audit, directories, _FIRST_GRANTED)
-                audit.start(module.origin)
+                audit.prepare(module.origin)
             preopens = guest.place_preopens(directories, _FIRST_GRANTED)
             guest.place_sockets(grants.sockets, _FIRST_GRANTED + len(preopens))
             configuration = shim.configuration(
@@ -520,7 +520,7 @@ class Runtime:
             program.waiting(),
         )
         if audit is not None:
-            audit.start(module.origin)
+            audit.prepare(module.origin)
         program.open_store()
         program.place_stdio(streams.host)
         if executables is not None:
@@ -536,6 +536,8 @@ class Runtime:
         program.limit_time(grants.wall_time, grants.deadline)
         program.watch_output(streams.captures)
         confinement.commit()
+        if audit is not None:
+            audit.start()
         return link
 
     @property

@@ -311,6 +311,16 @@ def test_in_a_view(wali: Wali, folder: Path) -> None:
     assert '"rule": "filesystem.read_only[0]"' in (folder / "audit.jsonl").read_text()
 
 
+def test_what_never_starts_is_not_written_down(wali: Wali, folder: Path) -> None:
+    """A program that is refused before anything of it runs has not started."""
+    (folder / "p.toml").write_text(policy_text(folder) + '[limits]\nmemory = "64K"\n')
+
+    done = wali("--policy", folder / "p.toml", building.program("attempt"), "pid", "")
+
+    assert done.returncode == 128 + signal.SIGKILL
+    assert (folder / "audit.jsonl").read_text() == ""
+
+
 def test_what_the_caller_grants(wali: Wali, folder: Path, box: Path) -> None:
     """Its working directory is where the program finds it, and grants nothing else."""
     (folder / "p.toml").write_text(policy_text(folder))

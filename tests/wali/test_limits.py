@@ -318,6 +318,18 @@ def test_memory(under: Wali) -> None:
     assert ended(under(limits, "map", 1024), f"{4 << 20} bytes of memory", "memory")
 
 
+def test_memory_that_it_starts_with(under: Wali, from_python: Callable[..., bytes]) -> None:
+    """One that starts with more than it may have is not started, by the same limit."""
+    limits = Limits(memory=1 << 16)
+
+    done = under(limits, "map", 1)
+    assert done.returncode == 128 + signal.SIGKILL
+    assert done.stderr.endswith("bytes of memory to start, and may have 65536 (limits.memory)\n")
+    with pytest.raises(GuestLimit, match=r"needs \d+ bytes of memory to start") as caught:
+        from_python(limits, "map", 1)
+    assert caught.value.limit == "memory"
+
+
 def test_memory_that_nobody_limits(under: Wali) -> None:
     """Without a limit what a module says of its own memory is answered by errors."""
     assert under(Limits(), "map", 1 << 19).stdout == "mapped: -12\n"

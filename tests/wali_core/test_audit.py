@@ -8,9 +8,10 @@ import os
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import attrs
 import pytest
 
-from capabilities import Audit, Event, Policy, read_events
+from capabilities import Audit, Event, Limits, Policy, read_events
 from tests.wasi_shim.calls import READ, WRITE, Wasi, WasiError, caller
 from wali_core import GuestLimit, PolicyError, Runtime, _audit
 
@@ -272,6 +273,21 @@ def test_file_that_cannot_be_written(cache_folder: Path, folder: Path) -> None:
             PolicyError, match=r"audit\.path: .*audit.jsonl cannot be written: Is a"
         ):
             runtime.instantiate(caller("wasi_snapshot_preview1"), stdio=(-1, -1, -1))
+
+
+def test_what_never_starts_is_not_written_down(
+    cache_folder: Path, folder: Path, guest_from_wat: Callable[..., Path]
+) -> None:
+    """A program that is refused before anything of it runs has not started."""
+    large = guest_from_wat(
+        '(module (import "wasi_snapshot_preview1" "sched_yield" (func (result i32)))'
+        ' (memory (export "memory") 257) (func (export "_start")))'
+    )
+    limited = attrs.evolve(policy(folder), limits=Limits(memory=1 << 20))
+    with Runtime(policy=limited, cache=cache_folder) as runtime, pytest.raises(GuestLimit):
+        runtime.run_sync(large)
+
+    assert (folder / "audit.jsonl").read_text() == ""
 
 
 def test_disk_that_is_full_ends_the_guest(cache_folder: Path) -> None:

@@ -534,7 +534,6 @@ sys.exit(main(["run", "secret.wasm"]))
         (("--policy", "."), "cannot be read: Is a directory"),
         (("--policy", "unknown.toml"), r"unknown\.toml: frobnicate: "),
         (("--policy", "broken.toml"), r"broken\.toml: is not TOML"),
-        (("--memory", "64K"), "exceeds memory limits"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
 )
@@ -551,6 +550,14 @@ def test_what_cannot_be_granted_is_status_126(
     (tmp_path / "broken.toml").write_text("version = ")
 
     refused(wali("run", *options, program, "args"), 126, message)
+
+
+def test_too_little_memory_to_start_is_status_137(
+    wali: Callable[..., Result], program: Path
+) -> None:
+    """It is a limit like the others, and said with what is needed."""
+    message = r"needs \d+ bytes of memory to start, and may have 65536 \(limits\.memory\)"
+    refused(wali("run", "--memory", "64K", program, "args"), 137, message)
 
 
 # --- streams that are not there -------------------------------------------------------------------

@@ -582,8 +582,11 @@ def test_a_memory_that_starts_too_large_is_refused(
     """A module that needs more than it may have does not start, and says why."""
     module = runtime.load(guest_from_wat(f"(module {GROWING})"))
 
-    with pytest.raises(ModuleError, match="exceeds memory limits"):
+    with pytest.raises(
+        GuestLimit, match=rf"needs 131072 bytes .* and may have {limit} \(limits\.memory\)"
+    ) as caught:
         runtime._instantiate(module, runtime.grants(memory=limit), (), None, _nothing())
+    assert caught.value.limit == "memory"
 
 
 def test_no_second_memory_escapes_the_limit(

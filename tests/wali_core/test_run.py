@@ -680,9 +680,10 @@ def test_memory_is_narrowed_by_the_caller(
     """Less memory than the program starts with is refused, before it runs."""
     with (
         Runtime(policy=policy, cache=cache_folder) as runtime,
-        pytest.raises(ModuleError, match="exceeds memory limits"),
+        pytest.raises(GuestLimit, match=rf"to start, and may have {memory} \(limits") as caught,
     ):
         runtime.run_sync(program, args=["args"], memory=memory)
+    assert caught.value.limit == "memory"
 
 
 @pytest.mark.parametrize(

@@ -23,9 +23,9 @@ from wali_core._errors import (
     GuestExit,
     GuestLimit,
     GuestTrap,
-    ModuleError,
     WaliError,
     more_than,
+    needs_more,
 )
 from wali_core._grants import PROCFS_ELSEWHERE
 from wali_core._guest import AnyGuest, Guest
@@ -360,10 +360,8 @@ class AnyProgram(AnyGuest):
         if limit is not None and limit // WASM_PAGE < most:
             most, self._memory_limit = limit // WASM_PAGE, limit
         if least > most:
-            raise ModuleError(
-                f"{self._module.origin}: needs {least * WASM_PAGE} bytes of memory to start, "
-                f"and may have {limit}"
-            )
+            assert limit is not None  # no valid module says less than it starts with
+            raise needs_more(self._module.origin, least * WASM_PAGE, limit)
         if not shared:
             return self._plain_memory(least, most)
         assert self._engine.pointer is not None
