@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from ._decide import Decision
+    from ._files import Grant
     from ._requests import Request
 
 
@@ -106,6 +107,11 @@ class Policy(Parts):
     def unheld(self) -> tuple[Problem, ...]:
         """Find what nobody would hold a guest to. In a policy that was loaded there is nothing."""
         return tuple(Problem(self.source, *each) for each in unheld(self))
+
+    def keyed_grants(self) -> dict[str, Grant]:
+        """Return what is granted by its path, each with its key: `filesystem.read_only[0]`."""
+        trees = Trees.of(self)
+        return trees.read_only | trees.read_write | trees.exec | trees.unix
 
     def conflicts(self, resolve: Callable[[str], str]) -> tuple[Problem, ...]:
         """Find what the policy contradicts itself in, where links are followed.

@@ -85,8 +85,10 @@ def format_duration(seconds: float) -> str:
 
 
 def quote(value: object) -> str:
-    """Return a value as it looks in Python, cut short if it is long, for a message."""
-    text = repr(value)
+    """Return a value for a message, cut short if it is long: near to how TOML has it."""
+    text = str(value).lower() if isinstance(value, bool) else repr(value)
+    if hasattr(value, "isoformat"):  # a date or a time
+        text = value.isoformat()
     return text if len(text) <= _LONGEST_QUOTE else f"{text[:_LONGEST_QUOTE]}..."
 
 

@@ -59,6 +59,7 @@ def kind(value: object) -> str:
         (str, "a string"),
         (list, "a list"),
         (Mapping, "a table"),
+        ((dt.date, dt.time), "a date or a time"),
     )
     names = (name for a_kind, name in kinds if isinstance(value, a_kind))
     return next(names, f"a {type(value).__name__}")
@@ -106,9 +107,9 @@ def inherited_name(value: object) -> str:
 
 def place(value: object) -> Place:
     """Split `"HOST"` or `"HOST::GUEST"`."""
-    entry = _string_of(value, PLACE_FORM)
+    entry = text(_string_of(value, PLACE_FORM))
     host, *guests = entry.split("::")
-    if len(guests) > 1 or not host or "" in guests or "\0" in entry:
+    if len(guests) > 1 or not host or "" in guests:
         raise ValueError(f'{quote(entry)} must be {PLACE_FORM}, with one "::" at most')
     _refuse_wildcard(host)
     return Place(host, guest_path(guests[0]) if guests else None)
@@ -122,8 +123,8 @@ def device(value: object) -> Place:
 
 def host_place(value: object) -> Place:
     """Read `"HOST"`, a path that the guest does not see under another name, if at all."""
-    entry = _string_of(value, '"HOST"')
-    if not entry or "\0" in entry:
+    entry = text(_string_of(value, '"HOST"'))
+    if not entry:
         raise ValueError(f'{quote(entry)} must be "HOST", a path')
     if "::" in entry:
         raise ValueError(f'{quote(entry)} must be "HOST": no guest finds it under another name')
@@ -197,8 +198,8 @@ def variable_value(value: object) -> str:
 
 def reference(value: object) -> str:
     """Read what a policy extends: the path of a file, or the name of a profile."""
-    name = _string_of(value, REFERENCE_FORM)
-    if not name or "\0" in name:
+    name = text(_string_of(value, REFERENCE_FORM))
+    if not name:
         raise ValueError(f"{quote(name)} must be {REFERENCE_FORM}")
     return name
 

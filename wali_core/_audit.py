@@ -315,15 +315,15 @@ def audit(
             everything, own, os.dup(record), everything=True, learning=True, catalogue=catalogue
         )
     wanted = everything.audit
-    file = open_file(wanted.path or "")
+    file = open_file(wanted.path or "", everything.source)
     return Audit(everything, own, file, everything=wanted.log == "all", catalogue=catalogue)
 
 
-def open_file(path: str) -> int:
+def open_file(path: str, source: str) -> int:
     """The descriptor of a file that lines are added to.  Raises ``PolicyError``."""
     flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOCTTY
     try:
         return os.open(path, flags, 0o600)
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
-        raise Refused(f"audit.path: {path} cannot be written: {reason}") from error
+        raise Refused(f"{source}: audit.path: {path} cannot be written: {reason}") from error

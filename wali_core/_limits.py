@@ -67,7 +67,9 @@ class CpuTime:
 
     def error(self) -> GuestLimit:
         """What has ended the guest."""
-        return GuestLimit("cpu_time", f"the guest has computed for its {self._seconds:g} s")
+        return GuestLimit(
+            "cpu_time", f"the guest has computed for its {self._seconds:g} s (limits.cpu_time)"
+        )
 
 
 def limit_cpu_time(seconds: int) -> None:
@@ -150,7 +152,9 @@ class OutputMeter:
         return self._vectors((arguments[0], vectors, count))
 
     def _error(self) -> GuestLimit:
-        return GuestLimit("output", f"the guest wrote more output than its {self._limit} bytes")
+        return GuestLimit(
+            "output", f"the guest wrote more output than its {self._limit} bytes (limits.output)"
+        )
 
     def close(self) -> None:
         """Close the counters."""

@@ -46,9 +46,11 @@ def _check(word: str) -> int:
     contradictions = policy.conflicts(os.path.realpath)
     if contradictions:
         return say("\n".join(map(str, contradictions)), WRONG)
-    for grant in (*policy.filesystem.readable, *policy.network.unix):
+    for key, grant in policy.keyed_grants().items():
         if not os.path.exists(grant.host):
-            say(f"{word}: {grant.host} does not exist here: no program starts without it", 0)
+            say(f"{word}: {key}: {grant.host} does not exist here: no program starts without it", 0)
+    for line in _unwritable(policy):
+        say(f"{word}: audit.path: {line}", 0)
     cwd = policy.filesystem.cwd
     if cwd is not None and not any(
         beneath(cwd, grant.guest) for grant in policy.filesystem.readable
@@ -58,6 +60,17 @@ def _check(word: str) -> int:
         say(f"{word}: {line.removeprefix('! ')}", 0)
     print_text(f"{word}: right\n")
     return 0
+
+
+def _unwritable(policy: Policy) -> Iterator[str]:
+    """Why no line can be added to the file of an audit, as far as that can be seen."""
+    path = policy.audit.path
+    if path is None:
+        return
+    if os.path.isdir(path):
+        yield f"{path} is a folder: no program starts; write the file that lines are added to"
+    elif not os.path.isdir(folder := os.path.dirname(path)):
+        yield f"{folder} is no folder here: no program starts without it"
 
 
 def _sockets(policy: Policy) -> Iterator[str]:

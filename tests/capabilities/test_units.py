@@ -56,7 +56,7 @@ def test_size(value: object, size: int) -> None:
         ("1_000", "'1_000' is not a size: " + SIZE_FORM),
         ("\u0661K", "'\u0661K' is not a size: " + SIZE_FORM),  # a digit, but not of ours
         ("0x10", "'0x10' is not a size: " + SIZE_FORM),
-        (True, "True is not a size: " + SIZE_FORM),
+        (True, "true is not a size: " + SIZE_FORM),
         (1.0, "1.0 is not a size: " + SIZE_FORM),
         (None, "None is not a size: " + SIZE_FORM),
         (["1"], "['1'] is not a size: " + SIZE_FORM),
@@ -109,7 +109,7 @@ def test_duration(value: object, seconds: float) -> None:
         ("-1s", "'-1s' is not a duration: " + DURATION_FORM),
         ("inf", "'inf' is not a duration: " + DURATION_FORM),
         ("1d", "'1d' is not a duration: " + DURATION_FORM),
-        (True, "True is not a duration: " + DURATION_FORM),
+        (True, "true is not a duration: " + DURATION_FORM),
         (None, "None is not a duration: " + DURATION_FORM),
         (math.nan, "nan is not a duration: " + DURATION_FORM),
         ("0s", "'0s' is shorter than a millisecond: " + DURATION_FORM),

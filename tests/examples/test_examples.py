@@ -75,7 +75,7 @@ SAID = {
     "10_agent_sandbox.sandbox": (
         r"read /data/link: Operation not permitted$",
         r"OPERATOR is not here$",
-        r"spin: cpu_time: the guest has computed for its 0\.5 s$",
+        r"spin: cpu_time: the guest has computed for its 0\.5 s \(limits\.cpu_time\)$",
         r"flood: output: the guest wrote more output than its limit allows$",
         r"hoard: open_files: the guest wanted more than its 16 descriptors",
         r"the report: 3 rows, 157 in all$",

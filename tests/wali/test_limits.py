@@ -63,7 +63,7 @@ def test_computing_ends(under: Wali) -> None:
     done = under(Limits(cpu_time=0.2), "spin")
 
     assert done.returncode == 128 + signal.SIGXCPU
-    assert done.stderr == "wali: the guest has computed for its 0.2 s\n"
+    assert done.stderr == "wali: the guest has computed for its 0.2 s (limits.cpu_time)\n"
 
 
 def test_computing_ends_from_python(from_python: Callable[..., bytes]) -> None:
@@ -95,7 +95,7 @@ def test_output_ends(under: Wali, way: str, stream: str) -> None:
 
     assert (enough.returncode, len(getattr(enough, stream))) == (0, 10 * PAGE)
     assert too_much.returncode == 128 + signal.SIGXFSZ
-    message = f"wali: the guest wrote more output than its {10 * PAGE} bytes\n"
+    message = f"wali: the guest wrote more output than its {10 * PAGE} bytes (limits.output)\n"
     assert too_much.stderr.endswith(message)
     assert len(too_much.stdout + too_much.stderr) == 10 * PAGE + len(message)
 

@@ -270,7 +270,7 @@ def test_file_that_cannot_be_written(cache_folder: Path, folder: Path) -> None:
     with Runtime(policy=policy(folder), cache=cache_folder) as runtime:
         (folder / "audit.jsonl").mkdir()
         with pytest.raises(
-            PolicyError, match=r"audit\.path: .*audit.jsonl cannot be written: Is a"
+            PolicyError, match=r"^policy: audit\.path: .*audit.jsonl cannot be written: Is a"
         ):
             runtime.instantiate(caller("wasi_snapshot_preview1"), stdio=(-1, -1, -1))
 

@@ -133,8 +133,28 @@ def test_what_is_not_there_is_said(wali: Wali, folder: Path) -> None:
 
     assert (done.returncode, done.stdout) == (0, "p.toml: right\n")
     assert done.stderr == (
-        f"wali: p.toml: {folder}/in does not exist here: no program starts without it\n"
+        f"wali: p.toml: filesystem.read_only[0]: {folder}/in does not exist here: no program "
+        "starts without it\n"
     )
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("in", "in is a folder: no program starts; write the file that lines are added to"),
+        ("none/log", "none is no folder here: no program starts without it"),
+    ],
+)
+def test_an_audit_that_cannot_be_written_is_said(
+    wali: Wali, folder: Path, path: str, message: str
+) -> None:
+    """No program starts whose requests cannot be written down, which is known before."""
+    (folder / "p.toml").write_text(f'version = 1\n[audit]\npath = "{path}"\n')
+
+    done = wali("policy", "check", "p.toml")
+
+    assert (done.returncode, done.stdout) == (0, "p.toml: right\n")
+    assert done.stderr == f"wali: p.toml: audit.path: {folder}/{message}\n"
 
 
 def test_links_are_followed(wali: Wali, folder: Path) -> None:
@@ -184,7 +204,8 @@ def test_what_is_no_socket_is_said(wali: Wali, folder: Path) -> None:
 
     assert (done.returncode, done.stdout) == (0, "p.toml: right\n")
     assert done.stderr == (
-        f"wali: p.toml: {folder}/none does not exist here: no program starts without it\n"
+        f"wali: p.toml: network.unix[3]: {folder}/none does not exist here: no program starts "
+        "without it\n"
         f"wali: p.toml: {folder}/in is a folder: every socket in it can be connected to\n"
         f"wali: p.toml: {folder}/in/file is no socket, and nothing that could be connected to\n"
     )
