@@ -18,14 +18,14 @@ GENERATED = HERE / "generated"
 
 
 def policy_for(task: Path) -> Policy:
-    """What a tool may do for a task: read its data, write its results, for a second at most."""
+    """What a tool may do for a task: read its data, write its results, for a moment."""
     return Policy.from_dict(
         {
             "version": 1,
             "name": "a tool of the agent's",
             "filesystem": {"read_only": ["data::/data"], "read_write": ["out::/out"]},
             "limits": {
-                "wall_time": "2s",
+                "wall_time": "20s",
                 "cpu_time": "500ms",
                 "memory": "32M",
                 "output": "64K",

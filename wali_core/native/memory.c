@@ -107,12 +107,13 @@ static void on_fault(int signal, void *info, void *ucontext) {
 
 /* Called after wasmtime has put up its handlers, which then stand behind ours.  Once only: whoever
  * has put up another since then keeps ours behind it, and to go in front again would close a
- * circle. */
+ * circle.  Each is blocked while it is handled (no SA_NODEFER): whoever sends them faster than that
+ * would fill the alternate stack. */
 EXPORT int64_t wali_install_fault_handler(void) {
     static int installed;
     const int signals[4] = {SIGSEGV, SIGBUS, SIGILL, SIGFPE};
     struct kernel_sigaction ours = {.handler = (void *)on_fault,
-                                    .flags = SA_SIGINFO | SA_ONSTACK | SA_NODEFER | SA_RESTORER,
+                                    .flags = SA_SIGINFO | SA_ONSTACK | SA_RESTORER,
                                     .restorer = wali_restorer};
     if (__atomic_exchange_n(&installed, 1, __ATOMIC_SEQ_CST))
         return 0;
