@@ -40,6 +40,7 @@ class Event:
         directory: whether that is a directory.
         relative: whether the call named it from the working directory.
         via: the path as the call said it, absolute, if that goes through other directories (`..`).
+        module: whether a file that is executed is WebAssembly, or a script that one runs.
     """
 
     time: float
@@ -55,6 +56,7 @@ class Event:
     directory: bool = False
     relative: bool = False
     via: str | None = None
+    module: bool = False
 
     def line(self) -> str:
         """Return the event as a line of JSON, with its line feed."""
@@ -63,7 +65,7 @@ class Event:
         return json.dumps({"v": VERSION, **said}) + "\n"
 
 
-_OPTIONAL = frozenset(("host", "real", "directory", "relative", "via"))
+_OPTIONAL = frozenset(("host", "real", "directory", "relative", "via", "module"))
 _FIELDS = frozenset(field.name for field in attrs.fields(Event))
 
 

@@ -13,6 +13,7 @@ import attrs
 
 from ._calls import ESSENTIAL
 from ._files import Filesystem, Grant, ancestors, relative_to
+from ._metadata import METADATA_WRITERS
 from ._model import Environment, Network, Syscalls
 from ._policy import Policy
 from ._requests import Request, is_wasi
@@ -37,7 +38,11 @@ _LET_THROUGH = frozenset(
     )
 )
 _IS_THERE = frozenset(("EEXIST", "EISDIR", "ENOTEMPTY"))  # said of what a guest has to see for that
+_MAKE_SOCKETS = frozenset(("socket", "socketpair"))
 _ITS_OWN = "/proc/self/fd"  # what a program finds there are its own descriptors
+_PROC = "/proc"
+_MAGIC = frozenset(("cwd", "exe", "root"))  # links there that lead to another file for each process
+_READ_LINKS = frozenset(("readlink", "readlinkat", "path_readlink"))
 
 
 @attrs.frozen
@@ -75,9 +80,10 @@ def learn(
     policy = Policy(
         filesystem=found.filesystem(),
         environment=environment,
-        network=Network(sorted(found.connect), sorted(found.listen), tuple(sorted(found.unix))),
+        network=found.network(),
         syscalls=syscalls,
     )
+    found.remark_on_metadata(policy.filesystem)
     return Learned(policy, tuple(dict.fromkeys(found.remarks)))
 
 
@@ -86,10 +92,12 @@ class _Findings:
 
     def __init__(self) -> None:
         self.trees: set[Grant] = set()
+        self.led_to: dict[Grant, str] = {}  # by places with links in them, what is there
         self.looked_at: set[Grant] = set()
         self.ways: set[tuple[str, Grant]] = set()  # paths of WASI's, and the trees they need
         self.executed: set[tuple[int, Grant]] = set()  # by which process
         self.followed: set[Grant] = set()
+        self.sockets: set[str] = set()  # kinds of those that were made
         self.unix: set[Grant] = set()
         self.connect: set[int] = set()
         self.listen: set[int] = set()
@@ -109,6 +117,11 @@ class _Findings:
         if event.access == "execute":
             self._add_program(event)
             return
+        if event.result == "EINVAL" and event.syscall in _READ_LINKS:  # it is there, and no link
+            event = attrs.evolve(event, result="0")
+        elif event.result == "0" and event.syscall in _READ_LINKS and event.resource:
+            self._add_link(event)
+            return
         if event.result in _IS_THERE:
             # WASI's calls find this out after they have looked whether they may change anything.
             access = event.access if is_wasi(event.syscall) else "look"
@@ -121,32 +134,69 @@ class _Findings:
             self._add_file(event)
 
     def _add_file(self, event: Event) -> None:
+        if _goes_elsewhere(event.resource):
+            self.remarks.append(f"no policy grants {event.syscall} of {event.resource}")
+            return
         place, wasi = _place(event), is_wasi(event.syscall)
         if event.access == "look" and event.directory and not wasi:
             self.looked_at.add(place)
         else:
             self.trees.add(place)
+            self._remember_links(place, event)
         if wasi:
             self.ways.add((event.via or event.resource, place))
         elif event.via is not None:
             self.looked_at.update(Grant(path, path) for path in _on_the_way(event.via))
 
+    def _remember_links(self, place: Grant, event: Event) -> None:
+        """What a tree leads to is granted in its place: unless a link to it is to be seen."""
+        if event.real is not None and not is_wasi(event.syscall):
+            real = _parent(event.real) if event.access == "make" else event.real
+            if real != place.host:
+                self.led_to[place] = real
+
+    def _add_link(self, event: Event) -> None:
+        """A link is seen as one where the directory is granted that it lies in."""
+        if relative_to(event.resource, _ITS_OWN) is not None:
+            return
+        folder = _parent(event.resource)
+        if folder in ("/", _PROC):  # too much for a link
+            self.remarks.append(
+                f"{event.syscall} finds the link {event.resource} only where {folder} is granted, "
+                "which is not in here"
+            )
+        elif is_wasi(event.syscall):
+            self._add_file(attrs.evolve(event, directory=False))
+        else:
+            real = None if event.real is None else _parent(event.real)
+            host = _parent(event.host or event.resource)
+            self._add_file(
+                attrs.evolve(
+                    event, resource=folder, host=host, real=real, access="read", directory=True
+                )
+            )
+
     def _add_program(self, event: Event) -> None:
         executed = event.pid, _place(event)
         if event.result in _LET_THROUGH or event.result == "ENOEXEC":  # it found it
+            if relative_to(event.resource, _PROC) is not None:
+                self.remarks.append(f"no policy grants {event.syscall} of {event.resource}")
+                return
             self.executed.add(executed)
             # Who becomes another program cannot say so any more: somebody else has.
-            self.followed |= {executed[1]} if event.result == "0" else set()
+            self.followed |= {executed[1]} if event.result == "0" or event.module else set()
         else:
             self.executed.discard(executed)
 
     def _add_socket(self, event: Event) -> None:
+        if event.syscall in _MAKE_SOCKETS:
+            of_streams = event.syscall == "socketpair" and event.resource == "unix"
+            self.sockets |= set() if of_streams else {event.resource.partition("-")[0]}
+            return
         try:
             request = Request.parse(f"{event.syscall} {event.resource}")
         except ValueError:  # an abstract name, or another protocol than TCP
             request = Request(event.syscall)
-        if request.kind is not None and request.kind != "udp":
-            return  # what it is connected to says more
         if request.use == "connect" and request.socket is not None:
             self.unix.add(Grant(request.socket, request.socket))
         elif not request.port:
@@ -155,6 +205,41 @@ class _Findings:
             self.connect.add(request.port)
         else:
             self.listen.add(request.port)
+
+    def network(self) -> Network:
+        """Return the addresses that were named; remark on sockets that need others."""
+        network = Network(sorted(self.connect), sorted(self.listen), tuple(sorted(self.unix)))
+        for kind in sorted(self.sockets):
+            if kind == "tcp" and not (network.connect or network.listen):
+                self._remark_on_sockets("sockets of TCP", "port", "connect or network.listen")
+            elif kind == "unix" and not network.unix:
+                self._remark_on_sockets("unix sockets", "path", "unix")
+            elif kind not in ("tcp", "unix"):
+                name = "another kind" if kind == "other" else kind.upper()
+                self.remarks.append(f"no policy grants a socket of {name}")
+        if "listen" in self.calls and not network.listen:
+            self._remark_on_sockets("listen", "port", "listen")
+        return network
+
+    def _remark_on_sockets(self, what: str, name: str, key: str) -> None:
+        are = "is" if what == "listen" else "are"
+        self.remarks.append(
+            f"{what} {are} granted only with a {name} in network.{key}, and this run named none"
+        )
+
+    def remark_on_metadata(self, files: Filesystem) -> None:
+        """In procfs are links to what is not granted, so that with it no metadata is changed."""
+        changing = sorted(self.calls & METADATA_WRITERS)
+        reached = [
+            grant.host
+            for grant in files.readable
+            if grant.host == "/" or relative_to(grant.host, _PROC) is not None
+        ]
+        if changing and reached:
+            self.remarks.append(
+                f"no policy grants {', '.join(changing)} together with anything in {_PROC}, "
+                f"of which this run needed {', '.join(reached)}"
+            )
 
     def filesystem(self) -> Filesystem:
         cwd = self._started_in if self._says_where else None
@@ -169,10 +254,19 @@ class _Findings:
         granted += [_parent(grant.guest) for grant in self.looked_at]
         leading = {"/", *(outer for path in granted for outer in ancestors(path))}
         looked_at = (grant for grant in self.looked_at if grant.guest not in leading)
-        trees = _widened(self.trees, self.ways) - programs  # those can be read, too
+        shown = {self._as_is_shown(tree) for tree in self.trees}
+        trees = _widened(shown, self.ways) - programs  # those can be read, too
         return Filesystem.of(
             _without_narrowing({*trees, *looked_at}), exec=sorted(programs), cwd=cwd
         )
+
+    def _as_is_shown(self, tree: Grant) -> Grant:
+        """In a tree that is granted links are links: what they lead to has its own name then."""
+        real = self.led_to.get(tree)
+        around = (other.guest for other in self.trees if other.guest != tree.guest)
+        if real is None or has_wildcard(real) or set(around).isdisjoint(ancestors(tree.guest)):
+            return tree
+        return Grant(real, real, tree.read_write)
 
 
 def _widened(trees: set[Grant], ways: set[tuple[str, Grant]]) -> set[Grant]:
@@ -223,6 +317,12 @@ def _place(event: Event) -> Grant:
     while has_wildcard(host + guest):  # no policy's file can name it
         host, guest = _parent(host), _parent(guest)
     return Grant(host, guest, read_write=changes)
+
+
+def _goes_elsewhere(path: str) -> bool:
+    """Does it go through one of procfs' links, which lead out of every view?"""
+    below = relative_to(path, _PROC)
+    return below is not None and not _MAGIC.isdisjoint(below.split("/"))
 
 
 def _parent(path: str) -> str:

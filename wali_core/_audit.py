@@ -223,14 +223,38 @@ class Audit:
 
 def _looked_at(event: Event, place: str, via: str | None, *, relative: bool) -> Event:
     """An event with what a policy is learned from."""
+    real, directory = what_is_at(place, event.syscall)
+    module = event.access == "execute" and is_module(place)
     return evolve(
         event,
         host=place,
-        real=os.path.realpath(place),
-        directory=os.path.isdir(place),
+        real=real,
+        directory=directory,
         relative=relative,
         via=via,
+        module=module,
     )
+
+
+def what_is_at(path: str, call: str) -> tuple[str, bool]:
+    """The path without links, and whether that is a directory: for a call that may read a link."""
+    if "readlink" not in call:
+        return os.path.realpath(path), os.path.isdir(path)
+    folder, name = os.path.split(path)
+    directory = os.path.isdir(path) and not os.path.islink(path)
+    return os.path.join(os.path.realpath(folder), name), directory
+
+
+def is_module(path: str) -> bool:
+    """Is a program WebAssembly, or a script for such a one?"""
+    from wali_core._elf import interpreters_of
+
+    last = [path, *interpreters_of(path)][-1]
+    try:
+        with open(last, "rb") as file:
+            return file.read(4) == b"\0asm"
+    except OSError:
+        return False
 
 
 class Names:

@@ -6,6 +6,7 @@ import os
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from typing import Final
 
 _MOST_HEAD: Final = 4096
@@ -31,6 +32,17 @@ def interpreter_of(path: str) -> str | None:
     return None
 
 
+def interpreters_of(path: str) -> Iterator[str]:
+    """That of a program, what runs that, and so on, as far as the kernel goes (execve(2))."""
+    for _ in range(_MOST_INTERPRETERS):
+        interpreter = interpreter_of(path)
+        if interpreter is None:
+            return
+        yield interpreter
+        path = interpreter
+
+
+_MOST_INTERPRETERS: Final = 5
 _PT_INTERP: Final = 3
 
 

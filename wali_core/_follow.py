@@ -17,11 +17,17 @@ import time
 
 from capabilities import Event, access_of
 from capabilities.lockdown.seccomp import ABSENT
-from wali_core._audit import beneath, detour
-from wali_core._elf import interpreter_of
+from wali_core._audit import beneath, detour, what_is_at
+from wali_core._elf import interpreters_of
 from wali_core._filter import KERNEL_CALLS, VFORK
 from wali_core._table import CALLS
-from wali_core.programs._audit_program import address_text, open_access, paths_of
+from wali_core.programs._audit_program import (
+    address_text,
+    descends,
+    kind_of,
+    open_access,
+    paths_of,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -57,12 +63,14 @@ class Follower:
 
     def __init__(self, channel: socket.socket, record: int) -> None:
         self._channel, self._record = channel, record
+        self._first = 0
         self._listeners: set[int] = set()
         self._written: set[tuple[object, ...]] = set()
         self._opened: dict[str, set[str]] = {}  # by what a file is, the names it was opened by
 
     def until_end_of(self, pid: int) -> None:
         """Follow until a process has ended."""
+        self._first = pid
         end = os.pidfd_open(pid)
         poll = select.poll()
         poll.register(end, select.POLLIN)
@@ -138,8 +146,21 @@ class Follower:
             if access is not None:
                 for place in paths_of(kinds):
                     yield from self._on_path(pid, call.name, access, arguments, place)
-            elif call.name in ("connect", "bind"):
-                yield from _on_socket(pid, call.name, arguments)
+            else:
+                yield from self._on_others(pid, call.name, arguments)
+
+    def _on_others(self, pid: int, call: str, arguments: Sequence[int]) -> Iterator[Event]:
+        """Of sockets, and of other processes."""
+        if call in ("connect", "bind"):
+            yield from _on_socket(pid, call, arguments)
+        elif call in ("socket", "socketpair"):
+            domain, kind, protocol = map(_signed, arguments[:3])
+            yield _event(pid, call, kind_of(domain, kind, protocol))
+        elif call == "kill":
+            named = _signed(arguments[0])
+            there = named > 0 and os.path.exists(f"/proc/{named}")
+            if there and not descends(named, self._first):
+                yield _event(pid, call, "another process")
 
     def _mapped(self, pid: int, arguments: Sequence[int]) -> Iterator[Event]:
         """A library is executed where it is mapped, under each name that it was opened by."""
@@ -178,10 +199,8 @@ class Follower:
         relative = from_cwd and not said.startswith(b"/")
         yield _of_file(pid, call, path, access, result, detour(folder, said), relative=relative)
         if access == "execute" and result == "0":
-            interpreter = interpreter_of(path)
-            while interpreter is not None:
+            for interpreter in interpreters_of(path):
                 yield _of_file(pid, call, interpreter, access, _foreseen(interpreter, access, call))
-                interpreter = interpreter_of(interpreter)
 
 
 def _signed(argument: int) -> int:
@@ -216,6 +235,8 @@ def _foreseen(path: str, access: Access, call: str) -> str:
         return ("ENOENT" if removes and not there else "0") if writable else "EACCES"
     if not there:
         return "ENOENT"
+    if call.startswith("readlink") and not os.path.islink(path):
+        return "EINVAL"
     mode = {"look": os.F_OK, "read": os.R_OK, "write": os.W_OK, "execute": os.X_OK}[access]
     return "0" if os.access(path, mode) or os.path.islink(path) else "EACCES"
 
@@ -234,6 +255,7 @@ def _of_file(
     *,
     relative: bool = False,
 ) -> Event:
+    real, directory = what_is_at(path, call)
     return Event(
         time.time(),
         pid,
@@ -244,8 +266,8 @@ def _of_file(
         "default",
         result,
         host=path,
-        real=os.path.realpath(path),
-        directory=os.path.isdir(path),
+        real=real,
+        directory=directory,
         relative=relative,
         via=via,
     )

@@ -93,6 +93,24 @@ FOLDER: dict[str, Any] = {"directory": True}
             [("/a/f", "read"), ("/b/c", "read")],
         ),
         ([event("execve", "/bin/sort", "execute")], [("/bin/sort", "execute")]),
+        ([event("readlink", "/a/l", "look")], [("/a", "read")]),
+        ([event("readlink", "/a/f", "look", result="EINVAL")], [("/a/f", "read")]),
+        ([event("readlink", "/a", "look", result="EINVAL", **FOLDER)], [("/a", "read")]),
+        (
+            [
+                event("readlink", "/a", "look", result="EINVAL", **FOLDER),
+                event("open", "/a/b/f", "read"),
+            ],
+            [("/a/b/f", "read")],
+        ),
+        (
+            [event("readlinkat", "/a/l", "look"), event("open", "/a/l", "read", real="/b/f")],
+            [("/a", "read"), ("/b/f", "read")],
+        ),
+        (
+            [event("readlink", "/a/l", "look"), event("open", "/a/l", "read", real="/a/f")],
+            [("/a", "read")],
+        ),
     ],
 )
 def test_what_a_wali_program_needs(events: list[Event], granted: list[tuple[str, str]]) -> None:
@@ -178,6 +196,49 @@ def test_sockets() -> None:
     )
 
 
+def test_sockets_of_which_nothing_is_named() -> None:
+    """They are granted with an address: what others there are is enough, if there are any."""
+    made = [event("socket", "tcp"), event("socketpair", "unix-datagram"), event("listen")]
+
+    assert learned(*made).remarks == (
+        (
+            "sockets of TCP are granted only with a port in network.connect or network.listen, "
+            "and this run named none"
+        ),
+        "unix sockets are granted only with a path in network.unix, and this run named none",
+        "listen is granted only with a port in network.listen, and this run named none",
+    )
+    named = [event("bind", "tcp://0.0.0.0:80"), event("connect", "unix:///run/x.sock")]
+    assert learned(*made, *named).remarks == ()
+    assert learned(event("socketpair", "unix")).remarks == ()
+    assert learned(event("socket", "udp")).remarks == ("no policy grants a socket of UDP",)
+
+
+def test_what_is_never_granted_is_remarked_on() -> None:
+    """Other processes, what procfs leads to, and changing metadata where that is granted."""
+    chmod, status = event("chmod", "/a/f", "write"), event("open", "/proc/self/status", "read")
+
+    assert learned(event("kill", "another process")).remarks == (
+        "no policy grants kill of another process",
+    )
+    assert learned(event("execve", "/proc/self/exe", "execute", result="")).remarks == (
+        "no policy grants execve of /proc/self/exe",
+    )
+    assert learned(event("open", "/proc/self/root/etc/f", "read")).remarks == (
+        "no policy grants open of /proc/self/root/etc/f",
+    )
+    assert learned(event("readlink", "/bin", "look")).remarks == (
+        "readlink finds the link /bin only where / is granted, which is not in here",
+    )
+    assert learned(chmod).remarks == learned(status).remarks == ()
+    assert learned(chmod, status).remarks == (
+        (
+            "no policy grants chmod together with anything in /proc, of which this run needed "
+            "/proc/self/status"
+        ),
+    )
+
+
 def test_where_a_program_starts() -> None:
     """If it names anything from there, or asks."""
     start = Event(0.0, 1, "", "prog.wasm", "", "started", "sha256:0", host="/home/me")
@@ -196,6 +257,14 @@ def test_native_programs_are_remarked_on() -> None:
     assert found.remarks == (
         "what /bin/sort needs besides, if it is one of Linux's own programs, is not in here",
     )
+
+
+def test_of_webassembly_nothing_is_unknown() -> None:
+    """What it does once it is executed is written down as all else."""
+    found = learned(event("execve", "/a/prog.wasm", "execute", result="", module=True))
+
+    assert found.remarks == ()
+    assert [grant.host for grant in found.policy.filesystem.exec] == ["/a/prog.wasm"]
 
 
 def test_programs_that_could_not_be_executed_are_not_granted() -> None:
@@ -255,4 +324,4 @@ def test_what_is_learned_only_is_left_out_of_audits() -> None:
     """Lines for people have no fields that are for learning."""
     line = attrs.evolve(event("open", "/a", "read"), host=None, real=None).line()
 
-    assert not re.search("host|real|directory|relative|via", line)
+    assert not re.search("host|real|directory|relative|via|module", line)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 from typing import TYPE_CHECKING
 
@@ -64,6 +65,8 @@ def trees(policy: Policy) -> list[tuple[str, str]]:
         (["read", "{}/in/file"], [("read", "{}/in/file")]),
         (["read", "{}/in/file", "stat", "{}"], [("read", "{}/in/file")]),
         (["read", "{}/link"], [("read", "{}/link")]),
+        (["readlink", "{}/link"], [("read", "{}")]),
+        (["readlink", "{}/link", "read", "{}/link"], [("read", "{}")]),
         (["open to write", "{}/in/file"], [("change", "{}/in/file")]),
         (["create", "{}/out/new", "unlink", "{}/out/new"], [("change", "{}/out")]),
         (["mkdir", "{}/out", "mkdir", "{}"], [("read", "{}/out")]),
@@ -163,6 +166,77 @@ def test_what_programs_of_linux_ask_for(learned: Callable[..., Learned], place: 
     assert changed == ["/dev/null", str(place / "out")]
     assert not any(path in ("/", "/usr", "/usr/bin", "/etc") for _, path in trees(policy))
     assert {"execve", "fork"} <= set(policy.syscalls.allow or ())
+
+
+def test_links_that_lead_elsewhere(learned: Callable[..., Learned], place: Path) -> None:
+    """Where one is seen as a link, what it leads to is granted by its own name."""
+    link, beside = place / "in" / "link", place.parent / "secret"
+    link.symlink_to(beside)
+
+    policy, _ = learned("readlink", str(link), "read", str(link))
+
+    assert trees(policy) == [("read", str(place / "in")), ("read", str(beside))]
+
+
+def test_webassembly_that_is_executed(learned: Callable[..., Learned], place: Path) -> None:
+    """By a path from the working directory, and by a script: nothing remains to be said of it."""
+    tool, script = place / "tool.wasm", place / "script"
+    shutil.copy2(building.program("attempt"), tool)
+    script.write_text(f"#!{tool}\n")
+    script.chmod(0o755)
+
+    policy, remarks = learned("execute", "./tool.wasm", "execute", "script")
+
+    assert [grant.host for grant in policy.filesystem.exec] == [str(script), str(tool)]
+    assert remarks == []
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["unix", "-"], ["unix sockets are granted only with a path in network.unix"]),
+        (["datagrams", "-"], ["no policy grants a socket of UDP"]),
+        (
+            ["listen unbound", "-"],
+            [
+                "sockets of TCP are granted only with a port in network.connect or network.listen",
+                "listen is granted only with a port in network.listen",
+            ],
+        ),
+        (["kill parent", "-"], ["no policy grants kill of another process"]),
+        (["group of parent", "-"], ["no policy grants getpgid of another process"]),
+        (["processors of parent", "-"], ["no policy grants sched_getaffinity of another process"]),
+        (["read", "/proc/self/exe"], ["no policy grants open of /proc/self/exe"]),
+        (["readlink", "/proc/self"], ["readlink finds the link /proc/self only where /proc is"]),
+        (
+            ["chmod", "file", "read", "/proc/self/status"],
+            ["no policy grants chmod together with anything in /proc"],
+        ),
+        (["execute", "/proc/self/exe"], ["no policy grants execve of /proc/self/exe"]),
+    ],
+)
+def test_what_no_policy_grants_is_said(
+    words: list[str], said: list[str], command: Callable[..., Completed], place: Path
+) -> None:
+    """Under what was learned it is refused: exactly that is in the remarks, and in the file."""
+    program, new = building.program("attempt"), place.parent / "new.toml"
+    (place / "file").write_text("")
+    first = command("policy", "learn", "--out", new, program, *words)
+
+    again = command("run", "--policy", new, program, *words)
+
+    remarks = [line.removeprefix("wali: ") for line in first.stderr.splitlines()[:-1]]
+    assert all(any(line.startswith(one) for line in remarks) for one in said)
+    assert all(f"# {line}" in new.read_text().splitlines() for line in remarks)
+    assert again.returncode == 0
+    assert again.stdout != first.stdout
+
+
+def test_own_processes_are_nothing_to_remark_on(learned: Callable[..., Learned]) -> None:
+    """What is asked of the program itself, and of its children, is granted."""
+    _, remarks = learned("own group", "", "fork", "", "kill", "0")
+
+    assert remarks == []
 
 
 def test_what_is_not_executed_after_all(learned: Callable[..., Learned], place: Path) -> None:

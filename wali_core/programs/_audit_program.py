@@ -6,6 +6,7 @@ change it before the core copies it, which is what is decided on.
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import os
 import struct
@@ -13,8 +14,10 @@ from _socket import inet_ntop
 from functools import partial
 
 from capabilities import access_of
-from wali_core._audit import Audit, Names, beneath, detour
+from wali_core._audit import Audit, Names, beneath, detour, is_module
+from wali_core._elf import interpreters_of
 from wali_core._table import CALLS
+from wali_core.programs._process_calls import CHANGES, is_own
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -42,6 +45,9 @@ _KINDS: Final = {  # by domain, type and the protocol that may be said; 0 always
 }
 _ADDRESS_MAX: Final = 128
 _STOPPED: Final = -(1 << 63)  # the program has become another
+_OF_PROCESSES: Final = frozenset(
+    ("kill", "tkill", "getpgid", "getsid", "sched_getaffinity", "sched_setscheduler")
+)
 _OPENS: Final = frozenset(("open", "openat", "openat2"))
 
 
@@ -69,6 +75,7 @@ class _Written:
         self._names = Names()
         self._cwd: str | None = cwd
         self._datagrams: set[int] = set()
+        self._first = os.getpid()
 
     def hook(self, call: Call) -> Hook | None:
         """What goes around a call; None where nothing has to."""
@@ -97,7 +104,28 @@ class _Written:
             "fcntl": self._on_fcntl,
             "fchdir": lambda a, _: self._enter(self._names[a[0]]),
             "socket": self._on_new_socket,
+            **(self._learning() if self._audit.learning else {}),
         }
+
+    def _learning(self) -> dict[str, Callable[[Arguments, int], None]]:
+        """What is looked at besides where a policy is learned: things that none, or few, grant."""
+        return {
+            **{name: partial(self._on_process, name) for name in _OF_PROCESSES},
+            "prctl": self._on_prctl,
+            "chroot": lambda _a, _r: self._audit.on_socket("chroot", "another directory", "0"),
+        }
+
+    def _on_process(self, call: str, arguments: Arguments, _: int) -> None:
+        pid = ctypes.c_int32(arguments[0]).value
+        if pid <= 0 or is_own(pid):
+            return
+        # Signals go to whatever is confined together (Landlock).
+        if call not in ("kill", "tkill") or not descends(pid, self._first):
+            self._audit.on_socket(call, "another process", "0")
+
+    def _on_prctl(self, arguments: Arguments, _: int) -> None:
+        if arguments[0] in CHANGES:
+            self._audit.on_socket("prctl", f"option {arguments[0]}", "0")
 
     def _forget(self, number: int) -> None:
         self._names.closed(number)
@@ -144,10 +172,19 @@ class _Written:
         if access == "execute" and call not in self._held:
             for path, via, relative in paths:  # from what succeeds there is no coming back
                 self._audit.on_path(call, path, access, "", via=via, relative=relative)
+                for interpreter in self._of_module(path):
+                    self._audit.on_path(call, interpreter, access, "")
         result = proceed()
         if result > _STOPPED:
             self._after_files(call, paths, access, result)
         return result
+
+    def _of_module(self, path: str) -> list[str]:
+        """What runs a script, where that is WebAssembly: the kernel does not see it."""
+        if not self._audit.learning or not is_module(path):
+            return []
+        found = (beneath(self._cwd, os.fsencode(each)) for each in interpreters_of(path))
+        return [each for each in found if each is not None]
 
     def _after_files(
         self,
@@ -244,6 +281,17 @@ def open_access(flags: int, path: str) -> Access:
     if flags & os.O_PATH:
         return "look"
     return "write" if flags & (os.O_ACCMODE | os.O_TRUNC | os.O_CREAT) else "read"
+
+
+def descends(pid: int, first: int) -> bool:
+    """Is a process, or a thread, that first one or one of its descendants'?"""
+    while pid not in (0, first):
+        try:
+            with open(f"/proc/{pid}/stat", "rb") as file:
+                pid = int(file.read().rpartition(b")")[2].split()[1])
+        except OSError:
+            return False
+    return pid == first
 
 
 def paths_of(kinds: Sequence[str]) -> list[tuple[int | None, int]]:

@@ -57,7 +57,7 @@ _ANSWERS: Final = frozenset((3, 7, 21, 23, 27, 30, 39))
 """PR_GET_DUMPABLE KEEPCAPS SECCOMP, PR_CAPBSET_READ, PR_GET_SECUREBITS TIMERSLACK NO_NEW_PRIVS."""
 _STORES_A_NUMBER: Final = frozenset((2, 37))
 """PR_GET_PDEATHSIG CHILD_SUBREAPER."""
-_CHANGES: Final = frozenset((1, 4, 8, 29, 36, 38))
+CHANGES: Final = frozenset((1, 4, 8, 29, 36, 38))
 """PR_SET_PDEATHSIG DUMPABLE KEEPCAPS TIMERSLACK CHILD_SUBREAPER NO_NEW_PRIVS: a confined program
 may not."""
 
@@ -74,9 +74,9 @@ def served_process(calls: GuestCalls, *, free: Callable[[], bool]) -> Served:
             result = system_call("prctl", option, ctypes.addressof(buffer), *others)
             calls.write(argument, buffer.raw[: _NAME if option == _PR_GET_NAME else 4])
             return result
-        if option in _ANSWERS or (option in _CHANGES and free()):
+        if option in _ANSWERS or (option in CHANGES and free()):
             return system_call("prctl", option, argument, *others)
-        return -errno.EPERM if option in _CHANGES else -errno.EINVAL
+        return -errno.EPERM if option in CHANGES else -errno.EINVAL
 
     def getgroups(count: int, at: int) -> int:
         if count < 0:
@@ -95,7 +95,7 @@ def served_process(calls: GuestCalls, *, free: Callable[[], bool]) -> Served:
 
     def named(pid: int) -> int:
         """``pid``, where the program may name it.  The kernel lets it name any of its user's."""
-        if not free() and not _is_own(pid):
+        if not free() and not is_own(pid):
             raise OSError(errno.EPERM, "")
         return pid
 
@@ -144,7 +144,7 @@ _UINT: Final = 0xFFFFFFFF
 _MOST_PROCESSORS: Final = 1024  # bytes, a bit for each
 
 
-def _is_own(pid: int) -> bool:
+def is_own(pid: int) -> bool:
     """Is it this process, one of its threads or a child, be it of another group or ended?"""
     try:
         return pid in (0, os.getpid()) or system_call("tgkill", os.getpid(), pid, 0) == 0
