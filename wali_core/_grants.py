@@ -304,18 +304,27 @@ class Grants:
         self.memory = _least(self.memory, memory)
 
     def refuse_moved(self, policy: Policy) -> None:
-        """Raise ``PolicyError`` where there is a link by now in what a combined policy grants.
+        """Raise ``PolicyError`` where a grant leads elsewhere by a link that a guest may have left.
 
-        It was compared with what the other policy grants as it was without; a guest of that one may
-        have put the link there.
+        That may be in what a combined policy grants, which was compared with the other policy as it
+        was without; and in what lies in a tree that this policy lets the guest change.
         """
-        files = policy.filesystem
-        for grant in (*files.readable, *policy.network.unix):
-            if grant.pinned and (place := os.path.realpath(grant.host)) != grant.host:
-                raise PolicyError(
-                    f"{grant.guest!r}: {grant.host} cannot be granted: it leads to {place}, and "
-                    f"did not when {policy.source} was loaded, which narrows another policy"
-                )
+        writable = [tree.host for tree in policy.filesystem.read_write]
+        for key, grant in policy.keyed_grants().items():
+            around = [tree for tree in writable if tree != grant.host and beneath(grant.host, tree)]
+            if not grant.pinned and not around:
+                continue
+            place = os.path.realpath(grant.host)
+            if grant.pinned and place != grant.host:
+                why = "and did not when the policy was made of two"
+            elif all(beneath(place, os.path.realpath(tree)) for tree in around):
+                continue
+            else:
+                why = f"out of {around[0]}, which the guest may change"
+            raise PolicyError(
+                f"{policy.source}: {key}: {grant.host} cannot be granted: it leads to {place}, "
+                f"{why}"
+            )
 
     def refuse_denied(self, policy: Policy) -> None:
         """Raise ``PolicyError`` where a directory lies in, or around, what the policy denies."""

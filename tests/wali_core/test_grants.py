@@ -552,7 +552,9 @@ def test_links_that_came_later_are_refused(tmp_path: Path) -> None:
     (tmp_path / "sub").symlink_to("/etc")
 
     Grants().refuse_moved(one)
-    with pytest.raises(PolicyError, match=r"/sub cannot be granted: it leads to /etc, and did not"):
+    with pytest.raises(
+        PolicyError, match=r"filesystem\.exec\[0\]: .*/sub cannot be .* to /etc, and did not"
+    ):
         Grants().refuse_moved(both)
 
 
@@ -573,3 +575,20 @@ def test_working_directories_stay_within(tmp_path: Path, grants: Grants) -> None
     os.close(fd)
     with pytest.raises(PolicyError, match=r"filesystem\.cwd: '/out/away' leads to .*/secret on"):
         place("/out/away").open()
+
+
+def test_links_out_of_what_the_guest_may_change_are_refused(tmp_path: Path) -> None:
+    """A tree in a writable one may by now be a link of the guest's; within that one it may lead."""
+    (tmp_path / "rw" / "sub").mkdir(parents=True)
+    (tmp_path / "rw" / "in").symlink_to("sub")
+    (tmp_path / "rw" / "out").symlink_to("/etc")
+    (tmp_path / "rw" / "both").symlink_to("../rw")
+
+    for name in ("sub", "in", "both", "out"):
+        files = {"read_write": ["rw"], "exec": [f"rw/{name}"]}
+        policy = Policy.from_dict({"version": 1, "filesystem": files}, tmp_path, source="p.toml")
+        if name != "out":
+            Grants().refuse_moved(policy)
+            continue
+        with pytest.raises(PolicyError, match=r"^p\.toml: filesystem\.exec\[0\]: .*/rw/out cannot"):
+            Grants().refuse_moved(policy)
