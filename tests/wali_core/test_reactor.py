@@ -387,14 +387,14 @@ def test_what_an_interrupted_call_had_done_counts_for_no_other(
 
 @pytest.mark.parametrize("count", [0, 1, 4, 9, 49, 1000])
 def test_a_turn_is_shorter_the_more_there_are(count: int) -> None:
-    """min(10 ms, budget / guests), but no less than a tick; and trio waits 5 ms at most."""
+    """min(10 ms, budget / guests), but no less than a tick; trio waits for two of them."""
     pace = Pace()
     turns = Turns(pace)
     turns._line.extend([None] * count)  # type: ignore[list-item]
     turns._set_pace()
 
     assert turns._length() == max(LEAST, min(MOST, BUDGET / (count + 1)))
-    assert pace.period == min(CHECKPOINT, turns._length())
+    assert pace.period == min(CHECKPOINT / 2, turns._length())
 
 
 @pytest.mark.parametrize("count", [1, 2, 5, 8, 50])

@@ -28,7 +28,9 @@ BUDGET: Final = 0.050
 CHECKPOINT: Final = 0.005
 LEAST: Final = 0.001
 """Seconds: a turn's most and least, how long all turns together take, and how long trio waits."""
-_ENOUGH: Final = CHECKPOINT / 2  # whoever begins before that ends by the next tick
+_TICK: Final = CHECKPOINT / 2
+"""Seconds: whoever begins before the half of a checkpoint's time is over ends by the next tick, so
+in the other half."""
 _ROW: Final = 4
 
 _QUIET: Final = 3  # ticks without a guest in WebAssembly, after which there are no more ticks
@@ -50,7 +52,7 @@ class Turns:
     @property
     def due(self) -> bool:
         """Has trio to run all else, before another guest begins?"""
-        return self.spent >= _ENOUGH
+        return self.spent >= _TICK
 
     async def take(self, *, woken: bool = False) -> None:
         """Go on computing: at once after a checkpoint, or when it is this task's turn again.
@@ -113,7 +115,7 @@ class Turns:
         return max(LEAST, min(MOST, BUDGET / (self._waiting + 1)))
 
     def _set_pace(self) -> None:
-        self._pace.period = min(CHECKPOINT, self._length())
+        self._pace.period = min(_TICK, self._length())
 
 
 class Pace:
@@ -122,7 +124,7 @@ class Pace:
     __slots__ = ("engines", "inside", "period", "polls")
 
     def __init__(self) -> None:
-        self.period = CHECKPOINT
+        self.period = _TICK
         """Seconds from tick to tick, while one is running."""
         self.polls = 0
         """How often one was let run."""
