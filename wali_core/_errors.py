@@ -76,7 +76,7 @@ class GuestTimeout(GuestError, TimeoutError):
     """The guest was still running, or waiting, when its time was up."""
 
     def __init__(self, seconds: float) -> None:
-        super().__init__(f"the guest was stopped after its {seconds:g} s")
+        super().__init__(f"the guest was stopped after its {seconds:g} s (wall_time)")
         self.seconds = seconds
 
     def __reduce__(self) -> tuple[object, ...]:

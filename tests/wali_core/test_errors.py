@@ -97,7 +97,7 @@ def test_ends_say_what_there_is_to_say() -> None:
     assert (GuestExit(3).status, str(GuestExit(3))) == (3, "the guest exited with status 3")
     assert (GuestTimeout(90).seconds, str(GuestTimeout(90))) == (
         90,
-        "the guest was stopped after its 90 s",
+        "the guest was stopped after its 90 s (wall_time)",
     )
     assert GuestTrap("why").frames == ()
     assert (GuestError("x").stdout, GuestError("x").stderr) == (None, None)

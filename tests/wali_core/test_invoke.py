@@ -169,7 +169,7 @@ def test_time_runs_out(
 
     done = run(*options, guest_from_wat(EXITING))
 
-    assert done == (124, "", "wali: the guest was stopped after its 0.05 s\n")
+    assert done == (124, "", "wali: the guest was stopped after its 0.05 s (wall_time)\n")
 
 
 def test_the_words_are_not_the_programs(

@@ -465,7 +465,7 @@ def test_a_run_that_ends_badly_is_learned_from(wali: Wali, folder: Path, program
     done = wali("policy", "learn", "--timeout", "100ms", "--out", "n.toml", program, "spin")
 
     assert done.returncode == 124
-    assert "wali: the guest was stopped after its 0.1 s\n" in done.stderr
+    assert "wali: the guest was stopped after its 0.1 s (wall_time)\n" in done.stderr
     assert "status 124" in (folder / "n.toml").read_text()
 
 

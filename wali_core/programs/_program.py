@@ -732,7 +732,9 @@ class Program(AnyProgram, Guest):
         """In a process of its own it may wait in the kernel, where only its end helps."""
         if not self._own_process:
             return None
-        message = f"wali: the guest was stopped after its {self._seconds:g} s\n".encode()
+        message = (
+            f"wali: the guest was stopped after its {self._seconds:g} s (wall_time)\n".encode()
+        )
 
         def end() -> None:
             if not self._forked:  # once is enough
