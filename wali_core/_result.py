@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import attrs
 
 from wali_core._errors import TOO_MUCH_OUTPUT, GuestError, ended_by
+from wali_core._stdio import PIPE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -70,6 +71,12 @@ def failed(error: GuestError, streams: Streams) -> None:
     error.stdout, error.stderr = streams.finish()
     if streams.error is not None:
         raise streams.error from error
+
+
+def unstarted(error: GuestError, stdout: object, stderr: object, *, capture: bool) -> None:
+    """Give an error what was captured of a program whose time was up before it began: nothing."""
+    error.stdout = b"" if capture or stdout == PIPE else None
+    error.stderr = b"" if capture or stderr == PIPE else None
 
 
 def concluded(

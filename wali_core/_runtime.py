@@ -641,7 +641,13 @@ class Runtime:
                 env, dirs, sockets, wall_time=timeout, memory=memory, strict_rights=strict_rights
             )
             grants.count_from(started)
-            loaded = self._load_within(grants.bound, module, isolation)
+            try:
+                loaded = self._load_within(grants.bound, module, isolation)
+            except GuestTimeout as error:
+                from wali_core._result import unstarted
+
+                unstarted(error, stdout, stderr, capture=capture_output)
+                raise
             streams = Streams(
                 *(stdin, stdout, stderr),
                 capture=capture_output,
@@ -716,7 +722,13 @@ class Runtime:
                 env, dirs, sockets, wall_time=timeout, memory=memory, strict_rights=strict_rights
             )
             grants.count_from(started)
-            loaded = await self._load(module, isolation, grants.bound)
+            try:
+                loaded = await self._load(module, isolation, grants.bound)
+            except GuestTimeout as error:
+                from wali_core._result import unstarted
+
+                unstarted(error, stdout, stderr, capture=capture_output)
+                raise
             in_child = isolation == PROCESS and _abi.interface_of(loaded) == _abi.WALI
             if not in_child:
                 _refuse_library(loaded)
