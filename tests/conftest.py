@@ -32,6 +32,7 @@ def pytest_configure(config: pytest.Config) -> None:
     usual: dict[int, Any] = {
         signal.SIGINT: signal.default_int_handler,
         signal.SIGQUIT: signal.SIG_DFL,
+        signal.SIGHUP: signal.SIG_DFL,  # of nohup(1)
     }
     for number, handler in usual.items():
         if signal.getsignal(number) is signal.SIG_IGN:

@@ -86,9 +86,9 @@ def state() -> set[str]:
             target = os.readlink(f"/proc/self/fd/{number}")
         except FileNotFoundError:  # the listing's own
             continue
-        if "/cache" not in target:
+        if "/cache" not in target and "wasm-memory-image" not in target:
             found.append(f"{number} {target}")
-    names = [thread.name for thread in threading.enumerate() if "trio" not in thread.name]
+    names = [thread.name for thread in threading.enumerate() if "trio" not in thread.name.lower()]
     return {*found, *names}
 
 
