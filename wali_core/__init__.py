@@ -20,7 +20,8 @@
 # _audit.py            what is written down of it: _audit_wasi.py
 # _grants.py _sockets.py  what a guest is given,
 # _stdio.py _pump.py      and what its standard streams are
-# _runtime.py _run.py  what the public functions are made of
+# _runtime.py _run.py  what the public functions are made of,
+# _modules.py _plan.py    what guests are compiled and linked by, and what one is started with
 # _ending.py _result.py _statistics.py _errors.py  how it ended
 # aio.py               trio in programs that are asyncio's
 # lowlevel.py _foreign.py  a shim in a Store of somebody else's

@@ -7,6 +7,8 @@ usual one is looked up here, others by the entry point group ``wali.abi``.
 
 from __future__ import annotations
 
+import sys
+
 from wali_core._errors import ModuleError
 
 TYPE_CHECKING = False
@@ -106,11 +108,10 @@ def _server(name: str) -> str | None:
 
 def shim_for(name: str) -> Shim:
     """The provider for an import module.  Raises ``ModuleError`` where it is not installed."""
-    from importlib import import_module
-
     provider = _server(name)
     try:
-        shim: Shim = import_module(provider or "").abi
+        __import__(provider or "")
+        shim: Shim = sys.modules[provider or ""].abi
     except (ImportError, AttributeError, ValueError) as error:
         raise ModuleError(
             f"nothing installed serves {name}: the package {provider} is missing or not whole "

@@ -14,6 +14,7 @@ from __future__ import annotations
 import ctypes
 import os
 import sys
+from _frozen_importlib_external import PathFinder  # importlib.machinery would load warnings
 from _thread import get_ident, get_native_id
 from ctypes import (
     POINTER,
@@ -28,7 +29,6 @@ from ctypes import (
     c_uint64,
     c_void_p,
 )
-from importlib.machinery import PathFinder
 
 from wali_core import _layout
 from wali_core._errors import ModuleError, UnsupportedPlatform

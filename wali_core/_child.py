@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import NoReturn
 
 from wali_core._errors import WaliError
+from wali_core._plan import Plan
 from wali_core._stdio import Streams
 
 TYPE_CHECKING = False
@@ -48,7 +49,8 @@ def run(
         _take_over(order, descriptors)
         os.register_at_fork(after_in_child=partial(_end_if_cut, lifeline))
         streams = Streams(None, None, None, capture=False, limit=0)
-        ending = runtime.execute(module, order.grants, order.args, order.argv0, streams)
+        plan = Plan(module, order.grants, streams, args=order.args, argv0=order.argv0)
+        ending = runtime.execute(plan)
         status = ending.status
     except Exception as error:  # noqa: BLE001 - nobody else would say it, and not on its stderr
         if os.getpid() == own:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import attrs
@@ -10,7 +11,7 @@ from wali_core._errors import TOO_MUCH_OUTPUT, GuestError, ended_by
 from wali_core._stdio import PIPE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from resource import struct_rusage
 
     from wali_core._ending import Ending
@@ -73,10 +74,15 @@ def failed(error: GuestError, streams: Streams) -> None:
         raise streams.error from error
 
 
-def unstarted(error: GuestError, stdout: object, stderr: object, *, capture: bool) -> None:
-    """Give an error what was captured of a program whose time was up before it began: nothing."""
-    error.stdout = b"" if capture or stdout == PIPE else None
-    error.stderr = b"" if capture or stderr == PIPE else None
+@contextmanager
+def captured_nothing(stdout: object, stderr: object, *, capture: bool) -> Iterator[None]:
+    """What ends in here does so before the program began: so it has what was captured, nothing."""
+    try:
+        yield
+    except GuestError as error:
+        error.stdout = b"" if capture or stdout == PIPE else None
+        error.stderr = b"" if capture or stderr == PIPE else None
+        raise
 
 
 def concluded(

@@ -7,37 +7,34 @@ import time
 from _thread import allocate_lock
 from functools import partial
 
-from wali_core import _abi, _bridge
+from wali_core import _bridge
 from wali_core._cache import Cache
 from wali_core._ending import Ending
-from wali_core._engine import DEFAULT_STACK, Engine, Module, sniff
-from wali_core._errors import GuestExit, GuestTimeout, ModuleError, PolicyError, UseError
-from wali_core._grants import Grants, encoded, load_policy, refuse_nested
+from wali_core._engine import DEFAULT_STACK, Engine
+from wali_core._errors import GuestExit, GuestTimeout, ModuleError, UseError
+from wali_core._grants import Grants, load_policy, refuse_nested
 from wali_core._guest import Guest
 from wali_core._link import ShimLink, composed
+from wali_core._modules import Modules
 from wali_core._monitor import Postponed
-from wali_core._passes import (
-    PROCESS,
-    SHARED,
-    NoProgram,
-    may_be_program,
-    prepare_guest,
-    prepare_if_program,
-)
+from wali_core._passes import PROCESS
+from wali_core._plan import Plan
 from wali_core._stdio import Given, Streams, own_streams
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from _thread import LockType
     from collections.abc import Callable, Mapping, Sequence
     from typing import Any, Final, Self
 
     from capabilities import Policy
+    from wali_core import _abi
     from wali_core._audit import Audit
+    from wali_core._engine import Module
     from wali_core._follow import Record
     from wali_core._grants import Dirs, Preopen
     from wali_core._guest import AnyGuest
     from wali_core._link import Hook, ProgramLink
+    from wali_core._modules import ModuleSource
     from wali_core._result import CompletedGuest
     from wali_core._sockets import Socket
     from wali_core._statistics import RuntimeStatistics
@@ -45,18 +42,11 @@ if TYPE_CHECKING:
     from wali_core.processes._process import Launcher, Running
     from wali_core.programs._executables import Executables
     from wali_core.programs._program import AnyProgram, Program
-    from wali_core.programs._suspending import SuspendingLink
     from wali_core.tasks._cooperative import CooperativeGuest
     from wali_core.tasks._flow import TaskInput, TaskOutput
     from wali_core.tasks._tasks import Opening
 
-    ModuleSource = str | os.PathLike[str] | bytes | Module
-
-_ISOLATIONS: Final = (PROCESS, SHARED)
-
 _FIRST_GRANTED: Final = 3  # the number of a guest's first descriptor after its streams
-_LOADED: Final = 64  # modules that a runtime keeps at hand
-_ENOUGH: Final = 4096  # bytes that show what a file is
 
 
 class Runtime:
@@ -95,21 +85,13 @@ class Runtime:
         self._allow_all = allow_all
         self._cache = None if cache is False else Cache(None if cache is True else os.fspath(cache))
         self.engine = Engine(core or _bridge.core, stack, parallel=parallel, pool=pool)
-        self._on_compile = on_compile
+        self._modules = Modules(self.engine, self._cache, on_compile)
         self._on_missing = on_missing
         self._on_fallback = on_fallback
         self._record = record
-        self._lock, self._making = allocate_lock(), allocate_lock()
-        self._modules: dict[tuple[str, str], Module] = {}
-        self._compiling: dict[tuple[str, str], LockType] = {}
-        self._links: dict[str, tuple[_abi.Shim, ShimLink]] = {}
-        self._cooperative_links: dict[str, tuple[_abi.Shim, ShimLink]] = {}
-        self._suspending: SuspendingLink | None = None
+        self._lock = allocate_lock()
         self._launcher: Launcher | None = None
-        self._executables: Executables | None = None
         self._closed = False
-
-    # --- modules ----------------------------------------------------------------------------------
 
     def load(self, module: ModuleSource, *, isolation: str = PROCESS) -> Module:
         """Compile a module, or take it from the cache: a path, or the bytes of a ``.wasm`` file.
@@ -119,125 +101,7 @@ class Runtime:
         ``FileNotFoundError`` and other ``OSError`` for a file that cannot be read.
         """
         self._usable()
-        if isolation not in _ISOLATIONS:
-            raise PolicyError(f"isolation: {isolation!r}: it must be {PROCESS!r} or {SHARED!r}")
-        if isinstance(module, Module):
-            self._refuse_unfit(module, isolation)
-            return module
-        data, origin = _read(module)
-        # With the name: it is what errors say, and what the program finds as its own.
-        preparation = isolation if may_be_program(data) else "guest"
-        key = self.engine.key(data, preparation), origin
-        with self._lock:
-            loaded = self._modules.get(key)
-            if loaded is not None:
-                return loaded
-            turn = self._compiling.setdefault(key, allocate_lock())
-        with turn:  # whoever asks for it meanwhile gets what this one has compiled
-            with self._lock:
-                loaded = self._modules.get(key)
-            if loaded is None:
-                loaded = self._compile_prepared(data, origin, isolation)
-            with self._lock:
-                self._compiling.pop(key, None)
-                while len(self._modules) >= _LOADED:
-                    del self._modules[next(iter(self._modules))]
-                self._modules[key] = loaded
-        return loaded
-
-    def _compile_prepared(self, data: bytes, origin: str, isolation: str) -> Module:
-        if may_be_program(data):
-            try:
-                prepare = partial(prepare_if_program, origin=origin, isolation=isolation)
-                return self._compile(data, origin, isolation, prepare)
-            except NoProgram:
-                pass
-        return self._compile(data, origin, "guest", partial(prepare_guest, origin=origin))
-
-    def _refuse_unfit(self, module: Module, isolation: str) -> None:
-        if module.engine not in (self.engine, self.engine.polling()):
-            raise UseError("the module was loaded by another runtime: load it with this one")
-        if _abi.interface_of(module) == _abi.WALI and module.preparation != isolation:
-            raise UseError(
-                f"{module.origin}: was loaded for isolation={module.preparation!r}: "
-                f"load it with isolation={isolation!r}"
-            )
-
-    def _compile(
-        self,
-        data: bytes,
-        origin: str,
-        preparation: str = "",
-        prepare: Callable[[bytes], bytes] | None = None,
-    ) -> Module:
-        tell = self._on_compile
-        engine = self.engine.polling() if preparation == PROCESS else self.engine
-        return engine.compile(
-            data,
-            origin,
-            self._cache,
-            preparation=preparation,
-            prepare=prepare,
-            on_compile=None if tell is None else lambda size: tell(origin, size),
-        )
-
-    def _shim(self, interface: str, *, cooperative: bool = False) -> tuple[_abi.Shim, ShimLink]:
-        links = self._cooperative_links if cooperative else self._links
-        with self._lock:
-            found = links.get(interface)
-        if found is None:
-            with self._making:  # once, whoever else needs it meanwhile
-                found = links.get(interface) or self._made(interface, cooperative=cooperative)
-        assert found is not None
-        return found
-
-    def _made(
-        self, interface: str, *, cooperative: bool, compiles: bool = True
-    ) -> tuple[_abi.Shim, ShimLink] | None:
-        """Make it; None where that takes a compilation, and ``compiles`` is not set."""
-        links = self._cooperative_links if cooperative else self._links
-        shim = _abi.shim_for(interface)
-        path = shim.path()
-        with open(path, "rb") as file:
-            data = file.read()
-        if compiles:
-            module: Module | None = self._compile(data, path)
-        else:
-            module = self.engine.cached(data, path, self._cache) if self._cache else None
-        if module is None:
-            return None
-        made = shim, ShimLink(module, cooperative=cooperative)
-        with self._lock:
-            if not self._closed:
-                links.update(dict.fromkeys(shim.modules, made))
-        return made
-
-    async def _have_shim(self, interface: str) -> None:
-        """Compile what tasks of this kind need, on a thread: it takes a tenth of a second."""
-        if interface in self._cooperative_links:
-            return
-        import trio
-
-        from wali_core.tasks._reactor import compiling
-
-        async with compiling():  # the others of this run wait without a thread
-            if interface in self._cooperative_links:
-                return
-            if self._made(interface, cooperative=True, compiles=False) is None:
-                make = partial(self._shim, interface, cooperative=True)
-                await trio.to_thread.run_sync(make, abandon_on_cancel=True)
-
-    def _suspending_link(self) -> SuspendingLink:
-        """What WALI programs that are tasks wait by, made for the first of them."""
-        from wali_core.programs._suspending import SuspendingLink, suspending_calls
-
-        found = self._suspending
-        if found is None:
-            calls = suspending_calls(self.engine.core)
-            found = SuspendingLink(self._compile(calls, "<calls that can wait>"), cooperative=True)
-            if not self._closed:
-                self._suspending = found
-        return found
+        return self._modules.load(module, isolation)
 
     # --- guests -----------------------------------------------------------------------------------
 
@@ -272,25 +136,21 @@ class Runtime:
         """
         loaded = self.load(module, isolation=isolation)
         grants = self.grants(env, dirs, sockets, strict_rights=strict_rights)
-        if _abi.interface_of(loaded) != _abi.WALI:
-            return self._instantiate(loaded, grants, args, argv0, Given(stdio))
-        if isolation != SHARED:
-            raise _needs_process(loaded, "run_sync")
-        return self._start_program(loaded, grants, args, argv0, Given(stdio), isolation)
+        plan = Plan(loaded, grants, Given(stdio), args=args, argv0=argv0, isolation=isolation)
+        plan.refuse_process("run_sync")
+        return self.start(plan)
 
-    def _instantiate(
-        self,
-        module: Module,
-        grants: Grants,
-        args: Sequence[str | bytes],
-        argv0: str | bytes | None,
-        streams: Given | Streams,
-        *,
-        own_process: bool = False,
-    ) -> Guest:
-        guest = Guest(self.engine, module)
+    def start(self, plan: Plan, *, own_process: bool = False) -> Guest:
+        """The guest that was planned, in this process, ready to be called.
+
+        ``own_process`` says that the process is there for nothing else: it is confined with a WASI
+        guest, too.  Raises as ``instantiate``.
+        """
+        if plan.is_wali:
+            return self._start_program(plan)
+        guest = Guest(self.engine, plan.module)
         try:
-            shim = self._equip(guest, module, grants, args, argv0, streams)
+            shim = self._equip(guest, plan)
             if own_process and not self._allow_all:
                 from wali_core._confine import enclose
 
@@ -302,24 +162,16 @@ class Runtime:
             raise
         return guest
 
-    def _equip(
-        self,
-        guest: AnyGuest,
-        module: Module,
-        grants: Grants,
-        args: Sequence[str | bytes],
-        argv0: str | bytes | None,
-        streams: Given | Streams,
-    ) -> _abi.Shim | None:
+    def _equip(self, guest: AnyGuest, plan: Plan) -> _abi.Shim | None:
         """Give a new guest all that it has, but for its own instance.  The shim that it got."""
-        interface = _abi.interface_of(module)
-        argv, environ = _command_line(module, grants, args, argv0)
+        interface, grants, streams = plan.interface, plan.grants, plan.streams
+        argv, environ = plan.command_line()
         guest.limit_files(grants.open_files)
         guest.limit_computing(grants.cpu_time, whole_run=grants.whole_run)
         guest.open_store()
         shim = None
         if interface is not None:
-            shim, link = self._shim(interface, cooperative=guest.cooperative)
+            shim, link = self._modules.shim(interface, cooperative=guest.cooperative)
             hooks = guest.meter_output(grants.output, grants.to_meter(streams.host))
             if hooks:
                 link = ShimLink(link.module, hooks=hooks, cooperative=guest.cooperative)
@@ -328,7 +180,7 @@ class Runtime:
             audit = self._audit(directories)
             if audit is not None:
                 guest.write_down(audit, directories, _FIRST_GRANTED)
-                audit.prepare(module.origin)
+                audit.prepare(plan.module.origin)
             preopens = guest.place_preopens(directories, _FIRST_GRANTED)
             guest.place_sockets(grants.sockets, _FIRST_GRANTED + len(preopens))
             configuration = shim.configuration(
@@ -362,140 +214,78 @@ class Runtime:
         from wali_core.tasks._tasks import Opening
 
         async def make() -> CooperativeGuest:
-            loaded = await self._load(module, isolation)
+            self._usable()
+            loaded = await self._modules.load_as_task(None, module, isolation)
             grants = self.grants(env, dirs, sockets, strict_rights=strict_rights)
-            if _abi.interface_of(loaded) == _abi.WALI and isolation != SHARED:
-                raise _needs_process(loaded, "run")
-            return await self._open(loaded, grants, args, argv0, Given(stdio))
+            plan = Plan(loaded, grants, Given(stdio), args=args, argv0=argv0, isolation=isolation)
+            plan.refuse_process("run")
+            return await self._open(plan)
 
         return Opening(make)
 
-    def _load_within(
-        self, bound: tuple[float, float] | None, module: ModuleSource, isolation: str
-    ) -> Module:
-        """As ``load``, until then (monotonic): compiling takes its time, and is not interrupted."""
-        load = partial(self.load, module, isolation=isolation)
-        if isinstance(module, Module):
-            return load()
-        from wali_core._patience import within
-
-        return within(bound, load)
-
-    async def _load(
-        self, module: ModuleSource, isolation: str, bound: tuple[float, float] | None = None
-    ) -> Module:
-        """The same for a task, by trio's clock."""
-        if isinstance(module, Module):
-            return self.load(module, isolation=isolation)
-        import trio
-
-        load = partial(self.load, module, isolation=isolation)
-        with trio.CancelScope() as scope:
-            if bound is not None:
-                scope.deadline = bound[0]
-            return await trio.to_thread.run_sync(load, abandon_on_cancel=True)
-        assert bound is not None
-        raise GuestTimeout(bound[1])
-
-    async def _open(
-        self,
-        module: Module,
-        grants: Grants,
-        args: Sequence[str | bytes],
-        argv0: str | bytes | None,
-        streams: Given | Streams,
-    ) -> CooperativeGuest:
+    async def _open(self, plan: Plan) -> CooperativeGuest:
+        """As ``start``, as a task."""
         from wali_core.tasks._cooperative import CooperativeGuest
 
-        interface = _abi.interface_of(module)
-        if interface == _abi.WALI:
-            return await self._open_program(module, grants, args, argv0, streams)
-        if interface is not None:
-            await self._have_shim(interface)
-        guest = CooperativeGuest(self.engine, module)
+        if plan.is_wali:
+            return await self._open_program(plan)
+        if plan.interface is not None:
+            await self._modules.have_shim(plan.interface)
+        guest = CooperativeGuest(self.engine, plan.module)
         try:
-            await guest.start(self._equip(guest, module, grants, args, argv0, streams))
+            await guest.start(self._equip(guest, plan))
         except BaseException:
             guest.close()
             raise
         return guest
 
-    async def _open_program(
-        self,
-        module: Module,
-        grants: Grants,
-        args: Sequence[str | bytes],
-        argv0: str | bytes | None,
-        streams: Given | Streams,
-    ) -> CooperativeGuest:
-        """A trusted WALI program, in this process."""
-        from wali_core.programs._task_program import CooperativeProgram
-
-        program = CooperativeProgram(self.engine, module, self._suspending_link())
-        try:
-            link = self._equip_program(program, module, grants, args, argv0, streams, SHARED)
-            await program.start_program(link)
-        except BaseException:
-            program.close()
-            raise
-        return program
+    # --- WALI programs ----------------------------------------------------------------------------
 
     def executables(self, *, compiling: bool) -> Executables:
         """What this runtime's programs execute, made for the first of them."""
-        from wali_core.programs._executables import Executables
+        policy = None if self._allow_all else self._policy
+        granted = () if policy is None else policy.filesystem.exec
+        return self._modules.executables((one.host for one in granted), compiling=compiling)
 
-        with self._lock:
-            if self._executables is None:
-                self._executables = Executables(self.engine.polling(), self._cache)
-                if self._policy is not None and not self._allow_all:
-                    granted = (grant.host for grant in self._policy.filesystem.exec)
-                    self._executables.make_ready(granted, compiling=compiling)
-            return self._executables
-
-    def _start_program(
-        self,
-        module: Module,
-        grants: Grants,
-        args: Sequence[str | bytes],
-        argv0: str | bytes | None,
-        streams: Given | Streams,
-        isolation: str,
-    ) -> Program:
+    def _start_program(self, plan: Plan) -> Program:
         """A WALI program in this process, which is its own or, if it is trusted, shared."""
         from wali_core.programs._program import Program
 
-        program = Program(module.engine, module, own_process=isolation == PROCESS)
+        program = Program(plan.module.engine, plan.module, own_process=plan.has_process)
         try:
-            link = self._equip_program(program, module, grants, args, argv0, streams, isolation)
-            program.start_program(link)
+            program.start_program(self._equip_program(program, plan))
         except BaseException:
             program.close()
             raise
         return program
 
-    def _equip_program(
-        self,
-        program: AnyProgram,
-        module: Module,
-        grants: Grants,
-        args: Sequence[str | bytes],
-        argv0: str | bytes | None,
-        streams: Given | Streams,
-        isolation: str,
-    ) -> ProgramLink:
+    async def _open_program(self, plan: Plan) -> CooperativeGuest:
+        """A trusted WALI program, in this process."""
+        from wali_core.programs._task_program import CooperativeProgram
+
+        program = CooperativeProgram(self.engine, plan.module, self._modules.suspending_link())
+        try:
+            await program.start_program(self._equip_program(program, plan))
+        except BaseException:
+            program.close()
+            raise
+        return program
+
+    def _equip_program(self, program: AnyProgram, plan: Plan) -> ProgramLink:
         """Give a new program all that it has, and confine what is to be.  Nothing of it has run."""
         from wali_core._confine import confine, keep_streams, refuse_directories, unconfined
         from wali_core.programs._calls import environment_text
 
-        _refuse_wasi_only(module, grants)
+        plan.refuse_wasi_only()
+        module, grants, streams = plan.module, plan.grants, plan.streams
         catalogue = self.engine.core.catalogue()
         audit = self._audit(tuple(grants.preopens.values()), catalogue)
-        argv, environ = _command_line(module, grants, args, argv0)
+        argv, environ = plan.command_line()
         environment = environment_text(environ)
         kept: dict[str, Hook] = {}
         # While there is a cache.
-        executables = self.executables(compiling=True) if isolation == PROCESS else None
-        if self._allow_all or isolation == SHARED:
+        executables = self.executables(compiling=True) if plan.has_process else None
+        if self._allow_all or not plan.has_process:
             confinement = unconfined()
         else:
             refuse_directories(streams.host)
@@ -539,6 +329,8 @@ class Runtime:
         if audit is not None:
             audit.start()
         return link
+
+    # --- what is granted --------------------------------------------------------------------------
 
     @property
     def _ends_by_denial(self) -> bool:
@@ -635,19 +427,17 @@ class Runtime:
         ``GuestTrap``, ``GuestTimeout`` and, at Ctrl-C, ``KeyboardInterrupt``; a ``GuestError``
         carries what was captured until then.
         """
+        from wali_core._result import captured_nothing, completed
+
         started = time.monotonic()
         with Postponed():  # Ctrl-C comes when nothing is half made, or half closed
+            self._usable()
             grants = self.grants(
                 env, dirs, sockets, wall_time=timeout, memory=memory, strict_rights=strict_rights
             )
             grants.count_from(started)
-            try:
-                loaded = self._load_within(grants.bound, module, isolation)
-            except GuestTimeout as error:
-                from wali_core._result import unstarted
-
-                unstarted(error, stdout, stderr, capture=capture_output)
-                raise
+            with captured_nothing(stdout, stderr, capture=capture_output):
+                loaded = self._modules.load_within(grants.bound, module, isolation)
             streams = Streams(
                 *(stdin, stdout, stderr),
                 capture=capture_output,
@@ -656,29 +446,16 @@ class Runtime:
                 bound=grants.bound,
             )
             try:
-                return self._run_sync(loaded, grants, args, argv0, streams, isolation)
+                grants.metered = tuple(streams.passed_on)
+                plan = Plan(loaded, grants, streams, args=args, argv0=argv0, isolation=isolation)
+                run = partial(self.execute, plan)
+                if plan.has_process:
+                    from wali_core.processes._process import run_program
+
+                    run = partial(run_program, self._in_process(plan, streams), streams)
+                return completed(run, loaded.origin, args, streams)
             finally:
                 streams.close()
-
-    def _run_sync(
-        self,
-        module: Module,
-        grants: Grants,
-        args: Sequence[str | bytes],
-        argv0: str | bytes | None,
-        streams: Streams,
-        isolation: str,
-    ) -> CompletedGuest:
-        from wali_core._result import completed
-
-        grants.metered = tuple(streams.passed_on)
-        made = module, grants, args, argv0, streams
-        run = partial(self.execute, *made, isolation)
-        if isolation == PROCESS and _abi.interface_of(module) == _abi.WALI:
-            from wali_core.processes._process import run_program
-
-            run = partial(run_program, self._in_process(*made), streams)
-        return completed(run, module.origin, args, streams)
 
     async def run(
         self,
@@ -712,26 +489,20 @@ class Runtime:
         """
         import trio
 
+        from wali_core._result import captured_nothing
         from wali_core.tasks._flow import TaskStreams
         from wali_core.tasks._tasks import completed, run_guest, run_process
 
         @trio.lowlevel.enable_ki_protection  # so that nothing is half made, or half closed
         async def run() -> CompletedGuest:
             started = trio.current_time()
+            self._usable()
             grants = self.grants(
                 env, dirs, sockets, wall_time=timeout, memory=memory, strict_rights=strict_rights
             )
             grants.count_from(started)
-            try:
-                loaded = await self._load(module, isolation, grants.bound)
-            except GuestTimeout as error:
-                from wali_core._result import unstarted
-
-                unstarted(error, stdout, stderr, capture=capture_output)
-                raise
-            in_child = isolation == PROCESS and _abi.interface_of(loaded) == _abi.WALI
-            if not in_child:
-                _refuse_library(loaded)
+            with captured_nothing(stdout, stderr, capture=capture_output):
+                loaded = await self._modules.load_as_task(grants.bound, module, isolation)
             streams = TaskStreams(
                 *(stdin, stdout, stderr),
                 capture=capture_output,
@@ -739,63 +510,45 @@ class Runtime:
                 most=grants.output,
                 bound=grants.bound,
             )
-            grants.metered = tuple(streams.passed_on)
             try:
-                made = loaded, grants, args, argv0, streams
-                if in_child:
-                    execute = partial(run_process, self._in_process(*made))
+                grants.metered = tuple(streams.passed_on)
+                plan = Plan(loaded, grants, streams, args=args, argv0=argv0, isolation=isolation)
+                if plan.has_process:
+                    execute = partial(run_process, self._in_process(plan, streams))
                 else:
-                    execute = partial(run_guest, partial(self._open, *made))
+                    plan.refuse_library()
+                    execute = partial(run_guest, partial(self._open, plan))
                 return await completed(execute, loaded.origin, args, streams)
             finally:
                 streams.close()
 
         return await run()
 
-    def _in_process(
-        self,
-        module: Module,
-        grants: Grants,
-        args: Sequence[str | bytes],
-        argv0: str | bytes | None,
-        streams: Streams,
-    ) -> Callable[[], Running]:
+    def _in_process(self, plan: Plan, streams: Streams) -> Callable[[], Running]:
         """What starts a WALI program in a process of its own."""
         from wali_core.processes._process import Running
 
-        _refuse_wasi_only(module, grants)
-        argv, _ = _command_line(module, grants, args, argv0)
+        plan.refuse_wasi_only()
+        argv, _ = plan.command_line()
         self.executables(compiling=True)  # for the launcher, which never compiles
-        return partial(Running, self._launch(), module, argv, grants, streams)
+        return partial(Running, self._launch(), plan.module, argv, plan.grants, streams)
 
     def execute(
-        self,
-        module: Module,
-        grants: Grants,
-        args: Sequence[str | bytes],
-        argv0: str | bytes | None,
-        streams: Streams,
-        isolation: str = PROCESS,
-        use: Callable[[Guest], None] | None = None,
-        *,
-        own_process: bool = False,
+        self, plan: Plan, use: Callable[[Guest], None] | None = None, *, own_process: bool = False
     ) -> Ending:
-        """Run a program in this process.
+        """Run a program in this process, which is there for nothing else if it is its ``own``.
 
-        ``use`` is what to do with the guest instead of calling ``_start``.  ``own_process`` says
-        that the process is there for nothing else: it is confined with a WASI guest, too.
+        ``use`` is what to do with the guest instead of calling ``_start``.
         """
-        start: Callable[..., Guest] = partial(self._instantiate, own_process=own_process)
-        if _abi.interface_of(module) == _abi.WALI:
-            if use is not None:
-                raise ModuleError(
-                    f"{module.origin}: a WALI program, of which only _start can be called"
-                )
-            start = partial(self._start_program, isolation=isolation)
         if use is None:
-            _refuse_library(module)
+            plan.refuse_library()
+        elif plan.is_wali:
+            raise ModuleError(
+                f"{plan.module.origin}: a WALI program, of which only _start can be called"
+            )
+        grants = plan.grants
         try:
-            guest = start(module, grants, args, argv0, streams)
+            guest = self.start(plan, own_process=own_process)
         except GuestExit as end:  # in the module's start function
             return Ending(end.status)
         with guest:
@@ -845,11 +598,8 @@ class Runtime:
         user.
         """
         self._closed = True
+        self._modules.forget()
         with self._lock:
-            self._links.clear()
-            self._cooperative_links.clear()
-            self._modules.clear()
-            self._suspending = None
             launcher, self._launcher = self._launcher, None
         if launcher is not None:
             launcher.close()
@@ -859,60 +609,3 @@ class Runtime:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-
-def _needs_process(module: Module, way: str) -> ModuleError:
-    return ModuleError(
-        f"{module.origin}: a WALI program, which has a process of its own: use {way}, "
-        f"or isolation={SHARED!r} if you trust it with this one"
-    )
-
-
-def _refuse_library(module: Module) -> None:
-    if not module.is_program:
-        way = "use instantiate and call, or wali run --invoke"
-        if _abi.interface_of(module) == _abi.WALI:
-            way = f"use instantiate and call, with isolation={SHARED!r}, if you trust it"
-        raise ModuleError(
-            f"{module.origin}: no _start without parameters: a library, not a program; {way}"
-        )
-
-
-def _refuse_wasi_only(module: Module, grants: Grants) -> None:
-    if grants.sockets:
-        raise PolicyError(
-            f"{module.origin}: a WALI program, which makes its sockets itself: only WASI programs "
-            "are given some"
-        )
-    if grants.strict_rights:
-        raise PolicyError(
-            f"{module.origin}: a WALI program, whose descriptors have no rights: strict rights are "
-            "for WASI programs"
-        )
-    for key, given in (("clock", grants.clock), ("random", grants.seed)):
-        if given is not None:
-            raise PolicyError(
-                f"{module.origin}: a WALI program, which has the host's: {key}.source is for WASI "
-                "programs"
-            )
-
-
-def _command_line(
-    module: Module, grants: Grants, args: Sequence[str | bytes], argv0: str | bytes | None
-) -> tuple[list[bytes], list[bytes]]:
-    """What a program is told: its arguments, its name first, and its environment."""
-    if isinstance(args, (str, bytes)):
-        raise TypeError(f"args: {args!r} is one string: give a list of them")
-    argv = encoded((argv0 if argv0 is not None else module.origin, *args), "argument")
-    pairs = (f"{name}={value}" for name, value in grants.env.items())
-    return argv, encoded(pairs, "environment variable")
-
-
-def _read(module: str | os.PathLike[str] | bytes) -> tuple[bytes, str]:
-    if isinstance(module, bytes):
-        return module, "<module>"
-    path = os.fspath(module)
-    with open(path, "rb") as file:
-        start = file.read(_ENOUGH)
-        sniff(start, path)  # before all is read: a device has no end
-        return start + file.read(), path

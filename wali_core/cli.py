@@ -198,6 +198,7 @@ def _run_with(options: Options, record: Record | None = None) -> int:
         say(f"--allow-all lifts what {options['policy']} refuses, and leaves its limits", 0)
 
     # Not before: wasmtime's library may start threads.
+    from wali_core._plan import Plan
     from wali_core._runtime import Runtime
     from wali_core._stdio import Streams
 
@@ -227,9 +228,8 @@ def _run_with(options: Options, record: Record | None = None) -> int:
     grants.count_from(started)
     streams = Streams(None, None, None, capture=False, limit=0)
     use, args = _invocation(options["invoke"], args)
-    ending = runtime.execute(
-        module, grants, args, options["argv0"], streams, use=use, own_process=True
-    )
+    plan = Plan(module, grants, streams, args=args, argv0=options["argv0"])
+    ending = runtime.execute(plan, use, own_process=True)
     if ending.write_refused and on_terminal():
         say("hint: a write was refused by a read-only directory; --dir HOST::GUEST:rw grants it", 0)
     return ending.status & 0xFF

@@ -226,8 +226,8 @@ class EvilHost:
     def __init__(self, shim: Path, core: _bridge.Core) -> None:
         self.runtime = Runtime(cache=False, core=core)
         abi = EvilAbi(shim)
-        self.module = self.runtime._compile(shim.read_bytes(), "the evil shim")
-        self.runtime._links["wasi_snapshot_preview1"] = (abi, ShimLink(self.module))
+        self.module = self.runtime._modules.compile(shim.read_bytes(), "the evil shim")
+        self.runtime._modules.serve(abi, ShimLink(self.module))
         self.guest = self.runtime.load(relay_guest(core))
 
     @contextmanager

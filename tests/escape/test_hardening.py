@@ -21,6 +21,7 @@ from tests.escape.evil import BOX, LONG_AGO, TOKEN, Evil, Out
 from tests.escape.paths import TIMES
 from tests.wasi_shim.calls import WasiError
 from wali_core import GuestTimeout, _bridge
+from wali_core._plan import Plan
 from wali_core._stdio import Given
 
 if TYPE_CHECKING:
@@ -211,7 +212,7 @@ def test_tables_count_as_memory(wasi_host: WasiHost) -> None:
     runtime = wasi_host.runtime
     module = runtime.load(bytes(wat2wasm(text)))
     grants = runtime.grants(memory=1 << 20)
-    with runtime._instantiate(module, grants, (), None, Given((-1, -1, -1))) as guest:
+    with runtime.start(Plan(module, grants, Given((-1, -1, -1)))) as guest:
         assert guest.call("f") == -1
 
 

@@ -32,7 +32,7 @@ def runtime() -> Iterator[Runtime]:
 
 def link(runtime: Runtime, text: str) -> None:
     """Link a shim that consists of this import."""
-    module = runtime._compile(bytes(wat2wasm(f"(module {text})")), "a shim")
+    module = runtime._modules.compile(bytes(wat2wasm(f"(module {text})")), "a shim")
     ShimLink(module).close()
 
 
@@ -197,7 +197,7 @@ def test_no_memory_can_be_imported(runtime: Runtime, text: str) -> None:
 def test_a_gate_answers_for_the_call(evil_shim: Path) -> None:
     """A call that is held back never reaches its thunk."""
     with Runtime(cache=False) as runtime:
-        module = runtime._compile(evil_shim.read_bytes(), "the evil shim")
+        module = runtime._modules.compile(evil_shim.read_bytes(), "the evil shim")
         link = ShimLink(module, gate={"SYS_unlinkat": 1})
 
         assert set(link.denials) == {"SYS_unlinkat"}

@@ -80,9 +80,8 @@ class WasiHost:
         self.runtime = Runtime(cache=False)
         abi = ChosenAbi(manual_walk=manual_walk)
         with open(abi.path(), "rb") as file:
-            module = self.runtime._compile(file.read(), "the shim")
-        found = abi, ShimLink(module)
-        self.runtime._links.update(dict.fromkeys(abi.modules, found))
+            module = self.runtime._modules.compile(file.read(), "the shim")
+        self.runtime._modules.serve(abi, ShimLink(module))
         self._guests = {name: self.runtime.load(relay(name)) for name in abi.modules}
 
     @contextmanager

@@ -20,14 +20,15 @@ from typing import TYPE_CHECKING
 from wali_core import Runtime
 from wali_core._bridge import ValRaw
 from wali_core._grants import Grants
-from wali_core._passes import PROCESS
+from wali_core._plan import Plan
 from wali_core._stdio import Streams
 from wali_core.programs._calls import AT_FDCWD
 from wali_core.programs._memory import PAGE
-from wali_core.programs._program import Program
 
 if TYPE_CHECKING:
     from typing import Any
+
+    from wali_core.programs._program import Program
 
 LEFT_OUT = {
     "alarm": "the core's own, no guest's",
@@ -78,11 +79,8 @@ def prepared(path: str) -> Program:
     """Return the program, started in this process and not run."""
     runtime = Runtime(allow_all=True, cache=False)
     module = runtime.load(path)
-    program = Program(module.engine, module, own_process=True)
     streams = Streams(None, None, None, capture=False, limit=0)
-    link = runtime._equip_program(program, module, Grants(), (), None, streams, PROCESS)
-    program.start_program(link)
-    return program
+    return runtime._start_program(Plan(module, Grants(), streams))
 
 
 def call(program: Program, index: int, arguments: list[int]) -> int:

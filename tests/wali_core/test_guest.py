@@ -26,6 +26,7 @@ from wali_core import (
     UseError,
 )
 from wali_core import _bridge as bridge
+from wali_core._plan import Plan
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -561,7 +562,7 @@ def test_memory_grows_up_to_its_limit(
 ) -> None:
     """The limit is the most that a memory grows to; to want more is the guest's end."""
     module = runtime.load(guest_from_wat(f"(module {GROWING})"))
-    guest = runtime._instantiate(module, runtime.grants(memory=5 * 65536 + 1), (), None, _nothing())
+    guest = runtime.start(Plan(module, runtime.grants(memory=5 * 65536 + 1), _nothing()))
 
     assert guest.call("grow", 3) == 2
     assert guest.memory.size == 5 * 65536
@@ -585,7 +586,7 @@ def test_a_memory_that_starts_too_large_is_refused(
     with pytest.raises(
         GuestLimit, match=rf"needs 131072 bytes .* and may have {limit} \(limits\.memory\)"
     ) as caught:
-        runtime._instantiate(module, runtime.grants(memory=limit), (), None, _nothing())
+        runtime.start(Plan(module, runtime.grants(memory=limit), _nothing()))
     assert caught.value.limit == "memory"
 
 
@@ -596,7 +597,7 @@ def test_no_second_memory_escapes_the_limit(
     module = runtime.load(guest_from_wat("(module (memory 1) (memory 1))"))
 
     with pytest.raises(ModuleError, match="memory count too high"):
-        runtime._instantiate(module, runtime.grants(memory=1 << 20), (), None, _nothing())
+        runtime.start(Plan(module, runtime.grants(memory=1 << 20), _nothing()))
 
 
 def test_a_limit_beyond_all_memory_is_none(
@@ -605,7 +606,7 @@ def test_a_limit_beyond_all_memory_is_none(
     """A limit that no machine has is no error, and no wrapped number."""
     module = runtime.load(guest_from_wat(f"(module {GROWING})"))
 
-    guest = runtime._instantiate(module, runtime.grants(memory=1 << 70), (), None, _nothing())
+    guest = runtime.start(Plan(module, runtime.grants(memory=1 << 70), _nothing()))
 
     assert guest.call("grow", 10) == 2
 

@@ -224,7 +224,7 @@ def probe(
         shim = Shim(guest_from_wat(text, "shim.wasm"))
         monkeypatch.setattr(abi, "shim_for", lambda _: shim)
         monkeypatch.setattr(
-            "wali_core._runtime.ShimLink", lambda module, **how: ShimLink(module, gate, **how)
+            "wali_core._modules.ShimLink", lambda module, **how: ShimLink(module, gate, **how)
         )
         return runtime.instantiate(guest_from_wat(GUEST))
 
@@ -237,7 +237,7 @@ CALL_CLOSE = "(call $close (local.get 0))"
 
 def link_of(runtime: Runtime) -> ShimLink:
     """Return the link that the runtime made for its one shim."""
-    ((_, link),) = set(runtime._links.values())
+    ((_, link),) = set(runtime._modules._links.values())
     return link
 
 

@@ -1,4 +1,4 @@
-"""Tests of wali_core._runtime: modules and links that guests share, and the end of it all."""
+"""Tests of Runtime and Modules: what guests share, and the end of it all."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 import wasmtime
 
 from wali_core import ModuleError, Runtime, UseError
-from wali_core import _runtime as module
+from wali_core import _modules as module
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -67,7 +67,7 @@ def test_modules_are_told_apart_by_name(
 
 def test_few_modules_are_kept(runtime: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
     """A runtime keeps so many modules at hand; older ones go when nobody uses them."""
-    monkeypatch.setattr(module, "_LOADED", 2)
+    monkeypatch.setattr(module, "_KEPT", 2)
     modules = []
     for number in range(4):
         data = wasmtime.wat2wasm(ANSWER.replace("42", str(number)))
@@ -75,14 +75,14 @@ def test_few_modules_are_kept(runtime: Runtime, monkeypatch: pytest.MonkeyPatch)
     gc.collect()
 
     assert [ref() is not None for ref in modules] == [False, False, True, True]
-    assert len(runtime._modules) == 2
+    assert len(runtime._modules._loaded) == 2
 
 
 def test_an_evicted_module_is_not_taken_from_its_guest(
     runtime: Runtime, answer: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A guest goes on when its module is no longer at hand."""
-    monkeypatch.setattr(module, "_LOADED", 1)
+    monkeypatch.setattr(module, "_KEPT", 1)
     guest = runtime.instantiate(answer)
     runtime.load(bytes(wasmtime.wat2wasm("(module)")))
     gc.collect()
@@ -175,15 +175,15 @@ def test_a_shim_is_linked_once(runtime: Runtime, program: Path) -> None:
     for _ in range(3):
         runtime.instantiate(program).close()
 
-    assert set(runtime._links) == {"wasi_snapshot_preview1", "wasi_unstable"}
-    assert len({id(link) for _, link in runtime._links.values()}) == 1
+    assert set(runtime._modules._links) == {"wasi_snapshot_preview1", "wasi_unstable"}
+    assert len({id(link) for _, link in runtime._modules._links.values()}) == 1
 
 
 def test_what_needs_no_shim_links_none(runtime: Runtime, answer: Path) -> None:
     """A guest without imports has no shim."""
     runtime.instantiate(answer).close()
 
-    assert runtime._links == {}
+    assert runtime._modules._links == {}
 
 
 # --- its end --------------------------------------------------------------------------------------
