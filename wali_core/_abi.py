@@ -53,6 +53,8 @@ START_EXPORT = "__wali_start"
 FLAG_EXPORT = "__wali_flag"
 POLLED_EXPORT = "__wali_polled"
 """A memory whose first word a program polls, and a table with what it calls when that is not 0."""
+ATOMICS_EXPORT = "__wali_atomics"
+"""A table with what a program waits by that has WebAssembly's instructions for that."""
 LIMIT_EXPORT = "__wali_limit_memory"
 EXCEEDED_EXPORT = "__wali_memory_exceeded"
 """Functions of a prepared module: the first takes the most pages that its memory may have, 0 for no

@@ -319,6 +319,7 @@ _WASMTIME: Final[dict[str, tuple[Any, tuple[Any, ...]]]] = {
     "wasm_functype_new": (P, (POINTER(ByteVec), POINTER(ByteVec))),
     "wasm_functype_delete": (None, (P,)),
     "wasm_valtype_new": (P, (c_uint8,)),
+    "wasm_valtype_vec_new": (None, (POINTER(ByteVec), c_size_t, P)),
     "wasmtime_wasm_valtype_equal": (c_bool, (P, P)),
     "wasmtime_linker_new": (P, (P,)),
     "wasmtime_linker_delete": (None, (P,)),
@@ -678,6 +679,16 @@ def check(error: int | None) -> None:
     """Raise ``ModuleError`` with the text of an error, if there is one."""
     if error:
         raise ModuleError(error_message(error))
+
+
+def functype(parameters: str, results: str) -> int:
+    """A new ``wasm_functype_t``, of types by their letters (``types_of``)."""
+    vectors = ByteVec(), ByteVec()
+    for vector, letters in zip(vectors, (parameters, results), strict=True):
+        types = [W["wasm_valtype_new"](NUMBER_KINDS.index(letter)) for letter in letters]
+        W["wasm_valtype_vec_new"](byref(vector), len(types), (c_void_p * len(types))(*types))
+    made: int = W["wasm_functype_new"](byref(vectors[0]), byref(vectors[1]))
+    return made
 
 
 def export_of(store: int, instance: Instance, name: str) -> Extern | None:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any, Final
 
-    from wali_core._bridge import Context, Core, Func, Instance
+    from wali_core._bridge import Context, Core, Extern, Func, Instance
 
 ALL: Final = (1 << 64) - 1
 _SETMASK: Final = 2
@@ -198,17 +198,28 @@ def serve_polls(core: Core, store: int, instance: Instance, context: Context) ->
     )
     if flag is None or polled is None:
         return
-    nothing, function = ctypes.byref(bridge.ByteVec()), bridge.Func()
-    functype = bridge.W["wasm_functype_new"](nothing, nothing)
+    put_function(store, polled, 0, ("", ""), core.on_poll, ctypes.addressof(context))
+    context.poll = bridge.W["wasmtime_memory_data"](store, ctypes.byref(flag.of.memory))
+
+
+def put_function(
+    store: int, table: Extern, index: int, types: tuple[str, str], thunk: int, context: int
+) -> None:
+    """Have an element of a table be a host function for the guest with this context.
+
+    ``types`` are those of its parameters and of what it gives, a letter each.
+    """
+    from wali_core import _bridge as bridge
+
+    function, reference = bridge.Func(), bridge.Val(kind=bridge.FUNCREF)
+    functype = bridge.functype(*types)
     bridge.W["wasmtime_func_new_unchecked"](
-        store, functype, core.on_poll, ctypes.addressof(context), None, ctypes.byref(function)
+        store, functype, thunk, context, None, ctypes.byref(function)
     )
     bridge.W["wasm_functype_delete"](functype)
-    reference = bridge.Val(kind=bridge.FUNCREF)
     ctypes.memmove(ctypes.byref(reference.of), ctypes.byref(function), ctypes.sizeof(function))
-    table = ctypes.byref(polled.of.memory)
-    bridge.check(bridge.W["wasmtime_table_set"](store, table, 0, ctypes.byref(reference)))
-    context.poll = bridge.W["wasmtime_memory_data"](store, ctypes.byref(flag.of.memory))
+    where = ctypes.byref(table.of.memory)
+    bridge.check(bridge.W["wasmtime_table_set"](store, where, index, ctypes.byref(reference)))
 
 
 def have_polled(context: int) -> None:

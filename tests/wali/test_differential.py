@@ -28,7 +28,17 @@ pytestmark = pytest.mark.skipif(
 
 
 NAMES = (
-    *("changing", "closing", "corners", "exec", "executing", "faults", "files", "handover"),
+    *(
+        "atomics",
+        "changing",
+        "closing",
+        "corners",
+        "exec",
+        "executing",
+        "faults",
+        "files",
+        "handover",
+    ),
     *("links", "locks", "memory", "messages", "owners", "pointers", "processes", "rare"),
     *("replacing", "restarts", "signals", "sockets", "stack", "system", "threads", "timeouts"),
     "waiting",
@@ -54,7 +64,8 @@ NOT_MADE = {
     "rt_sigreturn": "handlers return as functions do: it is none of a program's calls",
 }
 CONFINED = (
-    *("exec", "executing", "faults", "files", "handover", "locks", "memory", "messages pairs"),
+    *("atomics", "exec", "executing", "faults", "files", "handover", "locks", "memory"),
+    "messages pairs",
     "pointers",
     *("processes", "replacing", "signals", "threads", "waiting"),
 )

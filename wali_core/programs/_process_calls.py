@@ -29,6 +29,8 @@ _NUMBERS: Final = {
     "getsid": (124, 156),
     "sched_getaffinity": (204, 123),
     "tgkill": (234, 131),
+    "futex": (202, 98),
+    "futex_waitv": (449, 449),
 }
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -42,10 +44,15 @@ _LEAST_STACK: Final = 2048
 _O_CLOEXEC, _O_NONBLOCK = 0x80000, 0x800
 
 
+def number_of(name: str) -> int:
+    """A system call's number on this processor."""
+    return _NUMBERS[name][_IS_ARM]
+
+
 def system_call(name: str, *arguments: int) -> int:
     """Make a system call of the calling thread's; raises ``OSError``."""
-    number = _NUMBERS[name][_IS_ARM]
-    result: int = _libc.syscall(number, *(ctypes.c_long(argument) for argument in arguments))
+    words = (ctypes.c_long(argument) for argument in arguments)
+    result: int = _libc.syscall(number_of(name), *words)
     if result < 0:
         raise OSError(ctypes.get_errno(), "")
     return result

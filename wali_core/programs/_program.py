@@ -43,6 +43,7 @@ from wali_core._signals import (
     serve_polls,
     set_mask,
 )
+from wali_core.programs._atomics import Atomics
 from wali_core.programs._calls import AT_FDCWD, GuestCalls, Startup, served_limits, served_times
 from wali_core.programs._exec import Executed, Executor, descriptors, keep_from_native_programs
 from wali_core.programs._memory import WASM_PAGE, AddressSpace, LinearMemory, SharedMemory
@@ -144,6 +145,7 @@ class AnyProgram(AnyGuest):
         self._own_process = own_process
         self._memory: SharedMemory | None = None
         self._space: AddressSpace | None = None
+        self._atomics: Atomics | None = None
         self._calls = GuestCalls(engine.core, self._context)
         self._startup = Startup(self._calls)
         self._place_environment: Place | None = None
@@ -206,6 +208,14 @@ class AnyProgram(AnyGuest):
         assert self._memory is not None
         assert self._memory.pointer is not None
         return self._memory.pointer
+
+    def serve_instance(
+        self, store: int, instance: bridge.Instance, context: bridge.Context
+    ) -> None:
+        """Put in place what the code of an instance looks at, and what it waits by."""
+        serve_polls(self.core, store, instance, context)
+        if self._atomics is not None:
+            self._atomics.serve(store, instance, ctypes.addressof(context))
 
     def failure_of(self, context: int) -> BaseException | None:
         """What a call in Python has raised for the thread with this context."""
@@ -367,7 +377,9 @@ class AnyProgram(AnyGuest):
         assert self._engine.pointer is not None
         self._memory = SharedMemory(self._engine.pointer, least, most)
         self._engine.core.context_bind_shared(self._address, self._store, self._memory.pointer)
-        self._manage(self._memory.linear())
+        linear = self._memory.linear()
+        self._atomics = Atomics(self._engine.core, linear.base)
+        self._manage(linear)
         extern = bridge.Extern(kind=bridge.EXTERN_SHAREDMEMORY)
         extern.of.sharedmemory = self._memory.pointer
         return extern
@@ -583,7 +595,7 @@ class AnyProgram(AnyGuest):
             self._program_link = None
         if self._memory is not None:
             self._memory.close()
-            self._memory = None
+            self._memory = self._atomics = None
         self._startup.close()
 
     def _longjmp(self, _buffer: int, _value: int) -> int:
@@ -630,7 +642,7 @@ class Program(AnyProgram, Guest):
             self._instance = self._instantiate_linked(link.pre)
             if self._own_process:
                 assert self._store is not None
-                serve_polls(self.core, self._store, self._instance, self._context)
+                self.serve_instance(self._store, self._instance, self._context)
                 if self._export(self._instance, START_EXPORT) is not None:
                     self._call_own(START_EXPORT)
         if self._own_process:

@@ -20,7 +20,6 @@ from wali_core._signals import (
     have_polled,
     own_mask,
     pending,
-    serve_polls,
     set_mask,
 )
 from wali_core.programs._process_calls import system_call
@@ -312,7 +311,7 @@ class _Thread:
         if error or trap.value:
             _drop(error, trap.value)
             return False
-        serve_polls(program.core, self._store, instance, context)
+        program.serve_instance(self._store, instance, context)
         start, call, entry = (
             bridge.export_of(self._store, instance, name)
             for name in (START_EXPORT, CALL_EXPORT, START_THREAD_EXPORT)

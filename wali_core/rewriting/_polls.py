@@ -18,7 +18,8 @@ from __future__ import annotations
 
 import re
 
-from wali_core._abi import FLAG_EXPORT, POLLED_EXPORT
+from wali_core._abi import ATOMICS_EXPORT, FLAG_EXPORT, POLLED_EXPORT
+from wali_core.rewriting._atomics import KINDS, PREFIX, Atomics
 from wali_core.rewriting._prepare import (
     CODE,
     EXPORT,
@@ -56,7 +57,7 @@ _PLACE: Final = (
     + rb")" + _LEB
 )  # fmt: skip
 _BLOCK_TYPE: Final = rb"(?:[\x63\x64]" + _LEB + rb"|(?![\x63\x64])" + _LEB + rb")"
-# What neither closes a cycle nor has a vector of operands, as many of those as there are.
+# What is neither replaced nor closes a cycle nor has a vector of operands, as many as there are.
 _PLAIN: Final = re.compile(
     rb"(?:"
     + rb"|".join(
@@ -68,7 +69,7 @@ _PLAIN: Final = re.compile(
             rb"\x43[\x00-\xff]{4}|\x44[\x00-\xff]{8}",
             rb"\xfc(?:[\x00-\x07\x13-\x16]|[\x08\x0a\x0c\x0e]" + _LEB + _LEB
             + rb"|[\x09\x0b\x0d\x0f-\x11]" + _LEB + rb")",
-            rb"\xfe(?:\x03\x00|[\x00-\x02\x10-\x4e]" + _PLACE + rb")",
+            rb"\xfe(?:\x03\x00|[\x10-\x4e]" + _PLACE + rb")",
             # Vectors: memory, constants, lanes, lanes in memory, and all others.
             rb"\xfd(?:[\x00-\x0b\x5c\x5d]" + _PLACE + rb"|[\x0c\x0d][\x00-\xff]{16}"
             + rb"|[\x15-\x22][\x00-\xff]|[\x54-\x5b]" + _PLACE + rb"[\x00-\xff]"
@@ -91,7 +92,7 @@ def add_polls(data: bytes, origin: str) -> bytes:
     instructions that are not known here.
     """
     module = Module(data, origin)
-    refuse_exports(module, FLAG_EXPORT, POLLED_EXPORT)
+    refuse_exports(module, FLAG_EXPORT, POLLED_EXPORT, ATOMICS_EXPORT)
     section = module.section(CODE)
     if section is None:
         return data
@@ -100,15 +101,17 @@ def add_polls(data: bytes, origin: str) -> bytes:
     functions = [_read(reader) for _ in range(reader.count())]
     closing = _closing(functions, imports, _entries(module))
     poll = _Poll(module, imports + len(functions))
+    atomics = poll.atomics() if _waits(module, functions, imports) else None
     bodies, hints = [], []
     for number, function in enumerate(functions):
         calls = [at for at, called in function.calls if called - imports in closing[number]]
-        body, at = function.polled(poll, calls)
+        body, at = function.polled(poll, calls, atomics)
         bodies.append(leb128(len(body)) + body)
         if at:
             places = b"".join(leb128(place) + _UNLIKELY for place in at)
             hints.append(leb128(imports + number) + leb128(len(at)) + places)
     bodies.append(poll.add())
+    bodies += atomics.add(poll.load + poll.branch) if atomics else []
     module.overwrite(CODE, 0, len(section.body), leb128(len(bodies)) + b"".join(bodies))
     # What hints there were are for code that was elsewhere.
     module.replace_custom(_HINTS, leb128(len(hints)) + b"".join(hints), CODE)
@@ -116,11 +119,19 @@ def add_polls(data: bytes, origin: str) -> bytes:
     return module.encode()
 
 
+def _waits(module: Module, functions: list[_Body], imports: int) -> bool:
+    """Has it a memory to wait on, and does it after its start: see ``_atomics.py``?"""
+    memories = [item.memory for item in module.imports() if item.memory is not None]
+    start = module.start()
+    waiting = (number for number, function in enumerate(functions, imports) if function.atomics)
+    return any(memory.shared for memory in memories) and any(n != start for n in waiting)
+
+
 class _Poll:
     """The instructions of a poll, and what they need of the module."""
 
     def __init__(self, module: Module, function: int) -> None:
-        self._module = module
+        self._module, self._function = module, function
         imports = module.imports()
         self._memory, self._table = (
             module.count(section) + sum(item.kind == kind for item in imports)
@@ -129,6 +140,10 @@ class _Poll:
         place = bytes([_ALIGNED | _MULTI_MEMORY]) + leb128(self._memory) + b"\0"
         self.load = b"\x41\x00\x28" + place  # i32.const 0, i32.load
         self.branch = b"\x04\x40\x10" + leb128(function) + b"\x0b"  # if, call, end
+
+    def atomics(self) -> Atomics:
+        """What comes behind what a poll needs."""
+        return Atomics(self._module, self._function + 1, self._table + 1)
 
     def add(self) -> bytes:
         """Add what it needs to the module; the function that it calls."""
@@ -147,28 +162,35 @@ class _Poll:
 
 
 class _Body:
-    """The code of a function: where its loops begin, and its calls."""
+    """The code of a function: where its loops begin, its calls, and where it waits."""
 
-    __slots__ = ("calls", "code", "indirect", "loops")
+    __slots__ = ("atomics", "calls", "code", "indirect", "loops")
 
     def __init__(self, code: bytes) -> None:
         self.code = code
         self.loops: list[int] = []  # behind the loop instruction
         self.indirect: list[int] = []  # before the call
         self.calls: list[tuple[int, int]] = []  # the same, and what is called
+        self.atomics: list[tuple[int, int, int, int]] = []  # from, to, which, and its offset
 
-    def polled(self, poll: _Poll, calls: list[int]) -> tuple[bytes, list[int]]:
+    def polled(
+        self, poll: _Poll, calls: list[int], atomics: Atomics | None
+    ) -> tuple[bytes, list[int]]:
         """The code with its polls, also before these calls, and where their branches are."""
+        edits = [(at, at, b"") for at in (*self.loops, *self.indirect, *calls)]
+        if atomics is not None:
+            edits += [(at, to, atomics.call(*which)) for at, to, *which in self.atomics]
         pieces: list[bytes] = []
         branches: list[int] = []
         start = size = 0
-        for at in sorted((*self.loops, *self.indirect, *calls)):
-            pieces += (self.code[start:at], poll.load)
-            size += at - start + len(poll.load)
-            branches.append(size)
-            pieces.append(poll.branch)
-            size += len(poll.branch)
-            start = at
+        for at, end, instead in sorted(edits):
+            piece = instead or poll.load + poll.branch
+            size += at - start
+            if not instead:
+                branches.append(size + len(poll.load))
+            pieces += (self.code[start:at], piece)
+            size += len(piece)
+            start = end
         return b"".join((*pieces, self.code[start:])), branches
 
 
@@ -206,7 +228,18 @@ def _step(body: _Body, at: int) -> int:
         body.indirect.append(at)
         _, end = number_at(code, at + 1)
         return number_at(code, end)[1] if opcode in (0x11, 0x13) else end
+    if opcode == PREFIX:
+        kind, end = KINDS.index(code[at + 1]), _behind_number(code, at + 2)
+        if code[at + 2] & _MULTI_MEMORY:
+            end = _behind_number(code, end)
+        offset, end_of = number_at(code, end)
+        body.atomics.append((at, end_of, kind, offset))
+        return end_of
     return _behind_vector(code, at)
+
+
+def _behind_number(code: bytes, at: int) -> int:
+    return number_at(code, at)[1]
 
 
 def _behind_vector(code: bytes, at: int) -> int:
