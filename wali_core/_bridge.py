@@ -286,6 +286,7 @@ _WASMTIME: Final[dict[str, tuple[Any, tuple[Any, ...]]]] = {
     "wasmtime_config_memory_may_move_set": (None, (P, c_bool)),
     "wasmtime_config_max_wasm_stack_set": (None, (P, c_size_t)),
     "wasmtime_config_shared_memory_set": (None, (P, c_bool)),
+    "wasmtime_config_memory_reservation_set": (None, (P, c_uint64)),
     "wasmtime_config_parallel_compilation_set": (None, (P, c_bool)),
     "wasmtime_config_memory_init_cow_set": (None, (P, c_bool)),
     "wasmtime_pooling_allocation_config_new": (P, ()),

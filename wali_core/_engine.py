@@ -138,6 +138,8 @@ class Engine:
         W["wasmtime_config_wasm_branch_hinting_set"](config, polls)
         # A memory that never moves is what lets the core keep its address.
         W["wasmtime_config_memory_may_move_set"](config, False)
+        # That behind it no address of 32 bits is another's, that it may hand over any (core.h).
+        W["wasmtime_config_memory_reservation_set"](config, 1 << 32)
         W["wasmtime_config_max_wasm_stack_set"](config, stack)
         W["wasmtime_config_async_stack_size_set"](config, stack + _FIBER_STACK)
         W["wasmtime_config_shared_memory_set"](config, True)

@@ -129,8 +129,6 @@ WASMTIME: Final[Fields] = (
     ("void *", "context_get_data", "const wasmtime_context_t *"),
     ("uint8_t *", "memory_data", "const wasmtime_context_t *, const wasmtime_memory_t *"),
     ("size_t", "memory_data_size", "const wasmtime_context_t *, const wasmtime_memory_t *"),
-    ("uint8_t *", "sharedmemory_data", "const wasmtime_sharedmemory_t *"),
-    ("size_t", "sharedmemory_data_size", "const wasmtime_sharedmemory_t *"),
     ("wasm_trap_t *", "trap_new", "const char *, size_t"),
     ("wasmtime_error_t *", "error_new", "const char *"),
     ("void", "error_delete", "wasmtime_error_t *"),

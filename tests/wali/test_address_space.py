@@ -103,10 +103,10 @@ class World:
         return found if at >= high else [*found, (at - low, high - low)]
 
 
-def mappings() -> list[tuple[int, int]]:
-    """Return what is mapped in this process, lowest first."""
+def mappings(protection: str = "") -> list[tuple[int, int]]:
+    """Return what is mapped in this process, lowest first; so, if that is said."""
     with open("/proc/self/maps", encoding="ascii") as file:
-        ranges = [line.split()[0].split("-") for line in file]
+        ranges = [line.split()[0].split("-") for line in file if f" {protection}" in line]
     return [(int(start, 16), int(end, 16)) for start, end in ranges]
 
 
@@ -122,6 +122,21 @@ def world(engine: Engine) -> Iterator[World]:
     made = World(engine)
     yield made
     made.close()
+
+
+@pytest.mark.oldest
+@pytest.mark.parametrize("most", [LEAST, MOST, 1 << 16])
+def test_what_is_no_memory_of_four_gigabytes_is_inaccessible(engine: Engine, most: int) -> None:
+    """And some behind them: the core hands such addresses to the kernel, which finds them so."""
+    assert engine.pointer is not None
+    memory = SharedMemory(engine.pointer, LEAST, most)
+    memory.grow(min(most - LEAST, 5))
+    low, high = memory.base + memory.size(), memory.base + (4 << 30) + (1 << 20)
+
+    inaccessible = sum(max(0, min(end, high) - max(start, low)) for start, end in mappings("---p"))
+    memory.close()
+
+    assert inaccessible == high - low
 
 
 def test_unmapping_leaves_no_hole(world: World) -> None:

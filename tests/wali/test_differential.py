@@ -28,20 +28,10 @@ pytestmark = pytest.mark.skipif(
 
 
 NAMES = (
-    *(
-        "atomics",
-        "changing",
-        "closing",
-        "corners",
-        "exec",
-        "executing",
-        "faults",
-        "files",
-        "handover",
-    ),
-    *("links", "locks", "memory", "messages", "owners", "pointers", "processes", "rare"),
-    *("replacing", "restarts", "signals", "sockets", "stack", "system", "threads", "timeouts"),
-    "waiting",
+    *("atomics", "changing", "closing", "corners", "edges", "exec", "executing", "faults"),
+    *("files", "handover", "links", "locks", "memory", "messages", "owners", "pointers"),
+    *("processes", "rare", "replacing", "restarts", "signals", "sockets", "stack", "system"),
+    *("threads", "timeouts", "waiting"),
 )
 FAMILIES = {
     "@basic-io": ("files", "processes", "rare"),

@@ -34,12 +34,9 @@ EXPORT void wali_context_bind(struct context *c, uint32_t which, wasmtime_contex
     space_refresh(c, s, 0, 0);
 }
 
-/* The same for a WALI program's memory, which it may share with threads. */
-EXPORT void wali_context_bind_shared(struct context *c, wasmtime_context_t *store,
-                                     const wasmtime_sharedmemory_t *memory) {
-    c->own = (struct space){.store = store, .shared = memory, .bound = 1};
-    c->own.base = wasmtime.sharedmemory_data(memory);
-    space_refresh(c, &c->own, 0, 0);
+/* The same for a WALI program's memory, which it may share with threads.  It never moves. */
+EXPORT void wali_context_bind_shared(struct context *c, wasmtime_context_t *store, uint8_t *base) {
+    c->own = (struct space){.base = base, .size = ADDRESSES, .store = store};
 }
 
 /* The guest is gone: so is everything that it held open.  The bytes of `c` stay Python's. */

@@ -16,13 +16,15 @@
 /* A linear memory, as the thunks of one import module see it. */
 struct space {
     uint8_t *base;
-    uint64_t size; /* a lower bound of the true size: memories never shrink */
+    uint64_t size; /* a lower bound of the true size: memories never shrink.  Of a program's shared
+                    * memory ADDRESSES: what is not memory of these is reserved, and inaccessible,
+                    * so the kernel finds its end as it finds that of a native program's */
     wasmtime_context_t *store;
     wasmtime_memory_t memory;
-    const wasmtime_sharedmemory_t *shared; /* instead of memory, or NULL */
-    uint32_t zero_is_valid;                /* WASI: address 0 is an address; WALI: it is NULL */
+    uint32_t zero_is_valid; /* WASI: address 0 is an address; WALI: it is NULL */
     uint32_t bound;
 };
+#define ADDRESSES ((uint64_t)1 << 32)
 
 /* What a guest's descriptor number means. */
 struct descriptor {
@@ -104,6 +106,9 @@ uint8_t *space_refresh(struct context *, struct space *, uint64_t address, uint6
 int64_t copy_string(struct context *, struct space *, uint32_t address, char *to, uint32_t room);
 int64_t copy_iovec(struct context *, struct space *, uint32_t address, uint32_t count,
                    struct iovec *to);
+/* The room that it needs.  Where it fails, the kernel is to say what is wrong: it is made to, by a
+ * vector at WALI_BAD, since it looks at the descriptor first. */
+#define IOVECS(count) ((count) > UIO_MAXIOV ? 1 : (count) + 1)
 
 /* The host address of a guest's [address, address + size), or NULL.  64-bit: the sum cannot wrap.
  */
@@ -115,8 +120,9 @@ ALWAYS_INLINE uint8_t *space_at(struct context *c, struct space *s, uint32_t add
 }
 
 /* The same for a buffer that the kernel fills or reads.  NULL stays NULL (where it is one): the
- * kernel has its own answer to that.  WALI_BAD: not the guest's memory. */
-#define WALI_BAD ((uint8_t *)-1)
+ * kernel has its own answer to that.  WALI_BAD: not the guest's memory.  A kernel's address: handed
+ * over all the same it is refused, after whatever else is wrong. */
+#define WALI_BAD ((uint8_t *)(-(INT64_C(1) << 47)))
 ALWAYS_INLINE uint8_t *space_buffer(struct context *c, struct space *s, uint32_t address,
                                     uint64_t size) {
     if (address == 0 && !s->zero_is_valid)
@@ -127,13 +133,11 @@ ALWAYS_INLINE uint8_t *space_buffer(struct context *c, struct space *s, uint32_t
 
 /* A string for the kernel.  In capability mode it is copied, so that what was looked at is what is
  * used; else the kernel takes it where it lies, as from everybody: behind the end of every memory
- * there are guard pages.  0 or -errno. */
+ * there are guard pages.  0 or -errno, in capability mode. */
 ALWAYS_INLINE int64_t take_string(struct context *c, struct space *s, uint32_t address,
                                   char copy[PATH_MAX], const char **string, int capable) {
-    *string = capable ? copy : (const char *)space_at(c, s, address, 1);
-    if (capable)
-        return copy_string(c, s, address, copy, PATH_MAX);
-    return address && *string ? 0 : -EFAULT;
+    *string = capable ? copy : (const char *)space_buffer(c, s, address, 1);
+    return capable ? copy_string(c, s, address, copy, PATH_MAX) : 0;
 }
 
 /* A struct of the guest's, copied once; and back.  0 or -EFAULT, also for NULL. */
@@ -201,7 +205,6 @@ uint8_t descriptor_waits(struct descriptor *d); /* is it of a kind that can? ask
                       UNUSED const wasmtime_val_raw_t *a, UNUSED int capable)
 
 BODY(body_exit);
-uint8_t *space_name(struct context *, struct space *, uint32_t address, uint32_t length_at);
 int64_t stat_to_guest(uint8_t *to, const kernel_stat_t *);
 
 wasm_trap_t *stop_trap(struct context *);

@@ -299,8 +299,6 @@ BODY(body_fcntl) {
     if (size < 0 ||
         (size == 0 && d->flags & DESCRIPTOR_SHARED)) /* what is the embedder's as well */
         return -EINVAL;
-    if (size && (record == WALI_BAD || record == NULL))
-        return -EFAULT;
     return WAIT(c, NR_fcntl, d->host, command, size ? (int64_t)record : argument, 0, 0, 0);
 }
 
@@ -318,8 +316,6 @@ BODY(body_ioctl) {
     if (size <= 0)
         return size ? -ENOTTY : SYS(NR_ioctl, d->host, request, a[2].u32, 0, 0, 0);
     uint8_t *argument = space_buffer(c, s, a[2].u32, (uint32_t)size);
-    if (argument == WALI_BAD || argument == NULL)
-        return -EFAULT;
     if (request == FIONBIO && is_virtual(c, d)) {
         int32_t on;
         if (wali_copy(&on, argument, sizeof on))

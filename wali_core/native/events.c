@@ -119,12 +119,8 @@ __attribute__((packed))
 BODY(body_epoll_ctl) {
     int32_t epoll = host_of(c, a[0].i32), fd = host_of(c, a[2].i32);
     struct guest_event guest = {0, 0};
-    if (epoll < 0 || fd < 0)
-        return -EBADF;
-    if (a[1].i32 != EPOLL_CTL_DEL) {
-        if (copy_from(c, s, a[3].u32, &guest, sizeof guest))
-            return -EFAULT;
-    }
+    if (a[1].i32 != EPOLL_CTL_DEL && copy_from(c, s, a[3].u32, &guest, sizeof guest))
+        return -EFAULT;
     struct kernel_event event = {guest.events, guest.data};
     return SYS(NR_epoll_ctl, epoll, a[1].i32, fd, &event, 0, 0);
 }
@@ -135,13 +131,10 @@ static int64_t epoll_events(struct context *c, struct space *s, const wasmtime_v
     int64_t until = ms < 0 ? INT64_MAX : 0;
     if (ms > 0 && !c->direct)
         until = clock_now(CLOCK_MONOTONIC) + (int64_t)ms * 1000000;
-    if (epoll < 0)
-        return -EBADF;
-    if (most <= 0 || (uint32_t)most > INT32_MAX / sizeof(struct guest_event))
-        return -EINVAL;
-    uint8_t *at = space_buffer(c, s, a[1].u32, (uint64_t)most * sizeof(struct guest_event));
-    if (at == WALI_BAD) /* NULL is an error where there is something to be written */
-        return -EFAULT;
+    uint8_t *at =
+        space_buffer(c, s, a[1].u32, (uint64_t)(uint32_t)most * sizeof(struct guest_event));
+    if (most <= 0 || (uint32_t)most > INT32_MAX / sizeof(struct guest_event) || at == WALI_BAD)
+        return SYS(NR_epoll_pwait, epoll, WALI_BAD, most, 0, NULL, 8);
     if (most > EVENTS_AT_ONCE)
         most = EVENTS_AT_ONCE; /* fewer than asked for: the others stay ready for the next call */
     struct kernel_event events[most];
@@ -156,7 +149,8 @@ static int64_t epoll_events(struct context *c, struct space *s, const wasmtime_v
         for (int64_t i = 0; i < r; i++) {
             struct guest_event guest = {events[i].events, events[i].data};
             if (wali_copy(at + (uint64_t)i * sizeof guest, &guest, sizeof guest))
-                return -EFAULT;
+                return i ? i
+                         : -EFAULT; /* of those that are not told, who comes by an edge is lost */
         }
         return r;
     }

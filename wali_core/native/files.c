@@ -83,8 +83,6 @@ BODY(program_openat) {
     uint64_t flags = HOST_OPEN_FLAGS(a[2].u32 | O_CLOEXEC), mode = a[3].u32;
     struct open_how how = {flags, flags & (O_CREAT | O_TMPFILE_BIT) ? mode : 0, RESOLVE_NO_XDEV};
     int64_t r = take_string(c, s, a[1].u32, NULL, &path, 0), stays = -EXDEV;
-    if (r < 0)
-        return r;
     if (dir == AT_FDCWD && c->table->procfs & PROCFS_ELSEWHERE && c->crossing-- <= 0) {
         r = stays = WAIT(c, NR_openat2, dir, path, &how, sizeof how, 0, 0);
         c->crossing = stays == -EXDEV ? 16 : 0;
@@ -100,8 +98,8 @@ BODY(program_openat2) {
     const char *path;
     struct open_how how;
     int64_t r = take_string(c, s, a[1].u32, NULL, &path, 0);
-    if (r < 0 || a[3].u32 != sizeof how)
-        return r < 0 ? r : -EINVAL;
+    if (a[3].u32 != sizeof how)
+        return -EINVAL;
     if (copy_from(c, s, a[2].u32, &how, sizeof how))
         return -EFAULT;
     uint64_t flags = how.flags;
@@ -139,8 +137,6 @@ BODY(body_clock_gettime) {
     int32_t clock = a[0].i32;
     struct timespec t;
     uint8_t *out = space_buffer(c, s, a[1].u32, sizeof t);
-    if (out == WALI_BAD || out == NULL)
-        return -EFAULT;
     if (capable && a[0].u32 > CLOCKS_OF_ONES_OWN)
         return -EINVAL;
     if (clock != CLOCK_REALTIME && clock != CLOCK_MONOTONIC)

@@ -98,21 +98,21 @@ class Argument:
     def _refuse(self, condition: str, answer: str) -> None:
         self.before += [f"if (capable && {condition})", f"    return {answer};"]
 
-    # Descriptors.
+    # Descriptors.  Of a program's that is none the kernel says so, where it comes to it.
 
     def _fd(self) -> None:
-        self._descriptor("-1", "")
+        self._descriptor("-1")
 
     def _dirfd(self) -> None:
-        # An absolute path needs none; the kernel says EBADF where one is needed.
-        self._descriptor(f"!capable && {self.raw}.i32 == AT_FDCWD ? c->cwd : -1", " && capable")
+        # An absolute path needs none.
+        self._descriptor(f"!capable && {self.raw}.i32 == AT_FDCWD ? c->cwd : -1")
 
-    def _descriptor(self, fallback: str, unless: str) -> None:
+    def _descriptor(self, fallback: str) -> None:
         i = self.index
         self.before = [
             f"struct descriptor *d{i} = descriptor_at(c, {self.raw}.i32);",
             f"int32_t h{i} = d{i} ? d{i}->host : {fallback};",
-            f"if (h{i} == NO_DIRECTORY{unless})",
+            f"if (capable && h{i} == NO_DIRECTORY)",
             "    return -EBADF;",
         ]
         if self.kinds[i].endswith("!"):
@@ -147,7 +147,7 @@ class Argument:
         ]
         self.value = f"p{i}"
 
-    # Memory.
+    # Memory.  Likewise.
 
     def _mask(self, kind: str, size: str) -> None:
         self.before = [
@@ -160,7 +160,7 @@ class Argument:
         self.value = f"m{self.index}"
 
     def _name(self) -> None:
-        self._buffer(f"space_name(c, s, {self.raw}.u32, a[{self.index + 1}].u32)")
+        self._buffer(f"space_buffer(c, s, {self.raw}.u32, ADDRESS_MAX)")
 
     def _stat(self) -> None:
         i = self.index
@@ -173,7 +173,7 @@ class Argument:
     def _buffer(self, place: str) -> None:
         self.before = [
             f"uint8_t *p{self.index} = {place};",
-            f"if (p{self.index} == WALI_BAD)",
+            f"if (capable && p{self.index} == WALI_BAD)",
             "    return -EFAULT;",
         ]
         self.value = f"p{self.index}"

@@ -18,12 +18,15 @@ static int64_t wait_ready(struct context *c, const struct transfer *t, int64_t u
  * feed becomes two bytes, a tab up to eight, all else goes in runs; a pseudo-terminal's room is a
  * multiple of 256. */
 static uint64_t taken_at_once(const struct transfer *t) {
-    const uint8_t *text = t->iov->base;
-    uint64_t n = 1, most = t->iov->length < PIPE_BUF ? t->iov->length : PIPE_BUF;
-    if (t->d->kind != KIND_TERMINAL)
+    uint8_t text[256];
+    int terminal = t->d->kind == KIND_TERMINAL;
+    uint64_t n = 1, most = terminal ? sizeof text : PIPE_BUF;
+    most = t->iov->length < most ? t->iov->length : most;
+    if (!terminal)
         return most;
-    while (n < most && n < 256 && text[0] >= ' ' && text[n] >= ' ')
-        n++;
+    if (wali_copy(text, t->iov->base, most) == 0)
+        while (n < most && text[0] >= ' ' && text[n] >= ' ')
+            n++;
     return n;
 }
 
@@ -103,25 +106,18 @@ ALWAYS_INLINE int64_t transfer(struct context *c, int32_t number, struct iovec *
     return transfer_waiting(c, &t);
 }
 
-/* In these two a descriptor that is none is an error before all others, as in the kernel. */
 static int64_t transfer_vector(struct context *c, struct space *s, const wasmtime_val_raw_t *a,
                                int writes) {
-    uint32_t count = a[2].u32;
-    if (count > UIO_MAXIOV)
-        return descriptor_at(c, a[0].i32) ? -EINVAL : -EBADF;
-    struct iovec iov[count + 1];
-    int64_t r = copy_iovec(c, s, a[1].u32, count, iov);
-    r = r < 0 && !descriptor_at(c, a[0].i32) ? -EBADF : r;
-    return r < 0 ? r : transfer(c, a[0].i32, iov, count, writes);
+    struct iovec iov[IOVECS(a[2].u32)];
+    if (copy_iovec(c, s, a[1].u32, a[2].u32, iov) < 0)
+        return SYS(writes ? NR_writev : NR_readv, host_of(c, a[0].i32), WALI_BAD, a[2].u32, 0, 0,
+                   0);
+    return transfer(c, a[0].i32, iov, a[2].u32, writes);
 }
 
 static int64_t transfer_buffer(struct context *c, struct space *s, const wasmtime_val_raw_t *a,
                                int writes) {
     struct iovec one = {space_buffer(c, s, a[1].u32, a[2].u32), a[2].u32};
-    if (one.base == WALI_BAD && space_at(c, s, a[1].u32, 1)) /* as much as there is memory */
-        one = (struct iovec){s->base + a[1].u32, s->size - a[1].u32};
-    if (one.base == WALI_BAD)
-        return descriptor_at(c, a[0].i32) ? -EFAULT : -EBADF;
     return transfer(c, a[0].i32, &one, 1, writes);
 }
 
@@ -146,16 +142,11 @@ static int64_t transfer_at(struct context *c, struct space *s, int64_t call, int
                            const wasmtime_val_raw_t *a, int32_t flags) {
     uint32_t count = a[2].u32;
     int32_t host = host_of(c, a[0].i32);
-    if (host < 0)
-        return single && a[3].i64 < 0 ? -EINVAL : -EBADF;
-    if (count > UIO_MAXIOV)
-        return -EINVAL;
-    struct iovec iov[count + 1];
-    int64_t r = copy_iovec(c, s, a[1].u32, count, iov);
-    if (r == 0)
-        r = count == 1 && single ? SYS(single, host, iov->base, iov->length, a[3].i64, 0, 0)
-                                 : SYS(call, host, iov, count, a[3].i64, 0, flags);
-    return r;
+    struct iovec iov[IOVECS(count)];
+    if (copy_iovec(c, s, a[1].u32, count, iov) < 0)
+        return SYS(call, host, WALI_BAD, count, a[3].i64, 0, flags);
+    return count == 1 && single ? SYS(single, host, iov->base, iov->length, a[3].i64, 0, 0)
+                                : SYS(call, host, iov, count, a[3].i64, 0, flags);
 }
 
 BODY(body_preadv) {
@@ -270,18 +261,16 @@ static int64_t message_vector(struct context *c, struct space *s, const wasmtime
     if (d == NULL)
         return -EBADF;
     if (copy_from(c, s, a[1].u32, &guest, sizeof guest))
-        return -EFAULT;
-    if (guest.count > UIO_MAXIOV || a[2].u32 & ~(uint32_t)MESSAGE_FLAGS)
-        return guest.count > UIO_MAXIOV ? -EMSGSIZE : -EINVAL;
+        return SYS(number, d->host, WALI_BAD, a[2].u32, 0, 0, 0);
+    if (a[2].u32 & ~(uint32_t)MESSAGE_FLAGS)
+        return -EINVAL;
     uint32_t flags = a[2].u32 | (waits_in_kernel(c, d) ? 0 : MSG_DONTWAIT);
     const wasmtime_val_raw_t b[3] = {a[0], a[1], {.u32 = flags}};
     if (guest.control && guest.control_length)
         return c->host(c, hosted, b);
-    struct iovec iov[guest.count + 1];
+    struct iovec iov[IOVECS(guest.count)];
     host.name = space_buffer(c, s, guest.name, guest.name_length);
-    if (host.name == WALI_BAD || copy_iovec(c, s, guest.iov, guest.count, iov))
-        return -EFAULT;
-    host.iov = iov;
+    host.iov = copy_iovec(c, s, guest.iov, guest.count, iov) < 0 ? (void *)WALI_BAD : iov;
     host.count = guest.count;
     host.name_length = host.name ? guest.name_length : 0;
     int64_t r;
@@ -310,14 +299,12 @@ BODY(body_recvmsg) {
 BODY(body_accept4) {
     struct descriptor *d = descriptor_at(c, a[0].i32);
     uint32_t flags = a[3].u32;
-    if (d == NULL)
-        return -EBADF;
     if ((capable && a[1].u32) || (flags & ~(uint32_t)(SOCK_NONBLOCK | SOCK_CLOEXEC)))
         return -EINVAL;
+    if (d == NULL)
+        return -EBADF;
+    uint8_t *name = space_buffer(c, s, a[1].u32, ADDRESS_MAX);
     uint8_t *length = space_buffer(c, s, a[2].u32, 4);
-    uint8_t *name = space_name(c, s, a[1].u32, a[2].u32);
-    if (name == WALI_BAD || length == WALI_BAD)
-        return -EFAULT;
     struct pollfd fds[2] = {{.fd = d->host, .events = POLLIN}};
     int64_t until = d->status & STATUS_NONBLOCK ? 0 : INT64_MAX;
     int64_t r = waits_in_kernel(c, d) ? 1 : wait_for(c, fds, 1, until);

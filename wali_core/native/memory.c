@@ -129,9 +129,7 @@ EXPORT int64_t wali_install_fault_handler(void) {
  * moved: look again, then decide. */
 uint8_t *space_refresh(struct context *c, struct space *s, uint64_t address, uint64_t size) {
     (void)c;
-    if (s->shared) {
-        s->size = wasmtime.sharedmemory_data_size(s->shared);
-    } else if (s->bound) {
+    if (s->bound) {
         s->base = wasmtime.memory_data(s->store, &s->memory);
         s->size = wasmtime.memory_data_size(s->store, &s->memory);
     }

@@ -19,18 +19,12 @@ BODY(body_futex) {
     uint32_t command = a[1].u32 & FUTEX_COMMAND, is = command < 32 ? 1U << command : 0;
     uint8_t *word = space_buffer(c, s, a[0].u32, 4), *second = NULL;
     int64_t fourth = a[3].i32; /* a count, for REQUEUE */
-    struct timespec t;
     if (!(is & (FUTEX_PLAIN | FUTEX_TIMED | FUTEX_TWO)))
         return -ENOSYS;
     if (is & FUTEX_TWO)
         second = space_buffer(c, s, a[4].u32, 4);
-    if (word == WALI_BAD || word == NULL || second == WALI_BAD ||
-        (is & FUTEX_TWO && second == NULL))
-        return -EFAULT;
-    if (is & FUTEX_TIMED && a[3].u32 && copy_from(c, s, a[3].u32, &t, sizeof t))
-        return -EFAULT;
     if (is & FUTEX_TIMED)
-        fourth = (int64_t)(a[3].u32 ? &t : NULL);
+        fourth = (int64_t)space_buffer(c, s, a[3].u32, sizeof(struct timespec));
     int64_t r = WAIT(c, NR_futex, word, a[1].i32, a[2].i32, fourth, second, a[5].i32);
     return r == -EINTR && is & FUTEX_TIMED && a[3].u32 ? NOT_AGAIN : r;
 }

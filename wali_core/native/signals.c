@@ -187,11 +187,11 @@ BODY(body_rt_sigaction) {
     int32_t signal = a[0].i32;
     struct action given = {0}, old;
     struct kernel_sigaction was = {0}, action = {.restorer = wali_restorer, .mask = ~SYNCHRONOUS};
+    if (a[3].u32 == 8 && a[1].u32 && copy_from(c, s, a[1].u32, &given, sizeof given))
+        return -EFAULT;
     if (a[3].u32 != 8 || signal < 1 || signal > SIGNALS ||
         (a[1].u32 && (signal == SIGKILL || signal == SIGSTOP)))
         return -EINVAL;
-    if (a[1].u32 && copy_from(c, s, a[1].u32, &given, sizeof given))
-        return -EFAULT;
     given.flags &= SA_KNOWN;
     given.mask &= ~(BIT(SIGKILL) | BIT(SIGSTOP));
     action.flags = (given.flags & (SA_NOCLDSTOP | SA_NOCLDWAIT | SA_RESETHAND)) | SA_SIGINFO |

@@ -42,25 +42,13 @@ BODY(body_socketpair) {
     return r < 0 ? r : descriptor_install_pair(c, s, a[3].u32, pair, a[1].u32);
 }
 
-/* Where the kernel may put a sockaddr, which it cuts to the room that the guest gave.  It reads
- * that room itself: a thread of the guest's that has raised it meanwhile moves the end by less than
- * ADDRESS_MAX, and behind the end of every memory there are guard pages. */
-uint8_t *space_name(struct context *c, struct space *s, uint32_t address, uint32_t length_at) {
-    uint32_t room;
-    if (address == 0)
-        return NULL;
-    if (copy_from(c, s, length_at, &room, sizeof room))
-        return WALI_BAD;
-    return space_buffer(c, s, address, room < ADDRESS_MAX ? room : ADDRESS_MAX);
-}
-
 /* connect(2): where it is waited for, the attempt goes on in the background.  A unix socket whose
  * listener takes no more is asked again every 10 ms: nothing tells when there is room. */
 BODY(body_connect) {
     struct descriptor *d = descriptor_at(c, a[0].i32);
     uint8_t *address = space_buffer(c, s, a[1].u32, a[2].u32);
-    if (d == NULL || address == WALI_BAD)
-        return d ? -EFAULT : -EBADF;
+    if (d == NULL)
+        return -EBADF;
     struct pollfd fds[2] = {{.fd = d->host, .events = POLLOUT}};
     int64_t r, waits = !c->direct && !(d->status & STATUS_NONBLOCK);
     while ((r = WAIT(c, NR_connect, d->host, address, a[2].u32, 0, 0, 0)) == -EAGAIN && waits)

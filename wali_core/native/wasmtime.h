@@ -16,7 +16,6 @@ typedef struct wasm_trap wasm_trap_t;
 typedef struct wasmtime_error wasmtime_error_t;
 typedef struct wasmtime_caller wasmtime_caller_t;
 typedef struct wasmtime_context wasmtime_context_t;
-typedef struct wasmtime_sharedmemory wasmtime_sharedmemory_t;
 
 typedef union wasmtime_val_raw {
     int32_t i32;

@@ -570,7 +570,11 @@ class _Ballast:
 
 
 class SharedMemory:
-    """A shared memory that the host makes, for a program to import.  Freed by ``close``."""
+    """A shared memory that the host makes, for a program to import.  Freed by ``close``.
+
+    It never moves from ``base``, from where all 4 GiB of addresses are reserved, and more: what is
+    not memory of these is inaccessible, which the core relies on as the program's code does.
+    """
 
     def __init__(self, engine: int, least: int, most: int) -> None:
         memorytype, pointer = c_void_p(), c_void_p()
@@ -582,12 +586,12 @@ class SharedMemory:
         finally:
             W["wasm_memorytype_delete"](memorytype)
         self.pointer: int | None = pointer.value
+        self.base: int = W["wasmtime_sharedmemory_data"](self.pointer)
         self.most = most * WASM_PAGE
 
     def linear(self) -> LinearMemory:
-        """As the manager sees it.  A shared memory never moves."""
-        base: int = W["wasmtime_sharedmemory_data"](self.pointer)
-        return LinearMemory(base, self.size, self.grow, self.most)
+        """As the manager sees it."""
+        return LinearMemory(self.base, self.size, self.grow, self.most)
 
     def size(self) -> int:
         """In bytes."""

@@ -32,6 +32,7 @@ _CONTROL: Final = Struct("<QII")  # struct cmsghdr; the guest's length is the lo
 _IOVEC: Final = Struct("<II")
 _GUEST_ALIGN, _HOST_ALIGN = 4, 8
 _MOST_PARTS, _MOST_NAME, _MOST_CONTROL = 1024, 128, 8192
+_ADDRESSES = 1 << 32
 _MSG_CTRUNC, _MSG_CMSG_CLOEXEC = 8, 0x40000000
 _LOWER_HALF: Final = 0xFFFFFFFF
 
@@ -96,7 +97,7 @@ class Message:
         self._header = ctypes.create_string_buffer(_HOST.size)
 
     def _host_address(self, base: int, length: int) -> int:
-        if base + length > self._memory.size():
+        if base + length > _ADDRESSES:  # what is no memory of them, the kernel finds
             raise OSError(errno.EFAULT, "")
         return self._memory.base + base if base else 0
 

@@ -203,11 +203,10 @@ class AnyProgram(AnyGuest):
         return self._program_link.pre
 
     @property
-    def memory_pointer(self) -> int:
-        """The memory that all share."""
+    def memory_base(self) -> int:
+        """Where the memory begins that all share."""
         assert self._memory is not None
-        assert self._memory.pointer is not None
-        return self._memory.pointer
+        return self._memory.base
 
     def serve_instance(
         self, store: int, instance: bridge.Instance, context: bridge.Context
@@ -376,10 +375,9 @@ class AnyProgram(AnyGuest):
             return self._plain_memory(least, most)
         assert self._engine.pointer is not None
         self._memory = SharedMemory(self._engine.pointer, least, most)
-        self._engine.core.context_bind_shared(self._address, self._store, self._memory.pointer)
-        linear = self._memory.linear()
-        self._atomics = Atomics(self._engine.core, linear.base)
-        self._manage(linear)
+        self._engine.core.context_bind_shared(self._address, self._store, self._memory.base)
+        self._atomics = Atomics(self._engine.core, self._memory.base)
+        self._manage(self._memory.linear())
         extern = bridge.Extern(kind=bridge.EXTERN_SHAREDMEMORY)
         extern.of.sharedmemory = self._memory.pointer
         return extern

@@ -302,7 +302,7 @@ class _Thread:
         context.cwd, context.network = of.cwd, of.network
         self._owner = W["wasmtime_store_new"](program.engine, self.address, None)
         self._store = W["wasmtime_store_context"](self._owner)
-        program.core.context_bind_shared(self.address, self._store, program.memory_pointer)
+        program.core.context_bind_shared(self.address, self._store, program.memory_base)
         context.store = self._owner
         instance, trap = bridge.Instance(), c_void_p()
         error = W["wasmtime_instance_pre_instantiate"](

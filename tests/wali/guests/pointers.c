@@ -149,7 +149,9 @@ int main(int argc, char **argv) {
     for (int i = 0; i < 2 * PAGE; i++)
         pages[i] = 'x';
     SYS_mprotect(pages + PAGE, PAGE, PROT_NONE);
-    char *const all[] = {NULL, (char *)-1, (char *)-65536, pages + PAGE, pages + PAGE - 2};
+    /* An address that a program can have. */
+    char *const far = (char *)(size_t)(IS_WALI ? 0xffff0000l : 1l << 40);
+    char *const all[] = {NULL, (char *)-1, far, pages + PAGE, pages + PAGE - 2};
     for (int k = 0; k < 5; k++) {
         bad[k] = all[k];
         try_all(k);

@@ -1,8 +1,9 @@
 /* Every call of the core's, made at random on a fake engine and a real kernel.
  *
- * The guest's memory is an array between canaries: writable pages of a pattern, which nothing may
- * touch.  What the core copies, and what it hands to the kernel, must lie in the guest's memory, or
- * be memory of the core's that AddressSanitizer knows and that is long enough.  The process is
+ * The guest's addresses, of which a few are memory and the others inaccessible, lie between
+ * canaries: writable pages of a pattern, which nothing may touch.  What the core copies, and what
+ * it hands to the kernel, must lie among the guest's addresses, or be memory of the core's that
+ * AddressSanitizer knows and that is long enough, or nobody's.  The process is
  * alone in namespaces of its own, as nobody, where an empty tmpfs is all there is.
  *
  *     fuzz SEED CALLS      status 0 if nothing is wrong; prints what is, or how many calls
@@ -48,8 +49,7 @@ void *__asan_region_is_poisoned(void *, size_t);
 
 EXPORT void wali_init(const struct wasmtime_api *);
 void wali_context_init(struct context *, uint32_t limit);
-void wali_context_bind_shared(struct context *, wasmtime_context_t *,
-                              const wasmtime_sharedmemory_t *);
+void wali_context_bind_shared(struct context *, wasmtime_context_t *, uint8_t *base);
 void wali_context_close(struct context *);
 int64_t wali_install_fault_handler(void);
 int64_t wali_descriptor_set(struct context *, int32_t, int32_t, uint32_t);
@@ -63,7 +63,7 @@ extern struct {
 enum { KB = 1024, GUEST = 256 * KB, CANARY = 64 * KB, PAGE = 4096, PATTERN = 0xa5, LIMIT = 24 };
 enum { HIDDEN = 37 * PAGE, READ_ONLY = 41 * PAGE, PATHS = 5 * PAGE, RECORDS = 8 * PAGE };
 
-static uint8_t *guest; /* its memory; CANARY bytes lie on either side */
+static uint8_t *guest; /* its addresses; CANARY bytes lie on either side */
 static struct context context;
 static uint32_t flag;  /* that its code would poll */
 static int own_stream; /* what the guest has for standard streams: nothing of the host's */
@@ -99,16 +99,16 @@ static uint32_t below(uint32_t limit) {
 
 /* Which memory is an address in?  The canaries are nobody's. */
 static int is_guests(uint64_t at, uint64_t size) {
-    uint64_t low = (uint64_t)guest - CANARY, high = (uint64_t)guest + GUEST + CANARY;
+    uint64_t low = (uint64_t)guest - CANARY, high = (uint64_t)guest + ADDRESSES + CANARY;
     if (at + size <= low || at >= high)
         return 0;
-    if (at < (uint64_t)guest || at + size > (uint64_t)guest + GUEST)
+    if (at < (uint64_t)guest || at + size > (uint64_t)guest + ADDRESSES)
         fail("memory outside of the guest's is handed over");
     return 1;
 }
 
 static void check_range(uint64_t at, uint64_t size) {
-    if (size == 0 || at == 0 || at + size < at || is_guests(at, size))
+    if (size == 0 || at == 0 || at == (uint64_t)WALI_BAD || is_guests(at, size))
         return;
     if (__asan_region_is_poisoned((void *)at, size))
         fail("memory of the core's is too short");
@@ -195,14 +195,14 @@ static void check_arguments(int64_t number, const int64_t *a) {
             continue;
         uint64_t count = b->count < 0 ? 1 : (uint32_t)a[b->count];
         check_range((uint64_t)a[b->address], count * (uint64_t)b->size);
-        if (b->size == 16 && b->count == 2)
+        if (b->size == 16 && b->count == 2 && a[1] != (int64_t)WALI_BAD)
             check_vector((const int64_t *)a[1], a[2]);
     }
-    if (number == NR_sendmsg || number == NR_recvmsg) {
+    if ((number == NR_sendmsg || number == NR_recvmsg) && a[1] != (int64_t)WALI_BAD) {
         const int64_t *m = (const int64_t *)a[1]; /* name, length, iov, count, control, length */
         check_range((uint64_t)m[0], (uint32_t)m[1]);
         check_range((uint64_t)m[2], (uint64_t)m[3] * 16);
-        check_vector((const int64_t *)m[2], m[3]);
+        check_vector((const int64_t *)m[2], m[2] == (int64_t)WALI_BAD ? 0 : m[3]);
         check_range((uint64_t)m[4], (uint64_t)m[5]);
     }
     if (number == NR_getsockopt && *(const int32_t *)a[4] > 0) /* else the kernel refuses it */
@@ -230,12 +230,12 @@ static int is_open(int host) {
 /* After a call: nothing around the guest's memory has changed, and no descriptor is open that the
  * table does not know. */
 static void check_world(void) {
-    const uint8_t *low = guest - CANARY, *high = guest + GUEST;
+    const uint8_t *low = guest - CANARY, *high = guest + ADDRESSES;
     for (int i = 0; i < CANARY; i += 8)
         if (*(const uint64_t *)(low + i) != 0xa5a5a5a5a5a5a5a5 ||
             *(const uint64_t *)(high + i) != 0xa5a5a5a5a5a5a5a5)
             fail("what lies beside the guest's memory was written");
-    if (context.own.base != guest || context.own.size != GUEST)
+    if (context.own.base != guest || context.own.size != ADDRESSES)
         fail("the space is another");
     if (context.table->capacity > LIMIT || context.table->limit > LIMIT)
         fail("the table is larger than its limit");
@@ -255,16 +255,6 @@ static void check_world(void) {
 }
 
 /* --- the fake engine -------------------------------------------------------------------------- */
-
-static uint8_t *memory_data(const wasmtime_sharedmemory_t *m) {
-    (void)m;
-    return guest;
-}
-
-static size_t memory_size(const wasmtime_sharedmemory_t *m) {
-    (void)m;
-    return GUEST;
-}
 
 static wasm_trap_t *trap_new(const char *message, size_t length) {
     (void)message, (void)length;
@@ -405,18 +395,17 @@ static void make_call(uint64_t which) {
 
 static void begin(void) {
     static const struct wasmtime_api api = {
-        .sharedmemory_data = memory_data,
-        .sharedmemory_data_size = memory_size,
         .trap_new = trap_new,
         .error_new = error_new,
         .error_delete = error_delete,
         .func_call_unchecked = call_handler,
         .clock_gettime = clock_gettime,
     };
-    guest = mmap(NULL, GUEST + 2 * CANARY, 3, 0x22, -1, 0);
-    memset(guest, PATTERN, GUEST + 2 * CANARY);
-    guest += CANARY;
-    memset(guest, 0, GUEST);
+    guest = (uint8_t *)mmap(NULL, ADDRESSES + 2 * CANARY, 0, 0x22, -1, 0) + CANARY;
+    mprotect(guest - CANARY, CANARY + GUEST, 3);
+    mprotect(guest + ADDRESSES, CANARY, 3);
+    memset(guest - CANARY, PATTERN, CANARY);
+    memset(guest + ADDRESSES, PATTERN, CANARY);
     mprotect(guest + HIDDEN, PAGE, 0);
     mprotect(guest + READ_ONLY, PAGE, 1);
     own_stream = memfd_create("streams", 0);
@@ -426,7 +415,7 @@ static void begin(void) {
     wali_install_fault_handler();
     wali_context_init(&context, LIMIT);
     context.poll = &flag;
-    wali_context_bind_shared(&context, NULL, (const wasmtime_sharedmemory_t *)&guest);
+    wali_context_bind_shared(&context, NULL, guest);
     context.cwd = AT_FDCWD;
     context.network = NETWORK_ANY;
     context.host = host;
