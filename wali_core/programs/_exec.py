@@ -12,6 +12,7 @@ import ctypes
 import errno
 import os
 import stat
+import time
 from _thread import allocate_lock, get_native_id, start_new_thread
 from struct import Struct, iter_unpack
 
@@ -37,6 +38,7 @@ _MOST_SCRIPTS: Final = 4
 _MAGIC: Final = b"\0asm"
 _ENTRY: Final = Struct("<iHBB")  # struct descriptor
 _HIGH: Final = 512  # a host number that no program counts on
+_PATIENCE, _MOMENT = 0.5, 0.0001  # seconds
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -210,7 +212,8 @@ class _Native:
 
     It gives them the guest's numbers, and where the execution fails nobody else has seen that.
     Where it does not, the kernel gives that thread the process's number and ends all others.
-    Signals that come meanwhile are this thread's, and are not lost: see ``core.interruptible``.
+    Signals that come meanwhile are this thread's, and are not lost: see ``core.interruptible``; and
+    what has come to others by then they have handled.
     """
 
     def __init__(
@@ -253,6 +256,7 @@ class _Native:
             _lay_out(self._context)
             _libc.prctl(_SET_PDEATHSIG, self._death)  # a thread's
             self._running.tid = get_native_id()
+            self._await_handlers()
             set_mask(self._mask)
             words = (ctypes.cast(word, ctypes.c_void_p).value for word in self._words)
             signal = ctypes.addressof(self._context) + _SIGNAL
@@ -264,6 +268,22 @@ class _Native:
         finally:
             set_mask(ALL)
             self._ended.release()
+
+    def _await_handlers(self) -> None:
+        """Wait until no other thread has a signal in flight: it would end with that.
+
+        Natively a handler begins at once, where a thread of the program's may have some way to go
+        to a safepoint.  One that has not been there for long is not waited for.
+        """
+        words = memoryview(self._core.running).cast("B").cast("q").tolist()
+        others = [
+            bridge.Context.from_address(context)
+            for tid, context in zip(words[::2], words[1::2], strict=True)
+            if tid not in (0, self._running.tid)
+        ]
+        until = time.monotonic() + _PATIENCE
+        while any(other.signal for other in others) and time.monotonic() < until:
+            time.sleep(_MOMENT)
 
 
 def _lay_out(context: Context) -> None:

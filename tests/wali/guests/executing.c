@@ -7,7 +7,8 @@ typedef unsigned pointer;
 typedef unsigned long pointer;
 #endif
 
-enum { FILES = 40, TRIES = 300, CHILDREN = 20 };
+enum { FILES = 40, TRIES = 300, CHILDREN = 20, FILLED = 4 };
+enum { FIONREAD = 0x541b };
 
 static long executed(const char *path, const char *a, const char *b, const char *c) {
     const char *words[] = {path, a, b, c};
@@ -88,9 +89,55 @@ static void while_signals_come(void) {
     tell("with no signal blocked", failed);
 }
 
+/* --- a signal that has come to another thread ------------------------------------------------- */
+
+static int told[2];
+static const size_t MUCH = 128 << 20;
+
+static void tells(int signal) {
+    (void)signal;
+    SYS_write(told[1], "", 1);
+}
+
+/* A program's safepoints are far from each other here: a handler has to be waited for.  (Natively
+ * it begins at once, where the thread has a processor: of some tries most do.) */
+static void fills(long at) {
+    for (;;) {
+        __builtin_memset((void *)(size_t)at, looked, MUCH);
+        looked = 1;
+    }
+}
+
+static void while_a_thread_fills(void) {
+    int was_handled = 0;
+    SYS_pipe(told);
+    for (int i = 0; i < FILLED; i++) {
+        int status = -1;
+        char byte;
+        long child = SYS_fork();
+        if (child == 0) {
+            looked = 0;
+            handle(SIGUSR1, tells, 0, 0);
+            begin(0, fills, SYS_mmap(NULL, MUCH, PROT_BOTH, MAP_NEW, -1, 0));
+            while (!looked)
+                SYS_sched_yield();
+            SYS_tkill(threads[0].tid, SIGUSR1);
+            pause_for(5);
+            leave((int)-executed("/bin/true", NULL, NULL, NULL));
+        }
+        SYS_wait4((int)child, &status, 0, NULL);
+        SYS_write(told[1], "", 1);
+        while (SYS_read(told[0], &byte, 1) == 1 && SYS_ioctl(told[0], FIONREAD, &status) == 0 &&
+               status)
+            was_handled++;
+    }
+    tell("handled by another before", was_handled >= FILLED / 2);
+}
+
 int main(int argc, char **argv) {
     (void)argc, (void)argv;
     while_a_thread_reads();
     while_signals_come();
+    while_a_thread_fills();
     return 0;
 }
