@@ -217,18 +217,19 @@ class Filesystem:
             cwd=self.cwd if self.cwd == other.cwd else None,
         )
 
-    def denial(self, path: str, resolve: Callable[[str], str] = str) -> str | None:
+    def denial(self, paths: Iterable[str], resolve: Callable[[str], str] = str) -> str | None:
         """Return the inaccessible tree that keeps a host tree from being granted, or None.
 
         The tree may lie in it, or hold it: a part of what is granted cannot be taken back.
 
         Args:
-            path: absolute, normalised path on the host.
-            resolve: what a path means where links are followed, such as `os.path.realpath`.
+            paths: absolute, normalised paths on the host, which all lead to that tree.
+            resolve: what an inaccessible path means, such as `os.path.realpath`.
         """
+        given = {*paths}
         for denied in self.inaccessible:
-            for one in {path, resolve(path)}:
-                for two in {denied, resolve(denied)}:
+            for one in {denied, resolve(denied)}:
+                for two in given:
                     if relative_to(one, two) is not None or relative_to(two, one) is not None:
                         return denied
         return None

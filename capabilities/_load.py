@@ -106,7 +106,7 @@ def _load(source: str, base_dir: str | None, by: _From) -> Parts:
         path, base = _profiles.path(source), base_dir or os.getcwd()
     else:
         path = source
-        base = base_dir or os.path.realpath(os.path.dirname(os.path.abspath(source)))
+        base = base_dir or os.path.realpath(os.path.dirname(source) or ".")
     return _from_dict(_read(path, source), base, source, by.further(path))
 
 
@@ -143,8 +143,9 @@ def _from_dict(data: Mapping[str, object], base_dir: str, source: str, by: _From
         wrong += _calls.unknown(_named_calls(data), by.catalogue)
     parts = _parts(document, trees, source)
     if bases:
-        base = functools.reduce(functools.partial(meet, resolve=os.path.realpath), bases)
-        parts, beyond = extend(parts, stated, base, trees, os.path.realpath)
+        resolve = functools.cache(os.path.realpath)  # what was compared is what is kept
+        base = functools.reduce(functools.partial(meet, resolve=resolve), bases)
+        parts, beyond = extend(parts, stated, base, trees, resolve)
         wrong += (problem for problem in beyond if problem not in wrong)
     wrong += unheld(parts, {key for key, _ in wrong})
     if not bases and not without and not any(key.startswith("audit") for key, _ in wrong):

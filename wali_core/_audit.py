@@ -11,13 +11,16 @@ import os
 import time
 from hashlib import sha256
 from importlib import import_module
+from itertools import count
 from posixpath import join, normpath
 
 from attrs import evolve
 
-from capabilities import Decision, Event, Grant, Policy, PolicyError, Request
+from capabilities import Decision, Event, Policy, PolicyError, Request
+from capabilities.links import open_plain
 from wali_core._errors import GuestDenied, GuestLimit
 from wali_core._errors import PolicyError as Refused
+from wali_core._grants import beneath as beneath_folder
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,7 +28,8 @@ if TYPE_CHECKING:
     from typing import Final
 
     from capabilities import Access, Verdict
-    from wali_core._grants import Preopen
+    from capabilities.links import Place
+    from wali_core._grants import Grants, Preopen
 
     Proceed = Callable[[], int]
 
@@ -45,9 +49,10 @@ _HELD_BACK: Final = "view"  # the rule by which calls are refused whatever else 
 class Audit:
     """The file that events go to, and what the policy says to each.
 
-    ``policy`` is what the guest is granted in all; ``own`` how many trees to read and to change of
-    it come from the policy's file, and not from its caller.  ``catalogue`` are the system calls
-    that there are, for a WALI program.  ``file`` is a descriptor, which is closed with the audit.
+    ``policy`` is what the guest is granted in all; ``keys`` says of the keys of its directories
+    which they are in the policy's file, or that they come from its caller.  ``catalogue`` are the
+    system calls that there are, for a WALI program.  ``file`` is a descriptor, which is closed with
+    the audit.
 
     With ``everything`` also what is granted is written; ``learning`` looks at the files, too.
     """
@@ -55,14 +60,14 @@ class Audit:
     def __init__(
         self,
         policy: Policy,
-        own: tuple[int, int],
+        keys: Mapping[str, str],
         file: int,
         *,
         everything: bool,
         learning: bool = False,
         catalogue: Mapping[str, str] | None = None,
     ) -> None:
-        self._policy, self._own, self._file = policy, own, file
+        self._policy, self._keys, self._file = policy, keys, file
         # A path comes here as it is: what was named from the working directory has that before it.
         self._rules = evolve(policy, filesystem=evolve(policy.filesystem, cwd=None))
         self.everything, self.learning = everything, learning
@@ -194,12 +199,8 @@ class Audit:
         return "passed" if result in ("0", "") else "denied"
 
     def _rule(self, decision: Decision) -> str:
-        """Whose rule it is: indexes beyond the policy's own are what its caller has granted."""
-        for kind, own in zip(("read_only", "read_write"), self._own, strict=True):
-            start = f"filesystem.{kind}["
-            if decision.rule.startswith(start) and int(decision.rule[len(start) : -1]) >= own:
-                return _CALLER
-        return decision.rule
+        """The rule's key in the policy, or that its caller has granted it."""
+        return self._keys.get(decision.rule, decision.rule)
 
     def _count(self, verdict: Verdict) -> None:
         self._denials += verdict == "denied"
@@ -301,53 +302,53 @@ def _said(folder: str | None, path: bytes) -> str | None:
     return None if folder is None else join(folder, text)
 
 
-def granted(policy: Policy | None, preopens: Iterable[Preopen]) -> tuple[Policy, tuple[int, int]]:
-    """The policy with all that a guest was given, and how many trees of it were the policy's."""
-    base = Policy() if policy is None else policy
-    files = base.filesystem
-    known = {grant.guest for grant in files.grants}
-    added = [
-        Grant(os.path.abspath(p.host), p.path, read_write=not p.read_only)
-        for p in preopens
-        if p.path not in known and p.starts is None
-    ]
-    own = len(files.read_only), len(files.read_write)
-    trees = evolve(
-        files,
-        read_only=(*files.read_only, *(grant for grant in added if not grant.read_write)),
-        read_write=(*files.read_write, *(grant for grant in added if grant.read_write)),
-    )
-    return evolve(base, filesystem=trees), own
+def _keys_of(directories: Iterable[Preopen]) -> dict[str, str]:
+    """By which key a policy grants each; ``caller`` where another than the policy does."""
+    numbers = {name: count() for name in ("read_only", "read_write")}
+    keys = {}
+    for one in directories:
+        name = "read_only" if one.read_only else "read_write"
+        keys[f"filesystem.{name}[{next(numbers[name])}]"] = one.key or _CALLER
+    return keys
 
 
 def audit(
     policy: Policy | None,
-    preopens: Iterable[Preopen],
+    grants: Grants,
+    directories: Iterable[Preopen],
     catalogue: Mapping[str, str] | None,
     *,
     record: int | None = None,
 ) -> Audit:
     """The audit that a policy asks for; or one of everything, to the descriptor ``record``.
 
-    Raises ``PolicyError``.
+    ``directories`` are those of ``grants``, as the guest has them.  Raises ``PolicyError``.
     """
     for name in _NEEDED_LATER:
         import_module(name)
-    everything, own = granted(policy, preopens)
+    trees = [one for one in directories if one.starts is None]
+    everything, keys = grants.in_all(policy or Policy(), trees, _as_said), _keys_of(trees)
     if record is not None:
         return Audit(
-            everything, own, os.dup(record), everything=True, learning=True, catalogue=catalogue
+            everything, keys, os.dup(record), everything=True, learning=True, catalogue=catalogue
         )
     wanted = everything.audit
-    file = open_file(wanted.path or "", everything.source)
-    return Audit(everything, own, file, everything=wanted.log == "all", catalogue=catalogue)
+    file = open_file(wanted.path or "", everything.source, grants.audit_place)
+    return Audit(everything, keys, file, everything=wanted.log == "all", catalogue=catalogue)
 
 
-def open_file(path: str, source: str) -> int:
+def _as_said(one: Preopen) -> str:
+    return one.full
+
+
+def open_file(path: str, source: str, place: Place | None) -> int:
     """The descriptor of a file that lines are added to.  Raises ``PolicyError``."""
     flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOCTTY
     try:
-        return os.open(path, flags, 0o600)
+        # Links of procfs lead to what their words do not name: /dev/stderr, for example.
+        if place is None or any(beneath_folder(link, "/proc") for link in place.links):
+            return os.open(path, flags, 0o600)
+        return open_plain(place.path, flags, 0o600)
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
         raise Refused(f"{source}: audit.path: {path} cannot be written: {reason}") from error

@@ -84,7 +84,7 @@ class WasiCalls:
         self._audit, self._read, self._host_of = audit, read, host_of
         self._names, self._hosts = Names(), Names()
         for number, preopen in preopens:
-            self._opened(number, preopen.path, os.path.abspath(preopen.host))
+            self._opened(number, preopen.path, preopen.full)
 
     def hooks(self) -> dict[str, Hook]:
         """Them all."""

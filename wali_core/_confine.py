@@ -14,7 +14,13 @@ from stat import S_ISDIR
 
 from wali_core._errors import PolicyError
 from wali_core._filter import Sockets, allowed
-from wali_core._grants import PROCFS_REACHED, beneath, procfs_of, reaches_proc
+from wali_core._grants import (
+    PROCFS_REACHED,
+    beneath,
+    procfs_of,
+    reaches_proc,
+    refuse_missing,
+)
 from wali_core._stdio import identity
 
 TYPE_CHECKING = False
@@ -143,12 +149,14 @@ def confine(
     base = capabilities.Policy.none() if policy is None else policy
     if base.filesystem.exec:
         import wali_core.rewriting._reuse  # noqa: F401 - for Wasm that is executed: the same
-    places, cwd = binds_of(base, grants.preopens.values())
+    grants.settle(policy)
+    trees, cwd = grants.for_programs(base)
+    refuse_missing((*trees, *grants.exec, *grants.unix))
+    granted = grants.in_all(base, trees, lambda one: one.place)
     catalogue = core.catalogue()
     try:
-        granted = _with_places(base, places)
         calls = granted.reachable_calls(catalogue)
-        places += _others(base, {place.guest: place for place in places})
+        places = _binds_of(granted)
         with_proc = [place.host for place in places if reaches_proc(place.host)]
         if with_proc and granted.view != "off":
             _refuse_threads(with_proc[0])
@@ -196,7 +204,7 @@ def foresee(policy: Policy | None, grants: Grants, core: Core) -> None:
         return
     seen = base.view != "off"
     try:
-        granted = _with_places(base, binds_of(base, grants.preopens.values())[0])
+        granted = grants.in_all(base, grants.for_programs(base)[0], lambda one: one.full)
         calls = granted.reachable_calls(core.catalogue())
     except capabilities.PolicyError:
         return
@@ -218,33 +226,16 @@ def _has_place(policy: Policy, calls: AbstractSet[str], inside: View | None) -> 
     return holds or calls >= _READS_ENVIRONMENT
 
 
-def binds_of(policy: Policy, preopens: Iterable[Preopen]) -> tuple[list[Bind], str | None]:
-    """Where a program finds what it is granted, and where it starts, if that is said.
-
-    A directory that is given no other name has the host's whole path; a relative name is one in the
-    root; ``.`` is the working directory.  The last one with a name has it.
-    """
-    from capabilities.lockdown.view import Bind
-
-    places: dict[str, Bind] = {}
-    cwd = policy.filesystem.cwd
-    for preopen in preopens:
-        host, guest = os.path.abspath(preopen.host), preopen.guest
-        if guest in (".", preopen.host):
-            guest, cwd = host, host if guest == "." else cwd
-        guest = os.path.normpath("/" + guest.lstrip("/"))
-        places[guest] = Bind(host, guest, writable=not preopen.read_only)
-    return list(places.values()), cwd
-
-
-def _others(policy: Policy, places: Mapping[str, Bind]) -> list[Bind]:
-    """What a program is to find besides: programs, devices and sockets.
+def _binds_of(policy: Policy) -> list[Bind]:
+    """All that a program is to find: directories and files, programs, devices and sockets.
 
     What can be executed may be granted as files as well, which is then the same place.
     """
     from capabilities import Grant
     from capabilities.lockdown.view import Bind
 
+    trees = policy.filesystem.grants
+    places = {g.guest: Bind(g.host, g.guest, writable=g.read_write) for g in trees}
     found = []
     for grant in policy.filesystem.exec:
         # What lies in another tree is a mount of its own, and may no less than that.
@@ -259,7 +250,7 @@ def _others(policy: Policy, places: Mapping[str, Bind]) -> list[Bind]:
     # Read-only: what is written to them goes through all the same, and nobody changes their mode.
     found += [Bind(device.host, device.guest) for device in devices]
     found += [Bind(g.host, g.guest) for g in policy.network.unix if g.guest not in places]
-    return found
+    return [*places.values(), *found]
 
 
 def _translated(places: Iterable[Bind]) -> str:
@@ -268,27 +259,11 @@ def _translated(places: Iterable[Bind]) -> str:
         here = os.getcwd()
     except FileNotFoundError:  # it was removed
         return "/"
-    found = [(os.path.realpath(place.host), place.guest) for place in places]
-    around = [(host, guest) for host, guest in found if beneath(here, host)]
+    around = [(place.host, place.guest) for place in places if beneath(here, place.host)]
     if not around:
         return "/"
     host, guest = max(around, key=lambda pair: len(pair[0]))
     return os.path.normpath(f"{guest}/{here[len(host) :]}")
-
-
-def _with_places(policy: Policy, places: Iterable[Bind]) -> Policy:
-    """The policy with the files that the guest is granted in all, the caller's among them."""
-    import attrs
-
-    from capabilities import Grant
-
-    kinds: dict[bool, list[Grant]] = {True: [], False: []}
-    for place in places:
-        kinds[place.writable].append(Grant(place.host, place.guest, place.writable))
-    files = attrs.evolve(
-        policy.filesystem, read_only=tuple(kinds[False]), read_write=tuple(kinds[True])
-    )
-    return attrs.evolve(policy, filesystem=files)
 
 
 def _enter(

@@ -21,7 +21,7 @@ from wali_core._bridge import W
 from wali_core._cache import Cache
 from wali_core._engine import Engine, Module, Totals
 from wali_core._errors import ModuleError, UseError
-from wali_core._grants import encoded, refuse_nested
+from wali_core._grants import encoded, refuse_moved
 from wali_core._guest import Guest
 from wali_core._link import ShimLink
 
@@ -170,7 +170,7 @@ class ForeignGuest(Guest):
         super().__init__(shim.module.engine, shim.module)
         self._store = self.context
         self._fail, self._exited, self.after = fail, exited, after
-        refuse_nested(preopens)
+        refuse_moved(preopens, [one for one in preopens if not one.read_only])
         argv = encoded(args, "argument")
         environ = encoded((f"{name}={value}" for name, value in env), "environment variable")
         try:

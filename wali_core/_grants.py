@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import os
+from functools import cache
 
 from wali_core._errors import PolicyError, UseError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
-    from typing import Any, Final, TypeVar
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from typing import Any, Final, TypeAlias, TypeVar
 
     from capabilities import Policy
+    from capabilities.links import Place
     from wali_core._sockets import Socket
 
     _Number = TypeVar("_Number", int, float)
+    Where: TypeAlias = Callable[["Preopen"], str]
     Dirs = Mapping[str, str | os.PathLike[str] | tuple[str | os.PathLike[str], str]]
 
 PROCFS_REACHED, PROCFS_TOLD, PROCFS_ABSENT, PROCFS_ELSEWHERE = 0, 1, 2, 4
-_FOLDER: Final = os.O_DIRECTORY | os.O_CLOEXEC
 _ENDLESS: Final = 1e9
 """Seconds, 30 years: what is longer, ``math.inf`` as well, is no limit; no clock need count it."""
 
@@ -30,14 +32,18 @@ def guest_path(name: str) -> str:
 
 
 class Preopen:
-    """A directory of the host under a name of the guest's.
+    """A directory of the host under a name of the guest's; for a WALI program also a file.
 
-    ``starts`` is for ``.`` as a part of another directory, the host's ``within``: the path that
-    this has in there.  In ``pinned`` ones links were followed when the policy was made, and none
-    may be there now.
+    ``key`` is that of the policy which grants it, ``source`` its name; empty for the caller's. It
+    is ``named`` where it is refused.
+    ``starts`` is for ``.`` as a part of
+    another directory, ``within``: the path that this has in there.  Of a ``pinned`` one links were
+    followed when the policy was made, and none may be there now.
     """
 
-    __slots__ = ("guest", "host", "pinned", "read_only", "starts", "within")
+    __slots__ = (
+        *("_place", "guest", "host", "key", "named", "pinned", "read_only", "starts", "within"),
+    )
 
     def __init__(
         self,
@@ -45,17 +51,55 @@ class Preopen:
         host: str,
         *,
         read_only: bool,
+        key: str = "",
+        source: str = "",
         starts: str | None = None,
-        within: str | None = None,
+        within: Preopen | None = None,
         pinned: bool = False,
     ) -> None:
         self.guest, self.host, self.read_only = guest, host, read_only
+        self.key, self.named = key, f"{source}: {key}:" if key else f"directory {guest!r}:"
         self.starts, self.within, self.pinned = starts, within, pinned
+        self._place: Place | None = None
 
     @property
     def path(self) -> str:
         """The guest's absolute path of what is in it."""
         return self.starts or guest_path(self.guest)
+
+    @property
+    def full(self) -> str:
+        """The host's absolute path as it was said."""
+        # Before ".." there may be a link: only the kernel's way says where that leads.
+        return self.place if ".." in self.host.split("/") else os.path.abspath(self.host)
+
+    @property
+    def found(self) -> Place:
+        """Where it is, which was looked at once: nothing else is opened."""
+        if self._place is None:
+            self.settle()
+            assert self._place is not None
+        return self._place
+
+    @property
+    def place(self) -> str:
+        return self.found.path
+
+    def settle(self) -> None:
+        """Look where it is now, in this process."""
+        from capabilities.links import follow
+
+        try:
+            self._place = follow(self.host)
+        except (OSError, ValueError) as error:
+            raise PolicyError(self.unopened(error)) from None
+
+    def reached_as(self, guest: str) -> Preopen:
+        """The same under another name of the guest's."""
+        other = Preopen(guest, self.host, read_only=self.read_only, pinned=self.pinned)
+        other.key, other.named = self.key, self.named
+        other._place = self._place
+        return other
 
     def open(self) -> tuple[int, bool]:
         """A descriptor of the directory, and whether a procfs is mounted beneath it.
@@ -63,35 +107,31 @@ class Preopen:
         Raises ``PolicyError`` where it cannot be had, or is procfs itself: ``/proc/self/mem`` there
         is the memory of the engine.
         """
-        host = self.host if self.within is None else self._inside(self.within)
-        opened = os.open if self.within is None and not self.pinned else _open_plain
+        from capabilities.links import open_plain
+
+        refuse_missing([self])
+        if self.within is not None and not beneath(self.place, self.within.place):
+            raise PolicyError(
+                f"filesystem.cwd: {self.starts!r} leads to {self.place} on the host, out of "
+                f"{self.within.host}, in which it was to lie"
+            )
         try:
             try:
-                fd = opened(host, _FOLDER | os.O_RDONLY)
-            except PermissionError:
-                fd = opened(host, _FOLDER | os.O_PATH)  # can be walked through, if not listed
+                fd = open_plain(self.place, os.O_DIRECTORY | os.O_RDONLY)
+            except PermissionError:  # it can be walked through, if not listed
+                fd = open_plain(self.place, os.O_DIRECTORY | os.O_PATH)
         except (OSError, ValueError) as error:
-            reason = error.strerror if isinstance(error, OSError) else str(error)
-            raise PolicyError(
-                f"directory {self.guest!r}: cannot open {self.host} on the host: {reason}"
-            ) from None
+            raise PolicyError(self.unopened(error)) from None
         try:
             return fd, self._reaches_proc(fd)
         except BaseException:
             os.close(fd)
             raise
 
-    def _inside(self, outer: str) -> str:
-        """Where links lead, which a guest may have left in a directory that it could write."""
-        if self.pinned:
-            return self.host
-        place = os.path.realpath(self.host)
-        if not beneath(place, os.path.realpath(outer)):
-            raise PolicyError(
-                f"filesystem.cwd: {self.starts!r} leads to {place} on the host, out of {outer}, in "
-                "which it was to lie"
-            )
-        return place
+    def unopened(self, reason: str | OSError | ValueError) -> str:
+        """Why it cannot be had."""
+        words = reason.strerror if isinstance(reason, OSError) else reason
+        return f"{self.named} cannot open {self.host} on the host: {words}"
 
     def _reaches_proc(self, fd: int) -> bool:
         mounts = _proc_mounts()
@@ -100,23 +140,10 @@ class Preopen:
         path = os.path.realpath(f"/proc/self/fd/{fd}")
         if any(beneath(path, mount) for mount in mounts):
             raise PolicyError(
-                f"directory {self.guest!r}: {self.host} lies on procfs, which is never granted: "
-                "it holds the engine's own memory"
+                f"{self.named} {self.host} lies on procfs, which is never granted: it holds the "
+                "engine's own memory"
             )
         return any(beneath(mount, path) for mount in mounts)
-
-
-def _open_plain(path: str, flags: int) -> int:
-    """Open an absolute path with no link in it: to one the answer is ENOTDIR."""
-    *parents, name = path.strip("/").split("/")
-    at = os.open("/", _FOLDER | os.O_PATH)
-    try:
-        for parent in parents:
-            above, at = at, os.open(parent, _FOLDER | os.O_PATH | os.O_NOFOLLOW, dir_fd=at)
-            os.close(above)
-        return os.open(name or ".", flags | os.O_NOFOLLOW, dir_fd=at)
-    finally:
-        os.close(at)
 
 
 def _can_be_opened(entry: os.DirEntry[str]) -> bool:
@@ -182,25 +209,73 @@ def _unescape(field: bytes) -> bytes:
     return parts[0] + b"".join(bytes([int(p[:3], 8)]) + p[3:] for p in parts[1:])
 
 
-def refuse_nested(preopens: Iterable[Preopen]) -> None:
-    """Raise ``PolicyError`` where a read-only directory lies in a writable one.
+def refuse_moved(granted: Sequence[Preopen], writable: Iterable[Preopen]) -> None:
+    """Raise ``PolicyError`` where something leads elsewhere by a link that a guest may have left.
+
+    That may be in what a combined policy grants, which was compared with the other policy as it was
+    without; and in what the guest may change, however a path comes there.
+    """
+    refuse([*_nested(granted), *_moved(granted, [*writable])])
+
+
+def refuse_missing(granted: Iterable[Preopen]) -> None:
+    """Raise ``PolicyError`` with all that is not there, or cannot be looked at."""
+    refuse([one.unopened(one.found.error) for one in granted if one.found.error])
+
+
+def refuse(problems: Sequence[str]) -> None:
+    """Raise ``PolicyError`` with all of them, if there are any."""
+    if problems:
+        raise PolicyError("\n".join(problems))
+
+
+def _moved(granted: Iterable[Preopen], writable: Sequence[Preopen]) -> Iterator[str]:
+    for one in granted:
+        led_out = [
+            tree.host
+            for link in one.found.links
+            for tree in writable
+            if beneath(link, tree.place) and not beneath(one.place, tree.place)
+        ]
+        if one.pinned and one.place != one.host:
+            why = "and did not when the policy was made of two"
+        elif led_out:
+            why = f"out of {led_out[0]}, which the guest may change"
+        else:
+            continue
+        yield f"{one.named} {one.host} cannot be granted: it leads to {one.place}, {why}"
+
+
+def _denied(policy: Policy, granted: Iterable[Preopen]) -> Iterator[str]:
+    """What lies in, or around, what the policy denies."""
+    if not policy.filesystem.inaccessible:
+        return
+    resolve = cache(os.path.realpath)
+    for one in granted:
+        denied = policy.filesystem.denial((one.full, one.place), resolve)
+        if denied is not None:
+            yield (
+                f"{one.named} {one.full} cannot be granted: {policy.source} makes {denied} "
+                "inaccessible, of which it is a part, or the other way round"
+            )
+
+
+def _nested(preopens: Iterable[Preopen]) -> Iterator[str]:
+    """A read-only directory in a writable one.
 
     It would not be read-only: the other one leads to the same files, whatever its name.  (Of one
     directory with two names that can be seen, so it is let be.)
     """
-    read_only: list[Preopen] = []
-    writable: list[Preopen] = []
-    for preopen in preopens:
-        (read_only if preopen.read_only else writable).append(preopen)
-    around = [(os.path.realpath(outer.host), outer) for outer in writable if read_only]
-    for inner in read_only if around else ():
-        path = os.path.realpath(inner.host)
-        for place, outer in around:
-            if path != place and beneath(path, place):
-                raise PolicyError(
-                    f"directory {inner.guest!r}: {inner.host} cannot be granted read-only: it lies "
-                    f"in {outer.host}, and as {outer.guest!r} the guest may write there"
+    preopens = [*preopens]
+    around = [outer for outer in preopens if not outer.read_only]
+    for inner in preopens:
+        for outer in around if inner.read_only else ():
+            if inner.place != outer.place and beneath(inner.place, outer.place):
+                yield (
+                    f"{inner.named} {inner.host} cannot be granted read-only: it lies in "
+                    f"{outer.host}, and as {outer.guest!r} the guest may write there"
                 )
+                break
 
 
 _ROOTS: Final = frozenset(("/", "."))
@@ -213,6 +288,13 @@ class Grants:
         self.preopens: dict[str, Preopen] = {}
         self.added: list[Preopen] = []
         """Those of the preopens that the caller granted, on top of the policy."""
+        self.exec: list[Preopen] = []
+        """What a policy lets WALI programs execute."""
+        self.unix: list[Preopen] = []
+        """The unix sockets that it lets them connect to."""
+        self.audit_place: Place | None = None
+        """Where an audit is written."""
+        self._settled = 0
         self.env: dict[str, str] = {}
         self.sockets: tuple[Socket, ...] = ()
         self.strict_rights = False
@@ -236,10 +318,18 @@ class Grants:
         """When a whole run must be over (monotonic), where ``wall_time`` is not of each call."""
 
     def add_policy(self, policy: Policy) -> None:
-        for grant in (*policy.filesystem.read_only, *policy.filesystem.read_write):
-            self.preopens[grant.guest] = Preopen(
-                grant.guest, grant.host, read_only=not grant.read_write, pinned=grant.pinned
+        for key, grant in policy.keyed_grants().items():
+            one = Preopen(
+                *(grant.guest, grant.host),
+                read_only=not grant.read_write,
+                key=key,
+                source=policy.source,
+                pinned=grant.pinned,
             )
+            if key.startswith("filesystem.read_"):
+                self.preopens[grant.guest] = one
+            else:
+                (self.unix if key.startswith("network") else self.exec).append(one)
         for name in policy.environment.inherit:
             if name in os.environ:
                 self.env[name] = os.environ[name]
@@ -303,44 +393,80 @@ class Grants:
         self.wall_time = _least(self.wall_time, wall_time)
         self.memory = _least(self.memory, memory)
 
-    def refuse_moved(self, policy: Policy) -> None:
-        """Raise ``PolicyError`` where a grant leads elsewhere by a link that a guest may have left.
+    def settle(self, policy: Policy | None, *, everything: bool = False) -> None:
+        """Look once at where all that is granted leads, and refuse what it must not lead to.
 
-        That may be in what a combined policy grants, which was compared with the other policy as it
-        was without; and in what lies in a tree that this policy lets the guest change.
+        What is opened later is what was looked at here.  Every process looks for itself, once:
+        procfs has links that lead each elsewhere.  ``everything`` says that all is granted anyway.
+        Raises ``PolicyError`` with all that is wrong.
         """
-        writable = [tree.host for tree in policy.filesystem.read_write]
-        for key, grant in policy.keyed_grants().items():
-            around = [tree for tree in writable if tree != grant.host and beneath(grant.host, tree)]
-            if not grant.pinned and not around:
-                continue
-            place = os.path.realpath(grant.host)
-            if grant.pinned and place != grant.host:
-                why = "and did not when the policy was made of two"
-            elif all(beneath(place, os.path.realpath(tree)) for tree in around):
-                continue
-            else:
-                why = f"out of {around[0]}, which the guest may change"
-            raise PolicyError(
-                f"{policy.source}: {key}: {grant.host} cannot be granted: it leads to {place}, "
-                f"{why}"
-            )
-
-    def refuse_denied(self, policy: Policy) -> None:
-        """Raise ``PolicyError`` where a directory lies in, or around, what the policy denies."""
-        if not policy.filesystem.inaccessible:
+        if self._settled == os.getpid():
             return
-        hosts = [
-            (preopen.guest, os.path.abspath(preopen.host)) for preopen in self.preopens.values()
-        ]
-        others = (*policy.filesystem.exec, *policy.network.unix)
-        for guest, host in (*hosts, *((grant.guest, grant.host) for grant in others)):
-            denied = policy.filesystem.denial(host, os.path.realpath)
-            if denied is not None:
-                raise PolicyError(
-                    f"{guest!r}: {host} cannot be granted: {policy.source} makes {denied} "
-                    "inaccessible, of which it is a part, or the other way round"
-                )
+        granted = [*self.preopens.values(), *self.exec, *self.unix]
+        for one in granted:
+            one.settle()
+        problems = [] if policy is None else [*_denied(policy, granted)]
+        if not everything:
+            writable = [one for one in self.preopens.values() if not one.read_only]
+            problems += [*_nested(self.preopens.values()), *_moved(granted, writable)]
+            problems += self._audited(policy, writable)
+        refuse(problems)
+        self._settled = os.getpid()
+
+    def _audited(self, policy: Policy | None, writable: Iterable[Preopen]) -> Iterator[str]:
+        """An audit that the guest could change, or lead elsewhere by a link."""
+        if policy is None or policy.audit.path is None or policy.audit.log == "none":
+            return
+        from capabilities.links import follow
+
+        self.audit_place = follow(policy.audit.path)
+        for tree in writable:
+            for path in (self.audit_place.path, *self.audit_place.links):
+                if beneath(path, tree.place):
+                    yield (
+                        f"{policy.source}: audit.path: {path} lies in {tree.host}, which the guest "
+                        "may change: write it elsewhere"
+                    )
+                    break
+
+    def for_programs(self, policy: Policy) -> tuple[list[Preopen], str | None]:
+        """Where a WALI program finds the directories, and where it starts, if that is said.
+
+        One that is given no other name has the host's whole path; a relative name is one in the
+        root; ``.`` is the working directory.  The last one with a name has it.
+        """
+        places: dict[str, Preopen] = {}
+        cwd = policy.filesystem.cwd
+        for preopen in self.preopens.values():
+            guest = preopen.guest
+            if guest in (".", preopen.host):
+                guest = preopen.full
+                cwd = guest if preopen.guest == "." else cwd
+            guest = os.path.normpath("/" + guest.lstrip("/"))
+            places[guest] = preopen.reached_as(guest)
+        return list(places.values()), cwd
+
+    def in_all(self, policy: Policy, trees: Iterable[Preopen], where: Where) -> Policy:
+        """The policy with all that a program is granted, the caller's directories among it.
+
+        ``where`` says by which path of the host's: as it was said, or where that was found.
+        """
+        import attrs
+
+        from capabilities import Grant
+
+        def grants(preopens: Iterable[Preopen]) -> tuple[Grant, ...]:
+            return tuple(Grant(where(one), one.path, not one.read_only) for one in preopens)
+
+        trees = tuple(trees)
+        files = attrs.evolve(
+            policy.filesystem,
+            read_only=grants(tree for tree in trees if tree.read_only),
+            read_write=grants(tree for tree in trees if not tree.read_only),
+            exec=grants(self.exec),
+        )
+        network = attrs.evolve(policy.network, unix=grants(self.unix))
+        return attrs.evolve(policy, filesystem=files, network=network)
 
     def directories(self, policy: Policy | None) -> tuple[Preopen, ...]:
         """What a WASI program gets: the directories, and the one that relative paths start from.
@@ -386,8 +512,7 @@ class Grants:
             *(".", host),
             read_only=outer.read_only,
             starts=path,
-            within=outer.host,
-            pinned=outer.pinned,
+            within=outer,
         )
 
     def to_meter(self, hosts: Sequence[int]) -> list[int]:

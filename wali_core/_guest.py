@@ -24,6 +24,7 @@ from wali_core._errors import (
     more_than,
     needs_more,
 )
+from wali_core._grants import refuse_missing
 from wali_core._link import Trapped
 from wali_core._monitor import Guard
 
@@ -246,6 +247,7 @@ class AnyGuest:
         self, preopens: Sequence[Preopen], first: int
     ) -> list[tuple[int, bytes, bool]]:
         """Open the directories, from ``first`` on.  What a shim is told of them."""
+        refuse_missing(preopens)
         told = []
         for number, preopen in enumerate(preopens, first):
             fd, reaches_proc = preopen.open()

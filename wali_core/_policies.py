@@ -156,8 +156,7 @@ def _enforced(policy: Policy) -> list[str]:
 
     grants = Grants()
     grants.add_policy(policy)
-    grants.refuse_denied(policy)
-    grants.refuse_moved(policy)
+    grants.settle(policy)
     claim_view(policy)
     fallbacks: list[str] = []
     confinement = confine(policy, grants, core, on_fallback=fallbacks.append)

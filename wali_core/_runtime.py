@@ -12,7 +12,7 @@ from wali_core._cache import Cache
 from wali_core._ending import Ending
 from wali_core._engine import DEFAULT_STACK, Engine
 from wali_core._errors import GuestExit, GuestTimeout, ModuleError, UseError
-from wali_core._grants import Grants, load_policy, refuse_nested
+from wali_core._grants import Grants, load_policy
 from wali_core._guest import Guest
 from wali_core._link import ShimLink, composed
 from wali_core._modules import Modules
@@ -177,7 +177,7 @@ class Runtime:
                 link = ShimLink(link.module, hooks=hooks, cooperative=guest.cooperative)
             guest.place_stdio(streams.host)
             directories = grants.directories(self._policy)
-            audit = self._audit(directories)
+            audit = self._audit(grants, directories)
             if audit is not None:
                 guest.write_down(audit, directories, _FIRST_GRANTED)
                 audit.prepare(plan.module.origin)
@@ -279,7 +279,8 @@ class Runtime:
         plan.refuse_wasi_only()
         module, grants, streams = plan.module, plan.grants, plan.streams
         catalogue = self.engine.core.catalogue()
-        audit = self._audit(tuple(grants.preopens.values()), catalogue)
+        grants.settle(self._policy, everything=self._allow_all)
+        audit = self._audit(grants, None, catalogue)
         argv, environ = plan.command_line()
         environment = environment_text(environ)
         kept: dict[str, Hook] = {}
@@ -337,23 +338,26 @@ class Runtime:
         return self._policy is not None and self._policy.syscalls.on_deny == "kill"
 
     def _audit(
-        self, directories: Sequence[Preopen], catalogue: Mapping[str, str] | None = None
+        self,
+        grants: Grants,
+        directories: Sequence[Preopen] | None,
+        catalogue: Mapping[str, str] | None = None,
     ) -> Audit | None:
-        """Where what a guest asks for is written down, if it is.  Raises ``PolicyError``."""
+        """Where what a guest asks for is written down, if it is.  Raises ``PolicyError``.
+
+        ``directories`` are those of a WASI program; ``catalogue`` the calls of a WALI program.
+        """
         wanted = self._policy.audit if self._policy is not None else None
         if self._record is None and (wanted is None or wanted.log == "none"):
             return None
         from wali_core._audit import audit
 
-        if catalogue is not None:
+        if directories is None:
             import capabilities
-            from wali_core._confine import binds_of
-            from wali_core._grants import Preopen
 
-            places = binds_of(self._policy or capabilities.Policy.none(), directories)[0]
-            directories = [Preopen(p.guest, p.host, read_only=not p.writable) for p in places]
+            directories = grants.for_programs(self._policy or capabilities.Policy.none())[0]
         record = None if self._record is None else self._record.file
-        return audit(self._policy, directories, catalogue, record=record)
+        return audit(self._policy, grants, directories, catalogue, record=record)
 
     def grants(
         self,
@@ -372,15 +376,11 @@ class Runtime:
         if self._policy is not None:
             grants.add_policy(self._policy)
         grants.add_dirs(dirs or {})
-        if not self._allow_all:
-            refuse_nested(grants.preopens.values())
         grants.add_env(env or {})
         grants.sockets = tuple(sockets)
         grants.strict_rights = strict_rights
         grants.narrow(wall_time, memory)
-        if self._policy is not None:
-            grants.refuse_denied(self._policy)
-            grants.refuse_moved(self._policy)
+        grants.settle(self._policy, everything=self._allow_all)
         return grants
 
     # --- whole programs ---------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from stat import S_ISDIR
 from struct import pack
 
 from capabilities._errors import LockdownError
+from capabilities.links import open_plain
 
 from . import privileges
 from ._kernel import call
@@ -128,13 +129,15 @@ class Ruleset:
         self._fd = call(_CREATE_RULESET, attr, len(attr), 0) if abi else -1
 
     def grant_path(self, path: str | int, rights: int) -> None:
-        """Grant rights on a file, or on all that lies in a directory; by a descriptor or a path.
+        """Grant rights on a file, or on all that lies in a directory.
+
+        By a descriptor, or a path in which no link may be.
 
         Raises:
             OSError: there is no such file, or it cannot be reached.
             ValueError: it is no path.
         """
-        fd = path if isinstance(path, int) else os.open(path, os.O_PATH | os.O_CLOEXEC)
+        fd = path if isinstance(path, int) else open_plain(path, os.O_PATH)
         try:
             rights &= handled(self.abi)[0]
             if not S_ISDIR(os.fstat(fd).st_mode):

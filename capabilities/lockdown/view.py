@@ -19,6 +19,7 @@ from stat import S_ISDIR, S_ISLNK
 from struct import pack
 
 from capabilities._errors import LockdownError
+from capabilities.links import open_plain
 
 from . import privileges
 from ._kernel import call, number
@@ -53,7 +54,7 @@ class Bind:
 
     Attributes:
         host: a path of the host's, to a file, a folder with all that is mounted in it, a device or
-            a socket. Links in it are followed.
+            a socket; an absolute one in which no link may be.
         guest: the absolute, normalised path at which it is seen.
         writable: whether it can be changed. Devices, FIFOs and sockets are, by nature: those that
             lie in a folder that is not writable can still be written to.
@@ -320,8 +321,13 @@ def _show(root: int, bind: Bind) -> None:
 
 def _open(bind: Bind) -> int:
     """A copy of what is mounted at a path, with no more rights than are granted."""
-    flags = _OPEN_TREE_CLONE | os.O_CLOEXEC | _AT_RECURSIVE
-    tree = call(_OPEN_TREE, _AT_FDCWD, os.fsencode(bind.host), flags)
+    flags = _OPEN_TREE_CLONE | os.O_CLOEXEC | _AT_RECURSIVE | _AT_EMPTY_PATH
+    # Opened in this namespace: of what was opened before, the kernel makes no copy here.
+    found = open_plain(bind.host, os.O_PATH)
+    try:
+        tree = call(_OPEN_TREE, found, b"", flags)
+    finally:
+        os.close(found)
     try:
         # Only ever added to what the mount has: it keeps its own.
         attributes = _NO_SUID | (not bind.writable and _READ_ONLY)

@@ -538,7 +538,7 @@ def test_extending_never_widens(
     if request_.port is not None and policy.decide(request_):
         assert base.decide(request_)
     for denied in base.filesystem.inaccessible:
-        assert policy.filesystem.denial(denied) is not None
+        assert policy.filesystem.denial([denied]) is not None
     for limit, most in attrs.asdict(base.limits).items():
         assert most is None or getattr(policy.limits, limit) <= most
     assert MODES.index(policy.lockdown) <= MODES.index(base.lockdown)

@@ -248,12 +248,12 @@ def test_explanation() -> None:
         ),
         network=Network(connect=(443, 80), listen=(8080,)),
     )
-    lockdown = Lockdown.prepare(policy, exec_paths=["/bin"], connect_ports=[80, 22])
+    lockdown = Lockdown.prepare(policy, exec_paths=["/usr/bin"], connect_ports=[80, 22])
     lockdown.close()
 
     assert lockdown.explain() == [
         "kernel: no program that is executed gains privileges (no_new_privs)",
-        f"{FILES}: /usr (read), /tmp (read and write), /bin (read and execute)",
+        f"{FILES}: /usr (read), /tmp (read and write), /usr/bin (read and execute)",
         "kernel: TCP connects to these ports alone, at any address: 22, 80, 443",
         "kernel: TCP binds to these ports alone, at any address: 8080",
         "kernel: files are truncated where they can be written alone",

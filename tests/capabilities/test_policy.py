@@ -241,7 +241,7 @@ def test_intersection_never_widens(one: Policy, other: Policy) -> None:
         assert set(both.network.unix) <= set(policy.network.unix)
         assert set(both.filesystem.devices) <= set(policy.filesystem.devices)
         for denied in policy.filesystem.inaccessible:
-            assert both.filesystem.denial(denied) is not None
+            assert both.filesystem.denial([denied]) is not None
         for limit, given_limit in attrs.asdict(policy.limits).items():
             if given_limit is not None:
                 assert getattr(both.limits, limit) <= given_limit

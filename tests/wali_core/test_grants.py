@@ -7,6 +7,7 @@ import io
 import math
 import os
 import pickle
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -20,10 +21,12 @@ from hypothesis import strategies as st
 from capabilities import Environment, Filesystem, Grant, Limits, Policy
 from wali_core import PolicyError
 from wali_core import _grants as module
-from wali_core._grants import Grants, Preopen, encoded, refuse_nested
+from wali_core._grants import Grants, Preopen, encoded
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from wali_core._grants import Dirs
 
 
 @pytest.fixture
@@ -79,10 +82,11 @@ def test_a_read_only_directory_does_not_lie_in_a_writable_one(
 
     grants.add_dirs({"/w": (outer, "rw"), "/twin": outer, "/outer": tmp_path / "outer"})
     grants.add_dirs({"/a": tmp_path, "/b": (inner, "rw")})
-    refuse_nested(grants.preopens.values())
-    grants.add_dirs({"/r": inner / "deep"})
+    grants.settle(None)
+    grants = Grants()
+    grants.add_dirs({"/w": (outer, "rw"), "/r": inner / "deep"})
     with pytest.raises(PolicyError, match=r"directory '/r': .*deep cannot be granted read-only"):
-        refuse_nested(grants.preopens.values())
+        grants.settle(None)
 
 
 @pytest.mark.parametrize(
@@ -412,7 +416,7 @@ def test_what_is_denied_cannot_be_granted(
     grants.add_dirs({"/x": tmp_path / path})
 
     with pytest.raises(PolicyError, match=r"'/x': .* cannot be granted: p\.toml makes .*/secret"):
-        grants.refuse_denied(denying)
+        grants.settle(denying)
 
 
 def test_what_is_not_denied_can_be_granted(denying: Policy, grants: Grants, tmp_path: Path) -> None:
@@ -420,7 +424,7 @@ def test_what_is_not_denied_can_be_granted(denying: Policy, grants: Grants, tmp_
     (tmp_path / "secrets").mkdir()
     grants.add_dirs({"/x": tmp_path / "open", "/y": tmp_path / "secrets"})
 
-    grants.refuse_denied(denying)
+    grants.settle(denying)
 
 
 def test_programs_and_sockets_are_denied_as_well(
@@ -430,8 +434,9 @@ def test_programs_and_sockets_are_denied_as_well(
     tool = Grant(f"{tmp_path}/link/tool", "/tool")
     policy = attrs.evolve(denying, filesystem=attrs.evolve(denying.filesystem, exec=(tool,)))
 
-    with pytest.raises(PolicyError, match="'/tool'"):
-        grants.refuse_denied(policy)
+    grants.add_policy(policy)
+    with pytest.raises(PolicyError, match=r"^p\.toml: filesystem\.exec\[0\]: .*/link/tool cannot"):
+        grants.settle(policy)
 
 
 def started(grants: Grants, policy: Policy | None) -> tuple[str, bool] | None:
@@ -524,20 +529,39 @@ def test_words_that_are_no_bytes(options: dict[str, Any], said: str, grants: Gra
         add[which](options[which])
 
 
-def test_pinned_directories_hold_no_links(tmp_path: Path) -> None:
-    """Where links were followed before, a link that came since is not."""
+def refusal(policy: Policy, dirs: Dirs | None = None) -> str:
+    """Return why nothing starts with these grants; empty if it does."""
+    grants = Grants()
+    grants.add_policy(policy)
+    grants.add_dirs(dirs or {})
+    try:
+        grants.settle(policy)
+    except PolicyError as error:
+        return str(error)
+    return ""
+
+
+def test_directories_are_opened_where_they_were_found(tmp_path: Path) -> None:
+    """Links are followed once: one that comes between that and the opening is not."""
     (tmp_path / "in" / "sub").mkdir(parents=True)
     (tmp_path / "link").symlink_to("in")
     folder = os.path.realpath(tmp_path)
 
-    fd, _ = Preopen("/sub", f"{folder}/in/sub", read_only=True, pinned=True).open()
+    one = Preopen("/sub", f"{folder}/link/sub", read_only=True)
+    assert one.place == f"{folder}/in/sub"
+    (tmp_path / "link").unlink()
+    (tmp_path / "link").symlink_to("/etc")
+    fd, _ = one.open()
     assert os.path.realpath(f"/proc/self/fd/{fd}") == f"{folder}/in/sub"
     os.close(fd)
-    for path in (f"{folder}/link", f"{folder}/link/sub"):
+    (tmp_path / "in").rename(tmp_path / "before")
+    for target in ("/etc", "before"):
+        (tmp_path / "in").symlink_to(target)
         before = os.listdir("/proc/self/fd")
-        with pytest.raises(PolicyError, match=r"cannot open .*: Not a directory"):
-            Preopen("/sub", path, read_only=True, pinned=True).open()
+        with pytest.raises(PolicyError, match=r"'/sub': cannot open .*: Not a directory"):
+            one.open()
         assert os.listdir("/proc/self/fd") == before
+        (tmp_path / "in").unlink()
 
 
 def test_links_that_came_later_are_refused(tmp_path: Path) -> None:
@@ -547,15 +571,16 @@ def test_links_that_came_later_are_refused(tmp_path: Path) -> None:
     text = {"version": 1, "filesystem": {"exec": ["sub"]}, "network": {"unix": ["sub"]}}
     one = Policy.from_dict(text, folder)
     both = one.intersect(one)
-    Grants().refuse_moved(both)
+    assert refusal(both) == ""
     (tmp_path / "sub").rmdir()
     (tmp_path / "sub").symlink_to("/etc")
 
-    Grants().refuse_moved(one)
-    with pytest.raises(
-        PolicyError, match=r"filesystem\.exec\[0\]: .*/sub cannot be .* to /etc, and did not"
-    ):
-        Grants().refuse_moved(both)
+    assert refusal(one) == ""
+    assert refusal(both).splitlines() == [
+        f"policy: {key}[0]: {folder}/sub cannot be granted: it leads to /etc, and did not when the "
+        "policy was made of two"
+        for key in ("filesystem.exec", "network.unix")
+    ]
 
 
 def test_working_directories_stay_within(tmp_path: Path, grants: Grants) -> None:
@@ -584,11 +609,53 @@ def test_links_out_of_what_the_guest_may_change_are_refused(tmp_path: Path) -> N
     (tmp_path / "rw" / "out").symlink_to("/etc")
     (tmp_path / "rw" / "both").symlink_to("../rw")
 
-    for name in ("sub", "in", "both", "out"):
+    def of(name: str) -> str:
         files = {"read_write": ["rw"], "exec": [f"rw/{name}"]}
-        policy = Policy.from_dict({"version": 1, "filesystem": files}, tmp_path, source="p.toml")
-        if name != "out":
-            Grants().refuse_moved(policy)
-            continue
-        with pytest.raises(PolicyError, match=r"^p\.toml: filesystem\.exec\[0\]: .*/rw/out cannot"):
-            Grants().refuse_moved(policy)
+        return refusal(
+            Policy.from_dict({"version": 1, "filesystem": files}, tmp_path, source="p.toml")
+        )
+
+    assert [of(name) for name in ("sub", "in", "both")] == [""] * 3
+    assert re.fullmatch(
+        r"p\.toml: filesystem\.exec\[0\]: .*/rw/out cannot be granted: it leads to /etc, out of "
+        ".*/rw, which the guest may change",
+        of("out"),
+    )
+
+
+@pytest.mark.parametrize("path", ["alias/out", "chain", "rw/sub/../out", "rw/in/../out/."])
+def test_links_of_a_guest_are_found_wherever_a_path_comes_by(tmp_path: Path, path: str) -> None:
+    """By another name of what it may change, by a link of somebody else's, by the caller's word."""
+    (tmp_path / "rw" / "sub").mkdir(parents=True)
+    (tmp_path / "rw" / "in").symlink_to("sub")
+    (tmp_path / "rw" / "out").symlink_to("../secret")
+    (tmp_path / "alias").symlink_to("rw")
+    (tmp_path / "chain").symlink_to("alias/in/../out")
+    (tmp_path / "secret").mkdir()
+    folder = os.path.realpath(tmp_path)
+
+    of_caller: Dirs = {"/rw": (tmp_path / "rw", "rw"), "/x": f"{tmp_path}/{path}"}
+    said = refusal(Policy(), of_caller)
+    assert said == (
+        f"directory '/x': {tmp_path}/{path} cannot be granted: it leads to {folder}/secret, out of "
+        f"{tmp_path}/rw, which the guest may change"
+    )
+    if not path.startswith("rw"):  # in a policy that is refused anyway
+        files = {"read_write": ["rw"], "read_only": [path]}
+        by_policy = Policy.from_dict({"version": 1, "filesystem": files}, tmp_path)
+        assert "filesystem.read_only[0]: " in refusal(by_policy)
+
+
+def test_what_is_audited_lies_where_the_guest_cannot_write(tmp_path: Path) -> None:
+    """Not by a link either, nor in what the caller grants: it could be led to another file."""
+    (tmp_path / "rw").mkdir()
+    (tmp_path / "log").symlink_to("rw")
+    for folder, granted, said in (
+        ("log", {"read_write": ["rw"]}, True),
+        ("rw", {}, True),
+        (".", {"read_write": ["rw"]}, False),
+    ):
+        text = {"filesystem": granted, "audit": {"path": f"{folder}/audit.jsonl"}}
+        policy = Policy.from_dict({"version": 1, **text}, tmp_path, source="p.toml")
+        found = refusal(policy, {"/rw": (tmp_path / "rw", "rw")})
+        assert found.startswith("p.toml: audit.path: ") == said, found
