@@ -9,7 +9,7 @@
 # _engine.py _cache.py compiling, and compiled modules on disk
 # _passes.py           what is changed in a module's code before: rewriting/ does it
 # _abi.py _link.py     which interface a module imports, and what stands behind each import
-# _guest.py            one guest: memory, descriptors, shim, calls
+# _guest.py            one guest: memory, descriptors, shim, calls; _function.py what it exports
 # _monitor.py          deadlines, Ctrl-C and captured output of guests that have a thread;
 #                      _patience.py what is not waited for any longer then
 # tasks/               guests that are tasks of trio

@@ -24,13 +24,14 @@ from wali_core._errors import (
     more_than,
     needs_more,
 )
+from wali_core._function import Function
 from wali_core._grants import refuse_missing
 from wali_core._link import Trapped
 from wali_core._monitor import Guard
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from ctypes import Array
     from typing import Any, Final, Self
 
@@ -47,7 +48,6 @@ if TYPE_CHECKING:
 _ENTRY: Final = 8  # bytes of a table's entry
 OPEN_FILES: Final = 1024
 _HOST_STACK: Final = 128 << 10  # what Python, wasmtime and the core need beside a guest
-_RANGES: Final = {"i": (1 << 32, 1 << 31), "I": (1 << 64, 1 << 63)}
 INITIALIZE: Final = "_initialize"
 _AT_START: Final = (START_EXPORT, INITIALIZE)
 _NOT_TO_CALL: Final = frozenset((START_EXPORT, LIMIT_EXPORT, EXCEEDED_EXPORT))
@@ -104,26 +104,6 @@ class Memory:
         """Put ``data`` at ``address``.  Raises ``IndexError`` where it does not fit."""
         data = bytes(memoryview(data))  # memmove would take text, and numbers as addresses
         ctypes.memmove(self._at(address, len(data)), data, len(data))
-
-
-class Function:
-    """An export that can be called: where its handle is, and its types, looked up once."""
-
-    __slots__ = ("func", "parameters", "results")
-
-    def __init__(
-        self, store: int, found: bridge.Extern, known: tuple[int, str, str] | None = None
-    ) -> None:
-        self.func: Any = byref(found, bridge.OF)
-        if known is not None:
-            _, self.parameters, self.results = known
-            return
-        functype = W["wasmtime_func_type"](store, self.func)
-        try:
-            self.parameters = bridge.types_of(W["wasm_functype_params"](functype))
-            self.results = bridge.types_of(W["wasm_functype_results"](functype))
-        finally:
-            W["wasm_functype_delete"](functype)
 
 
 class AnyGuest:
@@ -800,7 +780,7 @@ class Guest(AnyGuest):
         return instance
 
     def _run_now(self, function: Function, args: Sequence[float]) -> Any:
-        trap, values = c_void_p(), raw_values(function, args)
+        trap, values = c_void_p(), function.raw_values(args)
         began, computed = time.perf_counter(), time.thread_time()
         error = W["wasmtime_func_call_unchecked"](
             self._store, function.func, values, len(values), byref(trap)
@@ -809,57 +789,7 @@ class Guest(AnyGuest):
         self._computing += computed
         self._waiting += max(0.0, time.perf_counter() - began - computed)
         self._finish_call(error, trap.value)
-        return one_of(_result(values[i], kind) for i, kind in enumerate(function.results))
-
-
-def raw_values(function: Function, args: Sequence[float]) -> Any:
-    """Arguments as wasmtime takes them, with room for the results.  Raises as ``Guest.call``."""
-    check_arguments(function, args)
-    values = (bridge.ValRaw * max(len(function.parameters), len(function.results), 1))()
-    for i, kind in enumerate(function.parameters):
-        _put(values[i], kind, args[i])
-    return values
-
-
-def check_arguments(function: Function, args: Sequence[float]) -> None:
-    """Can it be called with so many?  Raises ``TypeError``."""
-    if len(args) != len(function.parameters):
-        raise TypeError(f"the function takes {len(function.parameters)} arguments, not {len(args)}")
-    if "?" in function.parameters + function.results:
-        raise TypeError("functions with references or vectors cannot be called from here")
-
-
-def one_of(results: Iterable[float]) -> Any:
-    """What a call gives that has these results: None, a number, or a tuple of them."""
-    results = tuple(results)
-    return results if len(results) > 1 else results[0] if results else None
-
-
-def _put(value: bridge.ValRaw, kind: str, argument: float) -> None:
-    if kind == "f":
-        value.f32 = argument
-    elif kind == "F":
-        value.f64 = argument
-    else:
-        value.i64 = signed(kind, argument)
-
-
-def signed(kind: str, argument: float) -> int:
-    """An integer for a parameter of that type.  Raises ``TypeError`` and ``OverflowError``."""
-    modulus, half = _RANGES[kind]
-    if not isinstance(argument, int):
-        raise TypeError(f"{argument!r} is not an integer")
-    if not -half <= argument < modulus:
-        raise OverflowError(f"{argument} does not fit {'i32' if kind == 'i' else 'i64'}")
-    return (argument + half) % modulus - half
-
-
-def _result(value: bridge.ValRaw, kind: str) -> float:
-    if kind == "i":
-        return value.i32
-    if kind == "I":
-        return value.i64
-    return value.f32 if kind == "f" else value.f64
+        return function.result_of(values)
 
 
 def _trap_text(message: str) -> str:

@@ -21,7 +21,8 @@ import trio
 from wali_core import _bridge as bridge
 from wali_core._bridge import W
 from wali_core._errors import GuestTimeout, GuestTrap, ModuleError, UseError
-from wali_core._guest import AnyGuest, check_arguments, one_of, signed
+from wali_core._function import one_of, signed
+from wali_core._guest import AnyGuest
 from wali_core._link import Suspended, Trapped
 from wali_core.tasks._reactor import ALONE, current_reactor, reactor_for
 
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 
     from wali_core._abi import Shim
     from wali_core._engine import Engine, Module
-    from wali_core._guest import Function
+    from wali_core._function import Function
     from wali_core._limits import CpuTime
     from wali_core._link import Request
     from wali_core.tasks._reactor import Reactor
@@ -437,7 +438,7 @@ def _computing(seconds: float | None) -> CpuTime | None:
 
 def _boxed(function: Function, args: Sequence[float]) -> tuple[Any, Any]:
     """Arguments as asynchronous calls take them, and room for results."""
-    check_arguments(function, args)
+    function.check(args)
     values: list[float] = []
     for kind, argument in zip(function.parameters, args, strict=True):
         values.append(_KINDS[kind])
