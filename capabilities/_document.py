@@ -15,9 +15,11 @@ import attrs
 from . import _values
 from ._files import DEVICES
 from ._model import (
+    DEFAULT_LINKS,
     DEFAULT_ON_DENY,
     DEFAULT_VIEW,
     FEWEST_FILES,
+    LINKS,
     LOGS,
     MODES,
     MOST_FILES,
@@ -46,6 +48,7 @@ _HostPlace = NewType("_HostPlace", Place)
 _GuestPath = NewType("_GuestPath", str)
 _Mode = NewType("_Mode", str)
 _View = NewType("_View", str)
+_Links = NewType("_Links", str)
 _Device = NewType("_Device", str)
 _Port = NewType("_Port", int)
 _Call = NewType("_Call", str)
@@ -126,6 +129,7 @@ class Document:
     extends: list[_Reference] = attrs.field(factory=list)
     lockdown: _Mode = _Mode(MODES[0])
     view: _View = _View(DEFAULT_VIEW)
+    links: _Links = _Links(DEFAULT_LINKS)
     variables: dict[_Name, _Plain] = attrs.field(factory=dict)
     filesystem: _FilesystemTable = attrs.field(factory=_FilesystemTable)
     environment: _EnvironmentTable = attrs.field(factory=_EnvironmentTable)
@@ -180,6 +184,7 @@ READERS: dict[Any, Callable[[object], object]] = {
     _GuestPath: _values.guest_path,
     _Mode: _values.choice(MODES),
     _View: _values.choice(VIEWS),
+    _Links: _values.choice(LINKS),
     _Device: _values.choice(DEVICES),
     _Port: _values.port,
     _Call: _values.call,

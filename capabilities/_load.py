@@ -24,6 +24,7 @@ from ._document import read as read_document
 from ._errors import PolicyError
 from ._files import Filesystem, Grant
 from ._model import (
+    LINKS,
     LOGS,
     MODES,
     ON_DENY,
@@ -135,7 +136,7 @@ def _unreadable(source: str, message: str) -> PolicyError:
 
 def _from_dict(data: Mapping[str, object], base_dir: str, source: str, by: _From) -> Parts:
     document, wrong = _structured(data)
-    trees, unresolved = _resolve(data, base_dir)
+    trees, unresolved = _resolve(data, base_dir, pinned=document.links == LINKS[0])
     bases, without, elsewhere = _bases(data, base_dir, by)
     stated = _stated(data) - {part for key, _ in wrong for part in (key, key.partition(".")[0])}
     wrong += [*unresolved, *trees.conflicts(), *without]
@@ -218,7 +219,9 @@ def _word(words: tuple[Word, ...], given: object) -> Word:
 # --- paths ----------------------------------------------------------------------------------------
 
 
-def _resolve(data: Mapping[str, object], base_dir: str) -> tuple[Trees, list[tuple[str, str]]]:
+def _resolve(
+    data: Mapping[str, object], base_dir: str, *, pinned: bool
+) -> tuple[Trees, list[tuple[str, str]]]:
     """Make absolute what is right by itself, each entry with its key; and say what cannot be."""
     variables = _variables(data)
     trees, problems = Trees(), []
@@ -232,7 +235,11 @@ def _resolve(data: Mapping[str, object], base_dir: str) -> tuple[Trees, list[tup
         if name in ("inaccessible", "audit"):
             of_kind[key] = host
         else:
-            of_kind[key] = Grant(host, place.guest or host, read_write=name == "read_write")
+            of_kind[key] = Grant(
+                *(host, place.guest or host, name == "read_write"),
+                # /dev is the host's own.
+                pinned=pinned and name != "devices",
+            )
     return trees, problems
 
 

@@ -14,6 +14,7 @@ Word = TypeVar("Word", bound=str)
 
 Mode = Literal["required", "best-effort", "off"]
 View = Literal["required", "auto", "off"]
+Links = Literal["refused", "followed"]
 OnDeny = Literal["kill", "EPERM", "EACCES", "ENOSYS", "ENOENT", "EINVAL", "EOPNOTSUPP", "log"]
 Log = Literal["all", "denied", "none"]
 Source = Literal["virtual", "fixed", "host"]
@@ -21,6 +22,7 @@ Source = Literal["virtual", "fixed", "host"]
 # Of each, the strictest first: it is what counts where two policies differ.
 MODES: tuple[Mode, ...] = ("required", "best-effort", "off")
 VIEWS: tuple[View, ...] = ("required", "auto", "off")
+LINKS: tuple[Links, ...] = ("refused", "followed")
 ON_DENY: tuple[OnDeny, ...] = (
     *("kill", "EPERM", "EACCES", "ENOSYS", "ENOENT", "EINVAL", "EOPNOTSUPP"),
     "log",
@@ -29,6 +31,7 @@ LOGS: tuple[Log, ...] = ("all", "denied", "none")
 SOURCES: tuple[Source, ...] = ("virtual", "fixed", "host")
 
 DEFAULT_VIEW: View = "auto"
+DEFAULT_LINKS: Links = "followed"
 DEFAULT_ON_DENY: OnDeny = "EPERM"
 
 LARGEST_PORT = 65535

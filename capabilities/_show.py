@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING
 
 from ._document import VERSION
-from ._model import DEFAULT_ON_DENY, DEFAULT_VIEW, MODES, Audit
+from ._model import DEFAULT_ON_DENY, DEFAULT_VIEW, LINKS, MODES, Audit
 from ._units import format_duration, format_size
 from ._values import format_clock, format_random
 
@@ -30,6 +30,8 @@ def _lines(parts: Parts) -> Iterator[str]:
         yield f"lockdown = {_string(parts.lockdown)}"
     if parts.view != DEFAULT_VIEW:
         yield f"view = {_string(parts.view)}"
+    if any(grant.pinned for grant in (*parts.filesystem.readable, *parts.network.unix)):
+        yield f"links = {_string(LINKS[0])}"
     yield from _table("filesystem", _filesystem(parts))
     yield from _table("environment", _environment(parts))
     yield from _table("network", _network(parts))

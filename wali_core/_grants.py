@@ -238,7 +238,7 @@ def _moved(granted: Iterable[Preopen], writable: Sequence[Preopen]) -> Iterator[
             if beneath(link, tree.place) and not beneath(one.place, tree.place)
         ]
         if one.pinned and one.place != one.host:
-            why = "and did not when the policy was made of two"
+            why = 'and did not when the policy was made (links = "refused")'
         elif led_out:
             why = f"out of {led_out[0]}, which the guest may change"
         else:

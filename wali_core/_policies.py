@@ -46,6 +46,14 @@ def _check(word: str) -> int:
     contradictions = policy.conflicts(os.path.realpath)
     if contradictions:
         return say("\n".join(map(str, contradictions)), WRONG)
+    from wali_core._grants import Grants
+
+    grants = Grants()
+    grants.add_policy(policy)
+    try:
+        grants.settle(policy)
+    except PolicyError as error:
+        return say(str(error), WRONG)
     for key, grant in policy.keyed_grants().items():
         if not os.path.exists(grant.host):
             say(f"{word}: {key}: {grant.host} does not exist here: no program starts without it", 0)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import posixpath
+import tomllib
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -332,6 +334,39 @@ def test_links_do_not_widen_intersections(links: Path) -> None:
         )
         assert one.intersect(other).filesystem.grants == expected
         assert other.intersect(one).filesystem.grants == expected
+
+
+def test_links_are_followed_once_for_all(links: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was compared is what is granted, though the link leads elsewhere a moment later."""
+    link, follow = links.parent / "box" / "ro" / "sub", os.path.realpath
+    (links.parent / "box" / "ro" / "link").symlink_to("sub")
+    moved = []
+
+    def moving(path: str) -> str:
+        found = follow(path)
+        if path.endswith("/link"):
+            moved.append(path)
+            os.unlink(path)
+            os.symlink("../../secret", path)
+        return found
+
+    monkeypatch.setattr(os.path, "realpath", moving)
+    policy = extending(links, "[filesystem]\nread_only = ['box/ro/link']\nexec = []")
+
+    assert [grant.host for grant in policy.filesystem.read_only] == [str(link)]
+    assert len(moved) == 1
+
+
+def test_combinations_can_be_shown_and_loaded_again(links: Path) -> None:
+    """What was followed stays what was found: shown, it is a policy that refuses links."""
+    narrow = extending(links, "[filesystem]\nread_only = ['box/ro/sub']\nexec = []")
+    again = Policy.from_dict(tomllib.loads(narrow.show()), "/")
+
+    assert 'links = "refused"' in narrow.show()
+    assert again == narrow
+    granted = (*again.filesystem.readable, *again.network.unix)
+    assert [grant.pinned for grant in granted] == [True] * len(granted)
+    assert granted
 
 
 def test_what_was_followed_is_not_followed_again(links: Path) -> None:

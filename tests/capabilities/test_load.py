@@ -429,8 +429,9 @@ def test_addresses_that_nothing_enforces(address: str, key: str, held: str) -> N
         (
             "'' = 3",
             (
-                "'': unknown key; allowed here: version, name, extends, lockdown, view, variables, "
-                "filesystem, environment, network, syscalls, limits, clock, random, audit"
+                "'': unknown key; allowed here: version, name, extends, lockdown, view, links, "
+                "variables, filesystem, environment, network, syscalls, limits, clock, random, "
+                "audit"
             ),
         ),
         (
@@ -675,6 +676,11 @@ def test_host_paths_start_in_the_folder_of_the_file(
     (grant,) = Policy.load("link/p.toml").filesystem.grants
 
     assert grant.host == f"{tmp_path.resolve()}/real/data"
+
+    (tmp_path / "real" / "policies" / "p.toml").rename(tmp_path / "real" / "p.toml")
+    (grant,) = Policy.load("link/../p.toml").filesystem.grants
+
+    assert grant.host == f"{tmp_path.resolve()}/data"
 
 
 def unreadable(path: Path) -> str:

@@ -16,6 +16,7 @@ from capabilities._document import TABLES, VERSION
 from capabilities._files import DEVICES
 from capabilities._model import (
     FEWEST_FILES,
+    LINKS,
     LOGS,
     MODES,
     MOST_FILES,
@@ -73,6 +74,7 @@ def test_choices() -> None:
     """Where a key takes one of some words, they are the same words."""
     assert SCHEMA["properties"]["lockdown"]["enum"] == list(MODES)
     assert SCHEMA["properties"]["view"]["enum"] == list(VIEWS)
+    assert SCHEMA["properties"]["links"]["enum"] == list(LINKS)
     files = SCHEMA["properties"]["filesystem"]["properties"]
     assert files["devices"]["items"]["enum"] == list(DEVICES)
     assert SCHEMA["properties"]["syscalls"]["properties"]["on_deny"]["enum"] == list(ON_DENY)

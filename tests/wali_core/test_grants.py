@@ -578,7 +578,7 @@ def test_links_that_came_later_are_refused(tmp_path: Path) -> None:
     assert refusal(one) == ""
     assert refusal(both).splitlines() == [
         f"policy: {key}[0]: {folder}/sub cannot be granted: it leads to /etc, and did not when the "
-        "policy was made of two"
+        'policy was made (links = "refused")'
         for key in ("filesystem.exec", "network.unix")
     ]
 

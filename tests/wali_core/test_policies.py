@@ -181,6 +181,31 @@ def test_links_are_followed(wali: Wali, folder: Path) -> None:
     )
 
 
+def test_what_does_not_start_is_not_right(wali: Wali, folder: Path) -> None:
+    """Links out of what a guest may change, and those that the policy refuses, are found, too."""
+    (folder / "out" / "link").symlink_to("../secret")
+    (folder / "chain").symlink_to("out/link")
+    (folder / "twin").symlink_to("in")
+    tables = "[filesystem]\nread_only = ['chain::/chain', 'twin']\nread_write = ['out']\n"
+    for links, said in (
+        ("followed", [f"[0]: {folder}/chain cannot be granted: it leads to {folder}/secret, out"]),
+        (
+            "refused",
+            [
+                f"[0]: {folder}/chain cannot be granted: it leads to {folder}/secret, and did not",
+                f"[1]: {folder}/twin cannot be granted: it leads to {folder}/in, and did not when",
+            ],
+        ),
+    ):
+        (folder / "p.toml").write_text(f'version = 1\nlinks = "{links}"\n{tables}')
+        done = wali("policy", "check", "p.toml")
+        assert (done.returncode, done.stdout) == (1, "")
+        lines = done.stderr.removeprefix("wali: ").splitlines()
+        assert len(lines) == len(said)
+        for line, start in zip(lines, said, strict=True):
+            assert line.startswith(f"p.toml: filesystem.read_only{start}")
+
+
 def test_a_start_in_nothing_is_said(wali: Wali, folder: Path) -> None:
     """A folder to start in that the policy does not grant is the caller's to grant."""
     (folder / "p.toml").write_text(POLICY.replace("[env", 'cwd = "/x/y"\n\n[env'))
