@@ -76,7 +76,7 @@ FAMILIES = tuple(
         open openat openat2 open_by_handle_at creat
         pipe pipe2
         poll ppoll
-        read readv pread64 preadv preadv2
+        read readv pread64 preadv preadv2 sendfile copy_file_range
         readlink readlinkat
         recv recvfrom recvmsg recvmmsg
         removexattr lremovexattr fremovexattr removexattrat
@@ -96,7 +96,7 @@ FAMILIES = tuple(
         unlink unlinkat rmdir
         utime utimes futimesat utimensat
         wait4 waitid waitpid
-        write writev pwrite64 pwritev pwritev2
+        write writev pwrite64 pwritev pwritev2 sendfile copy_file_range
     """.strip().splitlines()
 )
 

@@ -1,7 +1,8 @@
 """The calls that a guest's process makes of the kernel, each with its reason: for seccomp.
 
-A line is one call of the kernel: its name, its numbers on x86-64 and on aarch64 (``None``: not
+An entry is one call of the kernel: its name, its numbers on x86-64 and on aarch64 (``None``: not
 there), for which of the guest's calls it is made, and a reason where that is not said by those.
+Sisters may share a line.
 ``*`` is for the runtime: Python, wasmtime and the core need it, whatever the guest may do.
 
 What is not here, or not for a call that the policy grants, the kernel refuses: also where the core
@@ -50,6 +51,7 @@ KERNEL_CALLS: Final = (
     ("madvise",          28,  233, "*", "memory"),
     ("brk",              12,  214, "*", "libc's heap"),
     ("futex",           202,   98, "*", "locks"),
+    ("futex_waitv",     449,  449, "*", "the guest's memory.atomic.wait64"),
     ("clone",            56,  220, "*", "the monitor's thread"),
     ("set_robust_list", 273,   99, "*", "libc: a new thread or process"),
     ("rseq",            334,  293, "*", "libc: a new thread"),
@@ -59,7 +61,7 @@ KERNEL_CALLS: Final = (
     ("exit_group",      231,   94, "*", "the end"),
     ("getpid",           39,  172, "*", "who this is, after a fork"),
     ("gettid",          186,  178, "*", "which thread this is"),
-    ("tgkill",          234,  131, "*", "abort"),
+    ("tgkill",          234,  131, "tgkill *", "abort"),
     ("kill",             62,  129, "kill *", "the process's own end by a signal, as natively"),
     ("rt_sigaction",     13,  134, "*", "handlers: wasmtime's, Python's, the guest's"),
     ("rt_sigprocmask",   14,  135, "*", "libc: around a new thread or process"),
@@ -80,10 +82,11 @@ KERNEL_CALLS: Final = (
     ("pwrite64",         18,   68, "pwrite64 pwritev", ""),
     ("preadv",          295,   69, "preadv pwritev pwritev2", ""),
     ("pwritev",         296,   70, "pwritev", ""),
+    ("sendfile",         40,   71, "sendfile", ""),
+    ("copy_file_range", 326,  285, "copy_file_range", ""),
     ("fadvise64",       221,  223, "fadvise", ""),
     ("fallocate",       285,   47, "fallocate", ""),
-    ("fsync",            74,   82, "fsync", ""),
-    ("fdatasync",        75,   83, "fdatasync", ""),
+    ("fsync", 74, 82, "fsync", ""), ("fdatasync", 75, 83, "fdatasync", ""),
     ("msync",            26,  227, "msync", ""),
     ("flock",            73,   32, "flock", ""),
     ("timerfd_create",  283,   85, "timerfd_create", ""),
@@ -145,39 +148,35 @@ KERNEL_CALLS: Final = (
     ("gettimeofday",     96,  169, "gettimeofday", ""),
     ("sysinfo",          99,  179, "sysinfo", ""),
     ("uname",            63,  160, "uname", ""),
-    ("setitimer",        38,  103, "setitimer", ""),
+    ("setitimer", 38, 103, "setitimer", ""), ("getitimer", 36, 102, "getitimer", ""),
 
     # --- the process -----------------------------------------------------------------------------
     ("getppid",         110,  173, "getppid", ""),
-    ("getuid",          102,  174, "getuid", ""),
-    ("getgid",          104,  176, "getgid", ""),
-    ("geteuid",         107,  175, "geteuid execve", ""),
-    ("getegid",         108,  177, "getegid execve", ""),
-    ("getpgid",         121,  155, "getpgid", ""),
-    ("getsid",          124,  156, "getsid", ""),
-    ("setpgid",         109,  154, "setpgid", ""),
-    ("setsid",          112,  157, "setsid", ""),
+    ("getuid", 102, 174, "getuid", ""), ("getgid", 104, 176, "getgid", ""),
+    ("geteuid", 107, 175, "geteuid execve", ""), ("getegid", 108, 177, "getegid execve", ""),
+    ("getpgid", 121, 155, "getpgid", ""), ("getsid", 124, 156, "getsid", ""),
+    ("setpgid", 109, 154, "setpgid", ""), ("setsid", 112, 157, "setsid", ""),
     ("rt_sigpending",   127,  136, "rt_sigpending execve", ""),
     ("rt_sigsuspend",   130,  133, "rt_sigsuspend", ""),
+    ("rt_sigtimedwait", 128,  137, "rt_sigtimedwait", ""),
     ("tkill",           200,  130, "tkill", ""),
     ("sched_setscheduler", 144, 119, "sched_setscheduler", ""),
+    ("getpriority", 140, 141, "getpriority", ""), ("setpriority", 141, 140, "setpriority", ""),
     ("getgroups",       115,  158, "getgroups execve", ""),
     ("setgroups",       116,  159, "setgroups", ""),
-    ("setreuid",        113,  145, "setreuid", ""),
-    ("setregid",        114,  143, "setregid", ""),
-    ("setresuid",       117,  147, "setresuid", ""),
-    ("setresgid",       119,  149, "setresgid", ""),
-    ("setuid",          105,  146, "setuid", ""),
-    ("setgid",          106,  144, "setgid", ""),
+    ("setreuid", 113, 145, "setreuid", ""), ("setregid", 114, 143, "setregid", ""),
+    ("setresuid", 117, 147, "setresuid", ""), ("setresgid", 119, 149, "setresgid", ""),
+    ("setuid", 105, 146, "setuid", ""), ("setgid", 106, 144, "setgid", ""),
     ("wait4",            61,  260, "wait4", ""),
-    ("waitid",         247,   95, "waitid getpgid getsid sched_getaffinity sched_setscheduler", ""),
+    ("waitid",          247,   95, ("waitid getpgid getsid getpriority setpriority "
+                                    "sched_getaffinity sched_setscheduler"), ""),
     ("execve",           59,  221, "execve", ""),
     ("dup2",             33, None, "execve", "native programs: the guest's numbers"),
     ("arch_prctl",      158, None, "execve", "native programs: where a thread's own data is"),
     ("set_tid_address", 218,   96, "execve", "native programs: libc's first call"),
     ("getpgrp",         111, None, "execve", "native programs: shells"),
-    ("getresuid",       118,  148, "execve", "native programs: who they run as"),
-    ("getresgid",       120,  150, "execve", "native programs: the same"),
+    ("getresuid",       118,  148, "getresuid execve", "native programs: who they run as"),
+    ("getresgid",       120,  150, "getresgid execve", "native programs: the same"),
     ("times",           100,  153, "times execve", "native programs: what they have used"),
 )
 # fmt: on
@@ -281,7 +280,7 @@ def _conditions(
         from capabilities.lockdown.seccomp import OWN_PROCESS
 
         yield "kill", (((0, _ALL, (OWN_PROCESS,)), (1, _ALL, (_SIGINT, _SIGPIPE, *_FAULTS))),)
-    if "tkill" not in granted:
+    if "tkill" not in granted and "tgkill" not in granted:
         yield "tgkill", (((2, _ALL, (_SIGABRT,)),),)
     if sockets is not None:
         yield from _of_sockets(granted, sockets)

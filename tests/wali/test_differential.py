@@ -29,32 +29,50 @@ pytestmark = pytest.mark.skipif(
 
 NAMES = (
     *("atomics", "changing", "closing", "corners", "edges", "exec", "executing", "faults"),
-    *("files", "handover", "links", "locks", "memory", "messages", "owners", "pointers"),
+    *("files", "further", "handover", "links", "locks", "memory", "messages", "owners", "pointers"),
     *("processes", "rare", "replacing", "restarts", "signals", "sockets", "stack", "system"),
     *("threads", "timeouts", "waiting"),
 )
 FAMILIES = {
-    "@basic-io": ("files", "processes", "rare"),
+    "@basic-io": ("further", "files", "processes", "rare"),
     "@chown": ("owners", "rare"),
-    "@default": ("memory", "owners", "processes", "system", "threads", "waiting", "rare"),
+    "@default": (
+        "further",
+        "memory",
+        "owners",
+        "processes",
+        "system",
+        "threads",
+        "waiting",
+        "rare",
+    ),
     "@file-system": ("files", "links", "locks", "owners", "rare"),
     "@io-event": ("waiting", "owners", "rare"),
     "@ipc": ("processes",),
     "@mount": ("owners",),
     "@network-io": ("sockets", "messages"),
-    "@process": ("processes", "exec", "executing", "replacing", "signals", "owners", "rare"),
-    "@resources": ("system", "rare"),
+    "@process": (
+        "further",
+        "processes",
+        "exec",
+        "executing",
+        "replacing",
+        "signals",
+        "owners",
+        "rare",
+    ),
+    "@resources": ("further", "system", "rare"),
     "@setuid": ("owners",),
-    "@signal": ("signals", "changing", "rare"),
+    "@signal": ("further", "signals", "changing", "rare"),
     "@sync": ("files",),
-    "@timer": ("signals", "owners"),
+    "@timer": ("further", "signals", "owners"),
 }
 """Which programs make the calls of which family."""
 NOT_MADE = {
     "rt_sigreturn": "handlers return as functions do: it is none of a program's calls",
 }
 CONFINED = (
-    *("atomics", "exec", "executing", "faults", "files", "handover", "locks", "memory"),
+    *("atomics", "exec", "executing", "faults", "files", "further", "handover", "locks", "memory"),
     "messages pairs",
     "pointers",
     *("processes", "replacing", "signals", "threads", "waiting"),

@@ -45,9 +45,11 @@ _KINDS: Final = {  # by domain, type and the protocol that may be said; 0 always
 }
 _ADDRESS_MAX: Final = 128
 _STOPPED: Final = -(1 << 63)  # the program has become another
-_OF_PROCESSES: Final = frozenset(
-    ("kill", "tkill", "getpgid", "getsid", "sched_getaffinity", "sched_setscheduler")
-)
+_OF_PROCESSES: Final = {  # and which argument names one
+    **dict.fromkeys(("kill", "tkill", "tgkill", "getpgid", "getsid"), 0),
+    **dict.fromkeys(("sched_getaffinity", "sched_setscheduler"), 0),
+    **dict.fromkeys(("getpriority", "setpriority"), 1),
+}
 _OPENS: Final = frozenset(("open", "openat", "openat2"))
 
 
@@ -116,11 +118,11 @@ class _Written:
         }
 
     def _on_process(self, call: str, arguments: Arguments, _: int) -> None:
-        pid = ctypes.c_int32(arguments[0]).value
+        pid = ctypes.c_int32(arguments[_OF_PROCESSES[call]]).value
         if pid <= 0 or is_own(pid):
             return
         # Signals go to whatever is confined together (Landlock).
-        if call not in ("kill", "tkill") or not descends(pid, self._first):
+        if call not in ("kill", "tkill", "tgkill") or not descends(pid, self._first):
             self._audit.on_socket(call, "another process", "0")
 
     def _on_prctl(self, arguments: Arguments, _: int) -> None:

@@ -1,4 +1,4 @@
-"""Rare calls about the process: its names, groups, scheduling and alternate stack."""
+"""Rare calls about the process: its names, groups, scheduling and signals."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import os
 from _thread import _local
 from struct import Struct
 
+from wali_core import _bridge as bridge
 from wali_core.programs._calls import answering
 
 TYPE_CHECKING = False
@@ -30,6 +31,9 @@ _NUMBERS: Final = {
     "sched_getaffinity": (204, 123),
     "tgkill": (234, 131),
     "futex": (202, 98),
+    "getpriority": (140, 141),
+    "setpriority": (141, 140),
+    "rt_sigtimedwait": (128, 137),
     "futex_waitv": (449, 449),
 }
 
@@ -118,13 +122,17 @@ def served_process(calls: GuestCalls, *, free: Callable[[], bool]) -> Served:
         address = ctypes.addressof(priority)
         return system_call("sched_setscheduler", named(pid), policy, address)
 
-    def signalfd4(number: int, mask_at: int, size: int, flags: int) -> int:
-        if size != _MASK or flags & ~(_O_CLOEXEC | _O_NONBLOCK):
-            return -errno.EINVAL
-        mask = ctypes.create_string_buffer(calls.read(mask_at, _MASK), _MASK)
-        host = -1 if number == -1 else calls.host_of(number)
-        made = system_call("signalfd4", host, ctypes.addressof(mask), _MASK, flags | _O_CLOEXEC)
-        return number if host >= 0 else calls.install(made, close_on_exec=bool(flags & _O_CLOEXEC))
+    def prioritised(which: int, pid: int) -> int:
+        """``pid``, as ``named`` has it; a group or a user has others', too."""
+        if which != _PRIO_PROCESS and not free():
+            raise OSError(errno.EPERM if which in _PRIO_OTHERS else errno.EINVAL, "")
+        return named(pid) if which == _PRIO_PROCESS else pid
+
+    def getpriority(which: int, pid: int) -> int:
+        return system_call("getpriority", which, prioritised(which, pid))
+
+    def setpriority(which: int, pid: int, nice: int) -> int:
+        return system_call("setpriority", which, prioritised(which, pid), nice)
 
     def epoll_create(size: int) -> int:
         return (
@@ -140,13 +148,52 @@ def served_process(calls: GuestCalls, *, free: Callable[[], bool]) -> Served:
         "SYS_getsid": lambda pid: system_call("getsid", named(pid)),
         "SYS_sched_getaffinity": sched_getaffinity,
         "SYS_sched_setscheduler": sched_setscheduler,
+        "SYS_getpriority": getpriority,
+        "SYS_setpriority": setpriority,
+    }
+    return {name: answering(call) for name, call in served.items()}
+
+
+def served_signals(calls: GuestCalls) -> Served:
+    """Those that the core leaves to Python."""
+
+    def rt_sigtimedwait(context: int, set_at: int, info_at: int, timeout_at: int, size: int) -> int:
+        """What comes is taken from the kernel's queue, and its handler is not called."""
+        if size != _MASK:
+            return -errno.EINVAL
+        mask = ctypes.create_string_buffer(calls.read(set_at, _MASK), _MASK)
+        limit = ctypes.create_string_buffer(calls.read(timeout_at, _TIME) if timeout_at else b"")
+        info = ctypes.create_string_buffer(_INFO)
+        result: int = calls.core.interruptible(
+            *(ctypes.addressof(mask), ctypes.addressof(info)),
+            *(ctypes.addressof(limit) if timeout_at else 0, size, 0, 0),
+            *(number_of("rt_sigtimedwait"), context + _SIGNAL),
+        )
+        if result > 0 and info_at:
+            calls.write(info_at, info.raw)
+        return result
+
+    def signalfd4(number: int, mask_at: int, size: int, flags: int) -> int:
+        if size != _MASK or flags & ~(_O_CLOEXEC | _O_NONBLOCK):
+            return -errno.EINVAL
+        mask = ctypes.create_string_buffer(calls.read(mask_at, _MASK), _MASK)
+        host = -1 if number == -1 else calls.host_of(number)
+        made = system_call("signalfd4", host, ctypes.addressof(mask), _MASK, flags | _O_CLOEXEC)
+        return number if host >= 0 else calls.install(made, close_on_exec=bool(flags & _O_CLOEXEC))
+
+    served: Served = {
+        "SYS_rt_sigtimedwait": rt_sigtimedwait,
         "SYS_signalfd4": signalfd4,
         "SYS_sigaltstack": AlternateStacks(calls).sigaltstack,
     }
     return {name: answering(call) for name, call in served.items()}
 
 
-_MASK: Final = 8
+OF_THREADS: Final = ("SYS_rt_sigtimedwait",)
+"""Served with the address of the calling thread's context before the call's own arguments."""
+_MASK, _TIME, _INFO = 8, 16, 128  # bytes
+_PRIO_PROCESS, _PRIO_OTHERS = 0, (1, 2)
+_SIGNAL: Final = bridge.Context.signal.offset  # type: ignore[attr-defined]
 _UINT: Final = 0xFFFFFFFF
 _MOST_PROCESSORS: Final = 1024  # bytes, a bit for each
 

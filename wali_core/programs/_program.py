@@ -43,12 +43,13 @@ from wali_core._signals import (
     serve_polls,
     set_mask,
 )
+from wali_core.programs import _messages, _process_calls
 from wali_core.programs._atomics import Atomics
 from wali_core.programs._calls import AT_FDCWD, GuestCalls, Startup, served_limits, served_times
 from wali_core.programs._exec import Executed, Executor, descriptors, keep_from_native_programs
 from wali_core.programs._memory import WASM_PAGE, AddressSpace, LinearMemory, SharedMemory
-from wali_core.programs._messages import OF_THREADS, served_messages
-from wali_core.programs._process_calls import served_process
+from wali_core.programs._messages import served_messages
+from wali_core.programs._process_calls import served_process, served_signals
 from wali_core.programs._threads import TRAPPED, USED_UP, Threads
 from wali_core.rewriting._prepare import CALL_EXPORT
 
@@ -74,6 +75,8 @@ NOT_SHARED: Final = (
     "SYS_umask",
     "SYS_kill",
     "SYS_tkill",
+    "SYS_tgkill",
+    "SYS_sendfile",
     "SYS_wait4",
     "SYS_waitid",
     "SYS_execve",
@@ -81,10 +84,12 @@ NOT_SHARED: Final = (
     "SYS_chroot",
     "SYS_prctl",
     "SYS_setitimer",
+    "SYS_getitimer",
     "SYS_rt_sigaction",
     "SYS_rt_sigprocmask",
     "SYS_rt_sigpending",
     "SYS_rt_sigsuspend",
+    "SYS_rt_sigtimedwait",
     "SYS_sigaltstack",
     "SYS_signalfd",
     "SYS_signalfd4",
@@ -98,13 +103,17 @@ NOT_SHARED: Final = (
     "SYS_setresgid",
     "SYS_setgroups",
     "SYS_sched_setscheduler",
+    "SYS_setpriority",
 )
 _MAKES_THREADS: Final = frozenset(("__wasm_thread_spawn", "SYS_execve"))
 """Imports of programs that may have threads, or become one that has."""
 _SAYS: Final = frozenset(("write", "writev"))
 _ENOSYS: Final = 38
 _PROC_SUPER_MAGIC: Final = 0x9FA0
-_OF_THREADS: Final = (*OF_THREADS, "SYS_fork", "SYS_execve", "__wasm_thread_spawn")
+_OF_THREADS: Final = (
+    *(*_messages.OF_THREADS, *_process_calls.OF_THREADS),
+    *("SYS_fork", "SYS_execve", "__wasm_thread_spawn"),
+)
 """They are told which thread it is."""
 _STOPPED: Final = -(1 << 63)
 _ABORTED: Final = -512  # of the core's: a signal came before the call had begun
@@ -462,6 +471,7 @@ class AnyProgram(AnyGuest):
             **served_times(self._calls),
             "SYS_execve": self._execve,
             **served_process(self._calls, free=lambda: self._context.network & NETWORK_ANY != 0),
+            **served_signals(self._calls),
             **served_messages(self._calls, self._engine.core, lambda: self._spaced().memory),
             "__wasm_thread_spawn": self._spawn,
             "longjmp": self._longjmp,
