@@ -9,6 +9,8 @@ from typing import Any
 
 import attrs
 import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
 
 import capabilities
 from capabilities import _profiles, _values, parse_duration, parse_size
@@ -26,6 +28,7 @@ from capabilities._model import (
     VIEWS,
 )
 from capabilities._units import LARGEST_SIZE, LONGEST_DURATION, SHORTEST_DURATION
+from tests.capabilities.validation import Schema
 
 SCHEMA: dict[str, Any] = json.loads(
     (Path(capabilities.__file__).parent / "schema.json").read_text()
@@ -83,9 +86,10 @@ def test_choices() -> None:
 
 def test_bounds() -> None:
     """Numbers have the same bounds."""
-    number, _ = LIMITS["wall_time"]["anyOf"]
+    number, _ = SCHEMA["$defs"]["duration"]["anyOf"]
     assert (number["minimum"], number["maximum"]) == (SHORTEST_DURATION, LONGEST_DURATION)
-    assert LIMITS["cpu_time"]["anyOf"] == LIMITS["wall_time"]["anyOf"]
+    for key in ("wall_time", "cpu_time"):
+        assert LIMITS[key]["$ref"] == "#/$defs/duration"
     for key, least in (("memory", _values.SMALLEST_MEMORY), ("output", 1)):
         number, _ = LIMITS[key]["anyOf"]
         assert (number["minimum"], number["maximum"]) == (least, LARGEST_SIZE)
@@ -99,15 +103,45 @@ def test_bounds() -> None:
     ("pattern", "parse", "texts"),
     [
         pytest.param(
-            LIMITS["wall_time"]["anyOf"][1]["pattern"],
+            SCHEMA["$defs"]["duration"]["anyOf"][1]["pattern"],
             parse_duration,
-            ["1", "1s", "1.5m", "20ms", "1h", "", "s", "1.", ".5", "1x", "1 s", "-1s"],
+            [
+                *(
+                    "1",
+                    "1s",
+                    "1.5m",
+                    "20ms",
+                    "1h",
+                    "",
+                    "s",
+                    "1.",
+                    ".5",
+                    "1x",
+                    "1 s",
+                    "-1s",
+                    "0",
+                    "0h",
+                ),
+                *("0.001", "0.0009", "00.01", "1ms", "0.9ms", "31622400", "31622400.0", "31622401"),
+                *("366", "8784h", "8784.5h", "8785h", "527040m", "527041m", "31622400000ms"),
+                *("31622400.5", "31622400001ms", f"{'0' * 31}1", f"{'0' * 32}1", f"0.{'0' * 31}1"),
+            ],
             id="duration",
         ),
         pytest.param(
             LIMITS["memory"]["anyOf"][1]["pattern"],
+            _values.memory,
+            [
+                *("1", "65535", "65536", "63K", "64K", "1M", "1G", "1T", "", "K", "64.5K", "64k"),
+                *("64KB", "-65536", "0", "0G", "16T", "17T", "16384G", "16385G", "16777217M"),
+                *("17179869184K", "17179869185K", "17592186044416", "17592186044417", "064K"),
+            ],
+            id="memory",
+        ),
+        pytest.param(
+            LIMITS["output"]["anyOf"][1]["pattern"],
             parse_size,
-            ["1", "1K", "1M", "1G", "1T", "", "K", "1.5K", "1k", "1KB", "-1"],
+            ["1", "0", "0K", "1K", "16T", "17T", "", "K", f"{'0' * 31}1", f"{'0' * 32}1"],
             id="size",
         ),
         pytest.param(
@@ -115,7 +149,17 @@ def test_bounds() -> None:
             _values.place,
             [
                 *("a", "/a", "a::/", "a::/b", "a:b::/c:d", "", "::/a", "a::", "a::b", "a::/b::/c"),
-                *("/a*", "/a?::/b", "/a::/b*", "/a[0-9]"),
+                *(
+                    "/a*",
+                    "/a?::/b",
+                    "/a::/b*",
+                    "/a[0-9]",
+                    "a::/..",
+                    "a::/b/../c",
+                    "a::/b..",
+                    "../a",
+                ),
+                *("a\0", "a::/\0", "a::/b:", "a:::/b"),
             ],
             id="tree",
         ),
@@ -143,7 +187,7 @@ def test_bounds() -> None:
         pytest.param(
             SCHEMA["$defs"]["path"]["pattern"],
             _values.host_place,
-            ["a", "/a", "~/a", "${A}/b", "a:b", "", "a::/b", "::", "/a*", "?"],
+            ["a", "/a", "~/a", "${A}/b", "a:b", "", "a::/b", "::", "/a*", "?", "a\0b"],
             id="path",
         ),
         pytest.param(
@@ -155,19 +199,19 @@ def test_bounds() -> None:
         pytest.param(
             SCHEMA["properties"]["variables"]["additionalProperties"]["pattern"],
             _values.variable_value,
-            ["", "/a", "a*", "?"],
+            ["", "/a", "a*", "?", "${A}", "$A", "a\0"],
             id="value",
         ),
         pytest.param(
             SCHEMA["properties"]["environment"]["properties"]["inherit"]["items"]["pattern"],
             _values.inherited_name,
-            ["PATH", "a b", "LC_*", "L?", "", "A=B"],
+            ["PATH", "a b", "LC_*", "L?", "", "A=B", "A\0"],
             id="inherited",
         ),
         pytest.param(
             SCHEMA["properties"]["filesystem"]["properties"]["cwd"]["pattern"],
             _values.guest_path,
-            ["/", "/a/b", "", "a", "/*"],
+            ["/", "/a/b", "", "a", "/*", "/..", "/a/../b", "/..a", "/a\0"],
             id="cwd",
         ),
         pytest.param(
@@ -179,7 +223,10 @@ def test_bounds() -> None:
         pytest.param(
             SCHEMA["properties"]["random"]["properties"]["source"]["pattern"],
             _values.random,
-            ["host", "seed:0", "seed:42", "", "seed", "seed:", "seed:x", "seed:-1", "42"],
+            [
+                *("host", "seed:0", "seed:42", "", "seed", "seed:", "seed:x", "seed:-1", "42"),
+                *("seed:007", f"seed:{'0' * 21}", f"seed:{2**64 - 1}", f"seed:{2**64}"),
+            ],
             id="random",
         ),
     ],
@@ -187,7 +234,7 @@ def test_bounds() -> None:
 def test_patterns(pattern: str, parse: Any, texts: list[str]) -> None:
     """A text matches a pattern exactly if the loader takes it."""
 
-    def is_taken(text: str) -> bool:
+    def is_right(text: str) -> bool:
         try:
             parse(text)
         except ValueError:
@@ -195,5 +242,99 @@ def test_patterns(pattern: str, parse: Any, texts: list[str]) -> None:
         return True
 
     assert {text: bool(re.search(pattern, text)) for text in texts} == {
-        text: is_taken(text) for text in texts
+        text: is_right(text) for text in texts
     }
+
+
+# --- the whole ------------------------------------------------------------------------------------
+
+WORDS = st.sampled_from(
+    [
+        *("", "a", "/a", "~/a", "a::/b", "a::/../b", "${A}", "${B", "a*", "a\0", "..", "/", "::"),
+        *("tcp://*:80", "tcp://*:0", "tcp://*:65536", "unix:///a", "openat", "@sync", "Open"),
+        *("null", "tty", "PATH", "A=B", "host", "virtual", "seed:1", f"seed:{2**64}", "log"),
+        *("kill", "EPERM", "off", "required", "auto", "none", "all", "followed", "refused"),
+        *("64K", "63K", "0", "1", "16T", "17T", "1ms", "0ms", "366h", "9000h", "1.5m", "1s\n"),
+        *("profile:server", "profile:none", "fixed:2026-01-01T00:00:00Z", "fixed:2026", "x\n"),
+    ]
+)
+NUMBERS = st.sampled_from([0, 1, 2, 3, 0.5, 1.5, 0.0001, 4096, 4097, 32768, 65535, 65536, 10**14])
+SCALARS = WORDS | NUMBERS | st.booleans()
+VALUES = st.recursive(
+    SCALARS,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(WORDS, inner, max_size=2),
+    max_leaves=4,
+)
+
+
+@st.composite
+def documents(draw: st.DrawFn) -> dict[str, Any]:
+    """Draw TOML data with some keys of the schema, each of which often has a value of its kind."""
+    document: dict[str, Any] = {"version": draw(st.sampled_from([1, 1, 1, 1, 2, "1"]))}
+    for table, kind in draw(st.lists(st.sampled_from([*TABLES.items()]), max_size=4)):
+        into = document.setdefault(table, {}) if table else document
+        keys = [key for key in attrs.fields_dict(kind) if key not in (*TABLES, "version")]
+        for key in draw(st.lists(st.sampled_from(keys), max_size=3)):
+            into[key] = draw(VALUES | st.lists(WORDS, max_size=2) | st.sampled_from(OFTEN[key]))
+    return document
+
+
+OFTEN: dict[str, list[Any]] = {
+    **{key: [["/a"], ["/b::/b"], []] for key in ("read_only", "read_write", "exec", "unix")},
+    **{key: [["tcp://*:80"]] for key in ("connect", "listen")},
+    **{key: ["1s", 2, 0.5] for key in ("wall_time", "cpu_time")},
+    **{key: ["64K", "1G", 70000] for key in ("memory", "output")},
+    **{key: [3, 4, 1024] for key in ("open_files", "processes", "threads")},
+    **{key: [["read"], ["@sync"]] for key in ("allow", "deny")},
+    "within": [[["read"]]],
+    "on_deny": ["log", "kill"],
+    "log": list(LOGS),
+    "path": ["/log"],
+    "inaccessible": [["/d"]],
+    "devices": [["null"]],
+    "cwd": ["/a"],
+    "inherit": [["LANG"]],
+    "set": [{"A": "b"}],
+    "source": ["host", "virtual", "seed:1"],
+    "name": ["x"],
+    "extends": [[], ["profile:server"]],
+    "lockdown": list(MODES),
+    "view": list(VIEWS),
+    "links": list(LINKS),
+    "variables": [{"A": "b"}],
+}
+
+# What docs/policy.md says that the schema cannot: what keys have to do with each other, and with
+# what there is. Each by words of its message.
+BEYOND = re.compile(
+    "is granted to the guest by|narrow|remove one of the two|lets the guest change|has no '"
+    "|needs a name and|home directory|cannot be read|is not granted by|is less than the"
+    "|is more than the|is the file of|is not that of|is no time with its zone"
+)
+
+
+def is_taken(document: dict[str, Any]) -> bool:
+    """Return whether the loader takes a document, or finds nothing wrong but what is beyond."""
+    try:
+        capabilities.Policy.from_dict(document, "/nowhere")
+    except capabilities.PolicyError as error:
+        return all(BEYOND.search(problem.message) for problem in error.problems)
+    return True
+
+
+def _is_whole(value: object) -> bool:
+    """Return whether no number in a value is one that TOML alone tells from a whole one."""
+    if isinstance(value, dict):
+        return all(map(_is_whole, value.values()))
+    if isinstance(value, list):
+        return all(map(_is_whole, value))
+    return not isinstance(value, float) or value != int(value)
+
+
+@settings(max_examples=400)
+@given(documents())
+def test_the_schema_takes_what_the_loader_takes(document: dict[str, Any]) -> None:
+    """No more, and no less, but for what no schema can say."""
+    assume(_is_whole(document))
+
+    assert Schema(SCHEMA).takes(document) is is_taken(document)
