@@ -26,7 +26,7 @@ TABLE = compiler.TABLE.read_text()
 # Ours, or of another form: the guest's flags of open(2) are x86-64's everywhere, and musl counts
 # O_PATH among its access modes.
 OWN = re.compile(
-    r"GUEST_\w+|O_TMPFILE_BIT|O_ACCMODE|SOCK_TYPE|ADDRESS_MAX|OPTION_MAX|FUTEX_COMMAND|NSEC"
+    r"GUEST_\w+|O_TMPFILE_BIT|O_ACCMODE|SOCK_TYPE|SOCK_MAX|FUTEX_COMMAND|NSEC"
     r"|(FEW_)?MESSAGE_FLAGS|PROT_READ_WRITE|MAP_PRIVATE_ANONYMOUS|UCONTEXT_\w+|FUTEX_(PLAIN|TIMED|TWO)|SA_KNOWN"
 )
 

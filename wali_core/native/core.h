@@ -46,7 +46,7 @@ struct table {
     struct descriptor inline_descriptors[INLINE_DESCRIPTORS];
 };
 
-enum { NO_DIRECTORY = -1 };
+enum { NO_DIRECTORY = INT32_MAX }; /* a number of the host's that nothing has */
 /* Where a guest of a cooperative store waits: see async.c. */
 enum { MAX_ARGUMENTS = 6 };
 enum { TRIED = 1 }; /* in the revents of a wait: it was not ready just now */

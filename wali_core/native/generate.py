@@ -101,11 +101,11 @@ class Argument:
     # Descriptors.  Of a program's that is none the kernel says so, where it comes to it.
 
     def _fd(self) -> None:
-        self._descriptor("-1")
+        self._descriptor("NO_DIRECTORY")
 
     def _dirfd(self) -> None:
         # An absolute path needs none.
-        self._descriptor(f"!capable && {self.raw}.i32 == AT_FDCWD ? c->cwd : -1")
+        self._descriptor(f"!capable && {self.raw}.i32 == AT_FDCWD ? c->cwd : NO_DIRECTORY")
 
     def _descriptor(self, fallback: str) -> None:
         i = self.index
@@ -160,7 +160,8 @@ class Argument:
         self.value = f"m{self.index}"
 
     def _name(self) -> None:
-        self._buffer(f"space_buffer(c, s, {self.raw}.u32, ADDRESS_MAX)")
+        # Its room is the kernel's to read; behind the end of every memory there are guard pages.
+        self._buffer(f"space_buffer(c, s, {self.raw}.u32, 0)")
 
     def _stat(self) -> None:
         i = self.index

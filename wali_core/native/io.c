@@ -47,7 +47,7 @@ static int advance(struct transfer *t, uint64_t done) {
         t->iov++;
         t->count--;
     }
-    if (t->count) {
+    if (t->count && done) {
         t->iov->base = (uint8_t *)t->iov->base + done;
         t->iov->length -= done;
     }
@@ -108,11 +108,14 @@ ALWAYS_INLINE int64_t transfer(struct context *c, int32_t number, struct iovec *
 
 static int64_t transfer_vector(struct context *c, struct space *s, const wasmtime_val_raw_t *a,
                                int writes) {
-    struct iovec iov[IOVECS(a[2].u32)];
-    if (copy_iovec(c, s, a[1].u32, a[2].u32, iov) < 0)
-        return SYS(writes ? NR_writev : NR_readv, host_of(c, a[0].i32), WALI_BAD, a[2].u32, 0, 0,
-                   0);
-    return transfer(c, a[0].i32, iov, a[2].u32, writes);
+    uint32_t count = a[2].u32;
+    int64_t call = writes ? NR_writev : NR_readv;
+    struct iovec iov[IOVECS(count)];
+    if (copy_iovec(c, s, a[1].u32, count, iov) < 0)
+        return SYS(call, host_of(c, a[0].i32), WALI_BAD, count, 0, 0, 0);
+    if (count == 1 && iov->length == 0) /* of one buffer it would be a plain write: of nothing */
+        iov[count++] = *iov;
+    return transfer(c, a[0].i32, iov, count, writes);
 }
 
 static int64_t transfer_buffer(struct context *c, struct space *s, const wasmtime_val_raw_t *a,
@@ -159,11 +162,9 @@ BODY(body_pwritev) {
 
 /* With RWF_APPEND, on a descriptor that can wait, it is a plain write: nothing has an end there. */
 BODY(body_pwritev2) {
-    int32_t flags = a[4].i32;
-    if (flags & ~(RWF_APPEND | RWF_NOAPPEND))
-        return -EOPNOTSUPP;
+    int32_t flags = a[4].i32 & ~(RWF_APPEND | RWF_NOAPPEND) ? -1 : a[4].i32; /* -1 are too many */
     struct descriptor *d = descriptor_at(c, a[0].i32);
-    if (d && a[3].i64 == -1 && descriptor_waits(d))
+    if (d && a[3].i64 == -1 && flags >= 0 && descriptor_waits(d))
         return transfer_vector(c, s, a, 1);
     return counted(c, transfer_at(c, s, NR_pwritev2, 0, a, flags), 1);
 }
@@ -258,12 +259,11 @@ static int64_t message_vector(struct context *c, struct space *s, const wasmtime
         uint64_t count, control, control_length, flags;
     } host = {0};
     struct descriptor *d = descriptor_at(c, a[0].i32);
-    if (d == NULL)
-        return -EBADF;
-    if (copy_from(c, s, a[1].u32, &guest, sizeof guest))
-        return SYS(number, d->host, WALI_BAD, a[2].u32, 0, 0, 0);
-    if (a[2].u32 & ~(uint32_t)MESSAGE_FLAGS)
-        return -EINVAL;
+    uint32_t unknown = a[2].u32 & ~(uint32_t)MESSAGE_FLAGS;
+    if (d == NULL || unknown || copy_from(c, s, a[1].u32, &guest, sizeof guest)) {
+        int64_t wrong = SYS(number, d ? d->host : -1, WALI_BAD, a[2].u32, 0, 0, 0);
+        return unknown && wrong == -EFAULT ? -EINVAL : wrong;
+    }
     uint32_t flags = a[2].u32 | (waits_in_kernel(c, d) ? 0 : MSG_DONTWAIT);
     const wasmtime_val_raw_t b[3] = {a[0], a[1], {.u32 = flags}};
     if (guest.control && guest.control_length)
@@ -299,11 +299,11 @@ BODY(body_recvmsg) {
 BODY(body_accept4) {
     struct descriptor *d = descriptor_at(c, a[0].i32);
     uint32_t flags = a[3].u32;
-    if ((capable && a[1].u32) || (flags & ~(uint32_t)(SOCK_NONBLOCK | SOCK_CLOEXEC)))
-        return -EINVAL;
     if (d == NULL)
         return -EBADF;
-    uint8_t *name = space_buffer(c, s, a[1].u32, ADDRESS_MAX);
+    if ((capable && a[1].u32) || (flags & ~(uint32_t)(SOCK_NONBLOCK | SOCK_CLOEXEC)))
+        return -EINVAL;
+    uint8_t *name = space_buffer(c, s, a[1].u32, 0);
     uint8_t *length = space_buffer(c, s, a[2].u32, 4);
     struct pollfd fds[2] = {{.fd = d->host, .events = POLLIN}};
     int64_t until = d->status & STATUS_NONBLOCK ? 0 : INT64_MAX;

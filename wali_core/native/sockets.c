@@ -10,13 +10,16 @@
  * sockets where a view shows the granted ones; which, is the kernel's business (Landlock). */
 static int64_t socket_allowed(const struct context *c, int32_t domain, int32_t type,
                               int32_t protocol) {
+    int known =
+        type == SOCK_STREAM || type == SOCK_DGRAM || (type == SOCK_SEQPACKET && domain == AF_UNIX);
+    int32_t own = domain == AF_UNIX ? 0 : type == SOCK_STREAM ? IPPROTO_TCP : IPPROTO_UDP;
+    int other = protocol != 0 && protocol != own;
     if (domain != AF_UNIX && domain != AF_INET && domain != AF_INET6)
         return -EAFNOSUPPORT;
-    if (type != SOCK_STREAM && type != SOCK_DGRAM && (type != SOCK_SEQPACKET || domain != AF_UNIX))
-        return -EPROTONOSUPPORT;
-    int32_t own = domain == AF_UNIX ? 0 : type == SOCK_STREAM ? IPPROTO_TCP : IPPROTO_UDP;
-    if (protocol != 0 && protocol != own)
-        return -EPROTONOSUPPORT;
+    if (type < 0 || type >= SOCK_MAX || (domain != AF_UNIX && protocol < 0))
+        return -EINVAL;
+    if (other || !known)
+        return known || (other && domain == AF_UNIX) ? -EPROTONOSUPPORT : -ESOCKTNOSUPPORT;
     uint32_t tcp = own == IPPROTO_TCP ? NETWORK_CONNECT | NETWORK_LISTEN : 0;
     uint32_t enough = NETWORK_ANY | (domain == AF_UNIX ? NETWORK_UNIX : tcp);
     return c->network & enough ? 0 : -EACCES;
@@ -24,6 +27,8 @@ static int64_t socket_allowed(const struct context *c, int32_t domain, int32_t t
 
 BODY(body_socket) {
     uint32_t type = a[1].u32 & SOCK_TYPE, flags = a[1].u32 & ~(uint32_t)SOCK_TYPE;
+    if (flags & ~(uint32_t)(SOCK_NONBLOCK | SOCK_CLOEXEC))
+        return -EINVAL;
     int64_t r = socket_allowed(c, a[0].i32, (int32_t)type, a[2].i32);
     if (r < 0)
         return r;
@@ -33,12 +38,17 @@ BODY(body_socket) {
 }
 
 BODY(body_socketpair) {
-    uint32_t flags = a[1].u32 & ~(uint32_t)(SOCK_TYPE | SOCK_NONBLOCK);
-    int32_t pair[2];
+    uint32_t type = a[1].u32 & SOCK_TYPE, flags = a[1].u32 & ~(SOCK_TYPE | SOCK_NONBLOCK);
+    int32_t pair[2] = {-1, -1};
+    if (flags & ~(uint32_t)SOCK_CLOEXEC)
+        return -EINVAL;
+    if (copy_to(c, s, a[3].u32, pair, sizeof pair)) /* before there is anything */
+        return -EFAULT;
+    int64_t r = socket_allowed(c, a[0].i32, (int32_t)type, a[2].i32);
     if (a[0].i32 != AF_UNIX)
-        return a[0].i32 == AF_INET || a[0].i32 == AF_INET6 ? -EOPNOTSUPP : -EAFNOSUPPORT;
-    uint64_t made = (a[1].u32 & SOCK_TYPE) | flags | host_nonblock(c, a[1].u32);
-    int64_t r = SYS(NR_socketpair, AF_UNIX, made | SOCK_CLOEXEC, a[2].i32, pair, 0, 0);
+        return r < 0 ? r : -EOPNOTSUPP;
+    uint64_t made = type | flags | host_nonblock(c, a[1].u32);
+    r = SYS(NR_socketpair, AF_UNIX, made | SOCK_CLOEXEC, a[2].i32, pair, 0, 0);
     return r < 0 ? r : descriptor_install_pair(c, s, a[3].u32, pair, a[1].u32);
 }
 
@@ -70,31 +80,19 @@ BODY(body_listen) {
     return SYS(NR_listen, host, a[1].i32, 0, 0, 0, 0);
 }
 
-/* The kernel gets as much of a value as the program gives, up to the option's size, and says itself
- * what is too little. */
+/* The kernel reads and writes a value in the program's memory, as much of it as the option has:
+ * each on the list is less than the guard pages behind every memory.  The others are one that
+ * nobody knows, at whatever level. */
+static int32_t option_of(const wasmtime_val_raw_t *a) {
+    return listed_size(a[1].i32, a[2].u32) < 0 ? -1 : a[2].i32;
+}
+
 BODY(body_setsockopt) {
-    uint8_t value[OPTION_MAX];
-    int32_t host = host_of(c, a[0].i32), size = listed_size(a[1].i32, a[2].u32);
-    if (host < 0 || size < 0)
-        return host < 0 ? -EBADF : -ENOPROTOOPT;
-    uint32_t length = a[4].u32 < (uint32_t)size ? a[4].u32 : (uint32_t)size;
-    if (a[4].i32 < 0 || copy_from(c, s, a[3].u32, value, length))
-        return a[4].i32 < 0 ? -EINVAL : -EFAULT;
-    return SYS(NR_setsockopt, host, a[1].i32, a[2].i32, value, length, 0);
+    uint8_t *value = space_buffer(c, s, a[3].u32, a[4].i32 < 0 ? 0 : a[4].u32);
+    return SYS(NR_setsockopt, host_of(c, a[0].i32), a[1].i32, option_of(a), value, a[4].i32, 0);
 }
 
 BODY(body_getsockopt) {
-    uint8_t value[OPTION_MAX];
-    int32_t length, host = host_of(c, a[0].i32), size = listed_size(a[1].i32, a[2].u32);
-    if (host < 0 || size < 0)
-        return host < 0 ? -EBADF : -ENOPROTOOPT;
-    if (copy_from(c, s, a[4].u32, &length, sizeof length))
-        return -EFAULT;
-    length = length > OPTION_MAX ? OPTION_MAX : length;
-    int64_t r = SYS(NR_getsockopt, host, a[1].i32, a[2].i32, value, &length, 0);
-    if (r < 0)
-        return r;
-    if (length && copy_to(c, s, a[3].u32, value, (uint32_t)length))
-        return -EFAULT;
-    return copy_to(c, s, a[4].u32, &length, sizeof length);
+    uint8_t *value = space_buffer(c, s, a[3].u32, 0), *length = space_buffer(c, s, a[4].u32, 4);
+    return SYS(NR_getsockopt, host_of(c, a[0].i32), a[1].i32, option_of(a), value, length, 0);
 }

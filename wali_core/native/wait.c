@@ -190,9 +190,9 @@ BODY(body_poll) {
 
 BODY(body_ppoll) {
     struct timespec t;
-    int64_t given, r = take_mask(c, s, a[3].u32, a[4].u32);
-    if (r < 0 || (given = timeout_from(c, s, a[2].u32, 0, &t)) < 0)
-        return r < 0 ? r : given;
+    int64_t r, given = timeout_from(c, s, a[2].u32, 0, &t);
+    if (given < 0 || (r = take_mask(c, s, a[3].u32, a[4].u32)) < 0)
+        return given < 0 ? given : r;
     r = poll_for(c, s, a[0].u32, a[1].u64, given ? &t : NULL);
     if (given && !capable) /* what is left, as in the kernel, where a failure is none either */
         copy_to(c, s, a[2].u32, &t, sizeof t);

@@ -91,6 +91,13 @@ class GuestCalls:
             raise OSError(errno.EBADF, "")
         return host
 
+    def directory(self, number: int) -> int:
+        """The same for where a path begins; -1 where that is nowhere."""
+        if number == AT_FDCWD:
+            return self.context.cwd
+        host: int = self.core.descriptor_host(self._address, number)
+        return host
+
     def install(self, host: int, *, close_on_exec: bool = False) -> int:
         """The lowest free number for a new descriptor of the host's, which is the guest's then."""
         flags = DESCRIPTOR_CLOEXEC if close_on_exec else 0
@@ -212,10 +219,13 @@ def served_limits(calls: GuestCalls) -> Served:
     RLIMIT_NOFILE bounds the numbers of its own table, RLIMIT_AS its memory.
     """
 
-    def limits(resource: int, new_at: int, old_at: int) -> int:
+    def taken(at: int) -> tuple[int, int]:
+        now, most = _PAIR.unpack(calls.read(at, _PAIR.size))
+        return now, most
+
+    def limits(resource: int, new: tuple[int, int] | None, old_at: int) -> int:
         if not 0 <= resource < _RLIMITS:
             return -errno.EINVAL
-        new = _PAIR.unpack(calls.read(new_at, _PAIR.size)) if new_at else None
         if new and resource != _RLIMIT_NOFILE and calls.context.cwd != AT_FDCWD:
             return -errno.EPERM  # of a process that is not the program's
         of = {_RLIMIT_NOFILE: _open_files, _RLIMIT_AS: _address_space}.get(resource, _of_process)
@@ -225,15 +235,16 @@ def served_limits(calls: GuestCalls) -> Served:
         return 0
 
     def prlimit64(pid: int, resource: int, new_at: int, old_at: int) -> int:
+        new = taken(new_at) if new_at else None
         if pid not in (0, os.getpid()):
-            return -errno.EPERM
-        return limits(resource, new_at, old_at)
+            return -errno.ESRCH if pid < 0 else -errno.EPERM
+        return limits(resource, new, old_at)
 
     def getrlimit(resource: int, at: int) -> int:
-        return limits(resource, 0, at) if at else -errno.EFAULT
+        return limits(resource, None, at) or (0 if at else -errno.EFAULT)
 
     def setrlimit(resource: int, at: int) -> int:
-        return limits(resource, at, 0) if at else -errno.EFAULT
+        return limits(resource, taken(at), 0)
 
     return {
         "SYS_prlimit64": answering(prlimit64),
@@ -281,35 +292,25 @@ def _check_lowered(old: tuple[int, int], new: tuple[int, int]) -> None:
 def served_times(calls: GuestCalls) -> Served:
     """utimes(2) and futimesat(2), by utimensat(2)."""
 
-    def set_times(host: int, path_at: int, times_at: int, *, of_file: bool = False) -> int:
-        path = calls.string(path_at) if path_at else None
-        times = None
-        if times_at:
-            first, first_us, second, second_us = _TIMES.unpack(calls.read(times_at, _TIMES.size))
-            if not (0 <= first_us < _SECOND and 0 <= second_us < _SECOND):
-                return -errno.EINVAL
-            times = (ctypes.c_int64 * 4)(first, first_us * 1000, second, second_us * 1000)
-        result = _libc.futimens(host, times) if of_file else _libc.utimensat(host, path, times, 0)
-        return -ctypes.get_errno() if result else 0
-
-    def from_directory(number: int, path_at: int) -> int:
-        """As everywhere: an absolute path needs no directory to start from."""
-        if number != AT_FDCWD:
-            return calls.host_of(number)
-        if calls.context.cwd == -1 and not calls.string(path_at).startswith(b"/"):
-            raise OSError(errno.EBADF, "")
-        return calls.context.cwd
-
-    def utimes(path_at: int, times_at: int) -> int:
-        if not path_at:
-            return -errno.EFAULT
-        return set_times(from_directory(AT_FDCWD, path_at), path_at, times_at)
+    def times_of(at: int) -> ctypes.Array[ctypes.c_int64] | None:
+        if not at:
+            return None
+        first, first_us, second, second_us = _TIMES.unpack(calls.read(at, _TIMES.size))
+        if not (0 <= first_us < _SECOND and 0 <= second_us < _SECOND):
+            raise OSError(errno.EINVAL, "")
+        return (ctypes.c_int64 * 4)(first, first_us * 1000, second, second_us * 1000)
 
     def futimesat(number: int, path_at: int, times_at: int) -> int:
-        if path_at == 0 and number == AT_FDCWD:
-            return -errno.EFAULT
-        if path_at:
-            return set_times(from_directory(number, path_at), path_at, times_at)
-        return set_times(calls.host_of(number), 0, times_at, of_file=True)
+        times = times_of(times_at)
+        if path_at or number == AT_FDCWD:
+            path = calls.string(path_at)
+            # An absolute path needs no directory: that there is none the kernel says.
+            result = _libc.utimensat(calls.directory(number), path, times, 0)
+        else:
+            result = _libc.futimens(calls.host_of(number), times)
+        return -ctypes.get_errno() if result else 0
+
+    def utimes(path_at: int, times_at: int) -> int:
+        return futimesat(AT_FDCWD, path_at, times_at)
 
     return {"SYS_utimes": answering(utimes), "SYS_futimesat": answering(futimesat)}

@@ -44,6 +44,7 @@ MREMAP_MAYMOVE, MREMAP_FIXED, MREMAP_DONTUNMAP = 1, 2, 4
 # NORMAL RANDOM SEQUENTIAL WILLNEED DONTNEED FREE REMOVE HUGEPAGE NOHUGEPAGE DONTDUMP DODUMP
 # WIPEONFORK KEEPONFORK COLD PAGEOUT POPULATE_READ POPULATE_WRITE: advice that leaves everything
 # mapped.  Never DONTFORK, which makes a hole in a child, nor what is for the machine's operator.
+_MS_FLAGS, _MS_EITHER = 7, 5  # MS_ASYNC or MS_SYNC, not both
 _ADVICE: Final = frozenset((0, 1, 2, 3, 4, 8, 9, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23))
 
 _BREAK_ROOM: Final = 16 << 20  # the most that is kept free for brk
@@ -312,7 +313,7 @@ class AddressSpace:
 
     def msync(self, start: int, length: int, flags: int) -> int:
         """Write a shared mapping back to its file."""
-        if start % PAGE:
+        if start % PAGE or flags & ~_MS_FLAGS or flags & _MS_EITHER == _MS_EITHER:
             return -errno.EINVAL
         return self._on_range(start, length, lambda at, size: _msync(at, size, flags))
 

@@ -94,7 +94,7 @@ def served_process(calls: GuestCalls, *, free: Callable[[], bool]) -> Served:
             return -errno.EINVAL
         room = (ctypes.c_uint32 * min(count, _MOST_GROUPS))()
         found = system_call("getgroups", len(room), ctypes.addressof(room))
-        if count:
+        if count and found:
             calls.write(at, bytes(room)[: 4 * found])
         return found
 
@@ -118,6 +118,8 @@ def served_process(calls: GuestCalls, *, free: Callable[[], bool]) -> Served:
         return filled
 
     def sched_setscheduler(pid: int, policy: int, at: int) -> int:
+        if policy < 0 or pid < 0 or not at:
+            return -errno.EINVAL
         priority = ctypes.c_int32(int.from_bytes(calls.read(at, 4), "little", signed=True))
         address = ctypes.addressof(priority)
         return system_call("sched_setscheduler", named(pid), policy, address)
@@ -228,16 +230,18 @@ class AlternateStacks:
 
     def sigaltstack(self, new_at: int, old_at: int) -> int:
         """The call."""
-        old = getattr(self._own, "stack", (0, _SS_DISABLE, 0))
+        old = getattr(self._own, "stack", (0, 0, 0))
         if new_at:
-            pointer, flags, size = _STACK.unpack(self._calls.read(new_at, _STACK.size))
+            new = pointer, flags, size = _STACK.unpack(self._calls.read(new_at, _STACK.size))
             if flags & ~_SS_AUTODISARM not in (0, _SS_DISABLE, _SS_ONSTACK):
                 return -errno.EINVAL
             if flags & _SS_DISABLE:
                 pointer = size = 0
-            elif size < _LEAST_STACK:
+            elif size < _LEAST_STACK and new != old:
                 return -errno.ENOMEM
             self._own.stack = (pointer, flags & ~_SS_ONSTACK, size)
         if old_at:
-            self._calls.write(old_at, _STACK.pack(*old))
+            pointer, flags, size = old
+            flags = flags & _SS_AUTODISARM | (0 if size else _SS_DISABLE)
+            self._calls.write(old_at, _STACK.pack(pointer, flags, size))
         return 0

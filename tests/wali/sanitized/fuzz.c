@@ -150,8 +150,8 @@ static const struct buffer {
     {NR_socketpair, 3, -1, 8},
     {NR_epoll_pwait, 1, 2, 12},
     {NR_epoll_ctl, 3, -1, 12},
+    {NR_getsockopt, 3, -1, 1},
     {NR_getsockopt, 4, -1, 4},
-    {NR_setsockopt, 3, 4, 1},
     {NR_connect, 1, 2, 1},
     {NR_bind, 1, 2, 1},
     {NR_sendto, 1, 2, 1},
@@ -205,8 +205,8 @@ static void check_arguments(int64_t number, const int64_t *a) {
         check_vector((const int64_t *)m[2], m[2] == (int64_t)WALI_BAD ? 0 : m[3]);
         check_range((uint64_t)m[4], (uint64_t)m[5]);
     }
-    if (number == NR_getsockopt && *(const int32_t *)a[4] > 0) /* else the kernel refuses it */
-        check_range((uint64_t)a[3], *(const uint32_t *)a[4]);
+    if (number == NR_setsockopt && (int32_t)a[4] > 0) /* else the kernel refuses it */
+        check_range((uint64_t)a[3], (uint32_t)a[4]);
 }
 
 int64_t checked_syscall(int64_t number, int64_t a, int64_t b, int64_t c, int64_t d, int64_t e,
