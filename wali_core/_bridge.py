@@ -433,17 +433,21 @@ def _machine() -> str:
     return machine
 
 
+_NEEDS_WASMTIME: Final = f"wali_core needs wasmtime {OLDEST_WASMTIME} or newer, of a major it knows"
+_IS_OUT_OF_DATE: Final = (
+    "the native core was built from other sources than these: build it again, "
+    "with make setup where this is a checkout, else with pip install ."
+)
+
+
 def _declare(
-    library: ctypes.CDLL, symbols: dict[str, tuple[Any, tuple[Any, ...]]], origin: str
+    library: ctypes.CDLL, symbols: dict[str, tuple[Any, tuple[Any, ...]]], origin: str, advice: str
 ) -> dict[str, Any]:
     functions = {}
     for name, (result, arguments) in symbols.items():
         function = getattr(library, name, None)
         if function is None:
-            raise UnsupportedPlatform(
-                f"{origin} has no {name}: wali_core needs wasmtime {OLDEST_WASMTIME} or newer, "
-                "of a major it knows"
-            )
+            raise UnsupportedPlatform(f"{origin} has no {name}: {advice}")
         function.restype, function.argtypes = result, arguments
         functions[name] = function
     return functions
@@ -472,7 +476,7 @@ WASMTIME_PATH: Final = _find_wasmtime()
 CORE_PATH: Final = os.path.join(os.path.dirname(__file__), "native", "libwali.so")
 
 _wasmtime = ctypes.CDLL(WASMTIME_PATH)
-W: Final = _declare(_wasmtime, _WASMTIME, WASMTIME_PATH)
+W: Final = _declare(_wasmtime, _WASMTIME, WASMTIME_PATH, _NEEDS_WASMTIME)
 
 
 _libc = ctypes.CDLL(None)
@@ -530,7 +534,12 @@ class Core:
             raise UnsupportedPlatform(
                 f"the native core {path} does not load ({error}): build it with pip install ."
             ) from error
-        functions = _declare(self._library, _CORE, path)
+        try:
+            self._take(_declare(self._library, _CORE, path, _IS_OUT_OF_DATE))
+        except (AttributeError, ValueError) as error:  # of a symbol that is not there
+            raise UnsupportedPlatform(f"{error}: {_IS_OUT_OF_DATE}") from error
+
+    def _take(self, functions: dict[str, Any]) -> None:
         self.context_init = functions["wali_context_init"]
         self.context_bind = functions["wali_context_bind"]
         self.context_bind_shared = functions["wali_context_bind_shared"]

@@ -8,7 +8,8 @@ from __future__ import annotations
 import ctypes
 import subprocess
 import sys
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pytest
 from wasmtime import _bindings as theirs
@@ -17,9 +18,6 @@ from wasmtime import _ffi as ffi
 from wali_core import UnsupportedPlatform, _layout
 from wali_core import _bridge as bridge
 from wali_core.native import compile as compiler
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 pytestmark = pytest.mark.oldest
 
@@ -229,13 +227,28 @@ def test_missing_symbol_is_named() -> None:
     symbols = {"wasmtime_no_such_thing": (None, ())}
 
     with pytest.raises(UnsupportedPlatform, match=r"here has no wasmtime_no_such_thing: .* 48"):
-        bridge._declare(bridge._wasmtime, symbols, "here")
+        bridge._declare(bridge._wasmtime, symbols, "here", bridge._NEEDS_WASMTIME)
 
 
 def test_missing_core_is_named(tmp_path: Path) -> None:
     """A native core that was not built is named, with the command that builds it."""
     with pytest.raises(UnsupportedPlatform, match=r"native core .*libwali\.so .* pip install \."):
         bridge.Core(str(tmp_path / "libwali.so"))
+
+
+@pytest.mark.parametrize("lacks", ["wali_take_sent_signals", "wali_own_space", "wali_denied"])
+def test_core_of_other_sources_is_named(tmp_path: Path, lacks: str) -> None:
+    """One that lacks a function or a datum is to be built again: wasmtime is not what is wrong."""
+    whole = Path(bridge.CORE_PATH).read_bytes()
+    path = tmp_path / "libwali.so"
+    path.write_bytes(whole.replace(lacks.encode(), lacks.upper().encode()))
+
+    with pytest.raises(
+        UnsupportedPlatform, match=rf"libwali\.so.* {lacks}: .*make setup"
+    ) as caught:
+        bridge.Core(str(path))
+
+    assert "wasmtime" not in str(caught.value).replace(lacks, "")
 
 
 def test_damaged_core_is_named(tmp_path: Path) -> None:
