@@ -70,6 +70,17 @@ def test_however_much_is_wanted(limited: Runtime, pages: int) -> None:
         guest.call("grow", pages)
 
 
+def test_types_in_groups_are_counted_one_by_one(limited: Runtime) -> None:
+    """A guest with garbage collection has such; the functions that are added have types as well."""
+    types = """(rec (type $a (struct (field (ref null $b) (mut i8)))) (type $b (array i16)))
+        (type $c (sub (func (param (ref null $a)) (result f64))))"""
+    data = bytes(wasmtime.wat2wasm(TEXT.replace("(module", f"(module {types}", 1).format(most="")))
+    with limited.instantiate(data) as guest:
+        assert guest.call("grow", 3) == 1
+        with pytest.raises(GuestLimit):
+            guest.call("grow", 1)
+
+
 def test_modules_have_limits_of_their_own(limited: Runtime, runtime: Runtime) -> None:
     """What a module says of its own memory is no policy: it is answered by -1, as ever."""
     with limited.instantiate(module(2)) as guest, runtime.instantiate(module(2)) as free:

@@ -47,6 +47,12 @@ ENDLESS = {
         (block $caught (try_table (catch $t $caught) (call $f))))""",
 }
 
+DOUBLED = 40
+ENDLESS["calls that double, forty times"] = (
+    "".join(f"(func $f{i} (call $f{i + 1}) (call $f{i + 1}))" for i in range(DOUBLED))
+    + f"(func $f{DOUBLED}) (func (export {{f}}) (call $f0))"
+)
+
 # What ends: an argument and what comes out.
 ENDING = """
 (module
@@ -170,6 +176,12 @@ def test_what_ends_does_so_as_it_did(name: str, expected: int) -> None:
         ("(func $a (call $b)) (func $b (call $c)) (func $c (call $a))", 1),
         ("(func $a (call $a) (call $a))", 2),
         ("(func $a (call $b)) (func $b (call $b)) (func (call $a))", 1),
+        # Calls that double, and come to their end soon.
+        (
+            "".join(f"(func $f{i} (call $f{i + 1}) (call $f{i + 1}))" for i in range(12))
+            + "(func $f12)",
+            0,
+        ),
         ('(import "m" "f" (func $i)) (func $a (call $i) (call $b)) (func $b (call $i))', 0),
     ],
 )
@@ -300,7 +312,7 @@ def test_unknown_instructions_are_refused_with_their_place() -> None:
     """Code that cannot be read could hide a loop."""
     data = assembled("(module (func (drop (ref.i31 (i32.const 3)))))")
 
-    with pytest.raises(ModuleError, match=r"^m: byte 25: an instruction .* here, 0xfb1c$"):
+    with pytest.raises(ModuleError, match=r"^m: byte 25: function 0: .*collection: .* 0xfb1c$"):
         add_polls(data, "m")
 
 

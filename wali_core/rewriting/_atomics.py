@@ -62,7 +62,7 @@ class Atomics:
     def add(self, poll: bytes) -> list[bytes]:
         """Add what they need to the module; their code, which has ``poll`` where it waits."""
         module = self._module
-        self._types = module.count(TYPE)
+        self._types = module.type_count()
         module.append(TYPE, *_TYPES)
         module.append(FUNCTION, *(leb128(self._types + kind) for kind in KINDS))
         module.append(TABLE, b"\x70\x01\x02\x02")  # two of funcref

@@ -74,7 +74,7 @@ def _is_plain(module: Module) -> bool:
 
 
 def _add_functions(module: Module, grow: int) -> None:
-    types = module.count(TYPE)
+    types = module.type_count()
     globals_ = module.count(GLOBAL) + sum(item.kind == EXTERN_GLOBAL for item in module.imports())
     most, exceeded = leb128(globals_), leb128(globals_ + 1)
     module.append(TYPE, *_TYPES)

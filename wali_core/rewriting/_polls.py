@@ -3,7 +3,7 @@
 In every cycle through its code there is a *poll*: the load of a flag, and a branch to code out of
 the way which calls the host.  Cycles are those of loops, which are polled at their heads, and those
 of calls: through a table, and the ones that a walk through the calls by their names finds closed.
-What is in no cycle comes to its end by itself, so it has none.
+What is in no cycle comes to its end by itself, so it has none, unless it could take long.
 
 The flag is a memory of its own, which is added to the module.  The host knows its address, and
 writes to it from the handler of a signal; the program has no instruction that names it.  What a
@@ -27,6 +27,8 @@ from wali_core.rewriting._prepare import (
     EXTERN_MEMORY,
     EXTERN_TABLE,
     FUNCTION,
+    GARBAGE_COLLECTION,
+    GC_PREFIX,
     MEMORY,
     TABLE,
     TYPE,
@@ -79,6 +81,7 @@ _PLAIN: Final = re.compile(
     + rb")*+"
 )  # fmt: skip
 
+_MUCH: Final = 1 << 27  # bytes of code, which take a millisecond at the most
 _MULTI_MEMORY: Final = 0x40
 _ALIGNED: Final = 2  # to 1 << 2 bytes
 _HINTS: Final = b"metadata.code.branch_hint"
@@ -98,8 +101,10 @@ def add_polls(data: bytes, origin: str) -> bytes:
         return data
     imports = sum(item.kind == EXTERN_FUNC for item in module.imports())
     reader = Reader(section.body, origin, section.at)
-    functions = [_read(reader) for _ in range(reader.count())]
-    closing = _closing(functions, imports, _entries(module))
+    functions = [_read(reader, imports + i) for i in range(reader.count())]
+    closing, order = _closing(functions, imports, _entries(module))
+    for number in _long(functions, imports, closing, order):
+        functions[number].polls_first = True
     poll = _Poll(module, imports + len(functions))
     atomics = poll.atomics() if _waits(module, functions, imports) else None
     bodies, hints = [], []
@@ -147,7 +152,7 @@ class _Poll:
 
     def add(self) -> bytes:
         """Add what it needs to the module; the function that it calls."""
-        module, kind = self._module, leb128(self._module.count(TYPE))
+        module, kind = self._module, leb128(self._module.type_count())
         module.append(TYPE, b"\x60\x00\x00")
         module.append(FUNCTION, kind)
         module.append(MEMORY, b"\x01\x01\x01")  # one page, no less and no more
@@ -164,10 +169,12 @@ class _Poll:
 class _Body:
     """The code of a function: where its loops begin, its calls, and where it waits."""
 
-    __slots__ = ("atomics", "calls", "code", "indirect", "loops")
+    __slots__ = ("atomics", "calls", "code", "indirect", "loops", "polls_first", "start")
 
     def __init__(self, code: bytes) -> None:
         self.code = code
+        self.start = _behind_locals(code)
+        self.polls_first = False
         self.loops: list[int] = []  # behind the loop instruction
         self.indirect: list[int] = []  # before the call
         self.calls: list[tuple[int, int]] = []  # the same, and what is called
@@ -177,7 +184,8 @@ class _Body:
         self, poll: _Poll, calls: list[int], atomics: Atomics | None
     ) -> tuple[bytes, list[int]]:
         """The code with its polls, also before these calls, and where their branches are."""
-        edits = [(at, at, b"") for at in (*self.loops, *self.indirect, *calls)]
+        first = [self.start] if self.polls_first else []
+        edits = [(at, at, b"") for at in (*first, *self.loops, *self.indirect, *calls)]
         if atomics is not None:
             edits += [(at, to, atomics.call(*which)) for at, to, *which in self.atomics]
         pieces: list[bytes] = []
@@ -194,15 +202,17 @@ class _Body:
         return b"".join((*pieces, self.code[start:])), branches
 
 
-def _read(reader: Reader) -> _Body:
-    code = bytes(reader.take(reader.number()))
-    body, at = _Body(code), 0
+def _read(reader: Reader, number: int) -> _Body:
+    code, at = bytes(reader.take(reader.number())), 0
     try:
-        at = _behind_plain(code, _behind_locals(code))
+        body = _Body(code)
+        at = _behind_plain(code, body.start)
         while at < len(code):
             at = _behind_plain(code, _step(body, at))
     except (IndexError, ValueError):
-        what = f"an instruction that is not known here, 0x{code[at : at + 2].hex()}"
+        of_gc = code[at : at + 1] == bytes([GC_PREFIX])
+        known = f"{GARBAGE_COLLECTION}:" if of_gc else "unknown here:"
+        what = f"function {number}: {known} instruction 0x{code[at : at + 2].hex()}"
         raise reader.error(what, reader.at - len(code) + at) from None
     return body
 
@@ -280,16 +290,19 @@ def _entries(module: Module) -> Iterator[int]:
     yield from (export.index for export in module.exports() if export.kind == EXTERN_FUNC)
 
 
-def _closing(functions: list[_Body], imports: int, entries: Iterable[int]) -> list[set[int]]:
+def _closing(
+    functions: list[_Body], imports: int, entries: Iterable[int]
+) -> tuple[list[set[int]], list[int]]:
     """For each function, which others it calls by name that are on the way to it.
 
     On the way of a walk through all calls, depth first, from the entries on: what leads back closes
-    a cycle, and every cycle has one such call.
+    a cycle, and every cycle has one such call.  And all functions, each behind those that it calls
+    otherwise.
     """
     calls = [sorted({n - imports for _, n in f.calls if n >= imports}) for f in functions]
     closing: list[set[int]] = [set() for _ in functions]
     on_the_way: set[int] = set()
-    seen: set[int] = set()
+    seen: dict[int, None] = {}  # in the order in which they were left
     for root in (*(n - imports for n in entries if n >= imports), *range(len(functions))):
         way = [] if root in seen else [(root, iter(calls[root]))]
         on_the_way.update(function for function, _ in way)
@@ -297,7 +310,7 @@ def _closing(functions: list[_Body], imports: int, entries: Iterable[int]) -> li
             function, left = way[-1]
             called = next(left, None)
             if called is None:
-                seen.add(function)
+                seen[function] = None
                 on_the_way.remove(function)
                 way.pop()
             elif called in on_the_way:
@@ -305,4 +318,24 @@ def _closing(functions: list[_Body], imports: int, entries: Iterable[int]) -> li
             elif called not in seen:
                 way.append((called, iter(calls[called])))
                 on_the_way.add(called)
-    return closing
+    return closing, list(seen)
+
+
+def _long(
+    functions: list[_Body], imports: int, closing: list[set[int]], order: list[int]
+) -> Iterator[int]:
+    """The functions that could go on for long without a poll, by calls that are in no cycle.
+
+    One that calls another twice, which does so in turn, comes to its end, but after forty of them
+    nobody is there to see it.  So where all that a function can come to is much code, it begins
+    with a poll, and counts for nothing where it is called.
+    """
+    sizes = [0] * len(functions)
+    for number in order:
+        function = functions[number]
+        called = (n - imports for _, n in function.calls if n >= imports)
+        size = len(function.code) + sum(sizes[n] for n in called if n not in closing[number])
+        if size <= _MUCH:
+            sizes[number] = size
+        else:
+            yield number

@@ -61,6 +61,11 @@ _SHORT_TYPES: Final = frozenset(
 )
 _REFERENCES: Final = frozenset(b"\x63\x64")
 _FUNCTION_TYPE: Final = 0x60
+_REC, _SUB, _SUB_FINAL, _STRUCT, _ARRAY = 0x4E, 0x50, 0x4F, 0x5F, 0x5E
+_PACKED_TYPES: Final = frozenset(b"\x77\x78")  # i16 and i8, in those two
+_FUNCREF: Final = b"\x70"
+GARBAGE_COLLECTION: Final = "WALI programs may not use WebAssembly's garbage collection"
+GC_PREFIX: Final = 0xFB
 _I32: Final = 0x7F
 _FILLED_TABLE: Final = 0x40
 
@@ -171,6 +176,40 @@ class Reader:
         self.skip_type()
         return bytes(self.data[start : self.at])
 
+    def recursive_type(self) -> int:
+        """A group of types (§5.3.9); of how many."""
+        if self.data[self.at : self.at + 1] != bytes([_REC]):
+            self._skip_defined_type()
+            return 1
+        self.byte()
+        count = self.count()
+        for _ in range(count):
+            self._skip_defined_type()
+        return count
+
+    def _skip_defined_type(self) -> None:
+        """A type that others can name (§5.3.8)."""
+        form = self.byte()
+        if form in {_SUB, _SUB_FINAL}:
+            self.vector(Reader.number)
+            form = self.byte()
+        if form == _FUNCTION_TYPE:
+            self.vector(Reader.skip_type)
+            self.vector(Reader.skip_type)
+        elif form == _STRUCT:
+            self.vector(Reader._skip_field)
+        elif form == _ARRAY:
+            self._skip_field()
+        else:
+            raise self.error(f"an unknown type, {form:#04x}", self.at - 1)
+
+    def _skip_field(self) -> None:
+        if self.left and self.data[self.at] in _PACKED_TYPES:
+            self.byte()
+        else:
+            self.skip_type()
+        self.byte()  # may it change?
+
     def limits(self) -> tuple[int, int, int | None]:
         """Flags, minimum and maximum of a table or memory (§5.3.10), numbers of 64 bits in all."""
         flags = self.byte()
@@ -191,7 +230,8 @@ class Reader:
             elif opcode == _VECTOR and self.number() == _V128_CONST:
                 self.take(16)
             elif opcode not in _ARITHMETIC:
-                raise self.error(f"a constant expression with opcode {opcode:#04x}", start)
+                known = f"{GARBAGE_COLLECTION}: " if opcode == GC_PREFIX else ""
+                raise self.error(f"{known}a constant expression with opcode {opcode:#04x}", start)
 
 
 # --- what sections hold ---------------------------------------------------------------------------
@@ -237,7 +277,8 @@ class FunctionType:
 
     def __init__(self, reader: Reader) -> None:
         if (form := reader.byte()) != _FUNCTION_TYPE:
-            raise reader.error(f"a type that is no plain function's, {form:#04x}", reader.at - 1)
+            what = f"{GARBAGE_COLLECTION}: type {form:#04x}"
+            raise reader.error(what, reader.at - 1)
         self.parameters = reader.vector(Reader.type_bytes)
         self.results = reader.vector(Reader.type_bytes)
 
@@ -290,14 +331,15 @@ class Export:
 class Table:
     """A table that is defined here (§5.5.7): type of its elements, sizes, whether it is filled."""
 
-    __slots__ = ("element", "filled", "maximum", "minimum")
+    __slots__ = ("element", "filled", "is_64", "maximum", "minimum")
 
     def __init__(self, reader: Reader) -> None:
         self.filled = reader.left > 0 and reader.data[reader.at] == _FILLED_TABLE
         if self.filled:
             reader.take(2)
         self.element = reader.type_bytes()
-        _, self.minimum, self.maximum = reader.limits()
+        flags, self.minimum, self.maximum = reader.limits()
+        self.is_64 = bool(flags & IS_64)
         if self.filled:
             reader.skip_expression()
 
@@ -410,6 +452,10 @@ class Module:
         """The types, if all are functions' (§5.5.4)."""
         return self._entries(TYPE, FunctionType)
 
+    def type_count(self) -> int:
+        """How many types there are: entries may be groups of several (§5.5.4)."""
+        return sum(self._entries(TYPE, Reader.recursive_type))
+
     def imports(self) -> list[Import]:
         """The imports (§5.5.5)."""
         return self._entries(IMPORT, Import)
@@ -512,7 +558,7 @@ class Module:
 
 
 class Prepared:
-    """A prepared module: the file, the type of its memory, and whether it has a table 0."""
+    """A prepared module: the file, the type of its memory, and whether it has a function table."""
 
     __slots__ = ("data", "has_table", "memory")
 
@@ -568,7 +614,8 @@ def _import_memory(module: Module, *, unshare: bool) -> MemoryLimits | None:
 def _export_calls(module: Module) -> bool:
     """Export ``CALL_EXPORT`` and ``START_THREAD_EXPORT``; False where there is no table."""
     imports, exports = module.imports(), module.exports()
-    if not (module.count(TABLE) or any(item.kind == EXTERN_TABLE for item in imports)):
+    table = _function_table(module, imports)
+    if table is None:
         return False
     names = (CALL_EXPORT.encode(), START_THREAD_EXPORT.encode())
     kinds = [export.kind for export in exports if export.name in names]
@@ -577,7 +624,7 @@ def _export_calls(module: Module) -> bool:
     if kinds:
         raise module.error(f"exports {CALL_EXPORT} or {START_THREAD_EXPORT} for itself", EXPORT)
     functions = sum(item.kind == EXTERN_FUNC for item in imports) + module.count(FUNCTION)
-    types = module.count(TYPE)
+    types = module.type_count()
     stack = _stack_pointer(module)
     for parameters, name in enumerate(names, 1):
         called, calling = (_function_type(n) for n in (parameters, parameters + 1))
@@ -586,13 +633,25 @@ def _export_calls(module: Module) -> bool:
         module.append(EXPORT, encode_name(name) + bytes([EXTERN_FUNC]) + leb128(functions))
         # Its parameters from the second on, then the first, which says what is called.
         gets = b"".join(bytes([_LOCAL_GET, i]) for i in (*range(1, parameters + 1), 0))
-        call = gets + bytes([_CALL_INDIRECT]) + leb128(types) + b"\0"
+        call = gets + bytes([_CALL_INDIRECT]) + leb128(types) + leb128(table)
         if stack is not None and name == CALL_EXPORT.encode():
             call = _move(stack, _DOWN) + call + _move(stack, _UP)
         body = b"\0" + call + bytes([_END])
         module.append(CODE, leb128(len(body)) + body)
         types, functions = types + 2, functions + 1
     return True
+
+
+def _function_table(module: Module, imports: list[Import]) -> int | None:
+    """The table that numbers of functions are of: the first that holds any functions.
+
+    That is table 0, but for programs that have one of references besides.
+    """
+    imported = sum(item.kind == EXTERN_TABLE for item in imports)
+    if imported:
+        return 0
+    tables = enumerate(module.tables())
+    return next((i for i, one in tables if one.element == _FUNCREF and not one.is_64), None)
 
 
 def _stack_pointer(module: Module) -> int | None:
