@@ -148,7 +148,7 @@ def confine(
 
     base = capabilities.Policy.none() if policy is None else policy
     if base.filesystem.exec:
-        import wali_core.rewriting._reuse  # noqa: F401 - for Wasm that is executed: the same
+        import wali_core.rewriting._polls  # noqa: F401 - for Wasm that is executed: the same
     grants.settle(policy)
     trees, cwd = grants.for_programs(base)
     refuse_missing((*trees, *grants.exec, *grants.unix))

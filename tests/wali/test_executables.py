@@ -134,6 +134,16 @@ def test_a_granted_folder_is_looked_through(
     assert module.is_program
 
 
+def test_what_is_not_at_hand_is_compiled_each_time(wali: Wali, tool: Path, tmp_path: Path) -> None:
+    """Also by a program that was not, so that nothing for it was imported before the view."""
+    words = ("--policy", policy(tmp_path, tool.parent), building.program("attempt"))
+
+    done = [wali(*words, "execute", tool) for _ in range(2)]
+
+    statuses = [(one.returncode, int(one.stdout) >> 8, one.stderr) for one in done]
+    assert statuses == [(0, STATUS, "")] * 2
+
+
 def test_native_programs_get_none_of_our_descriptors(wali: Wali, tmp_path: Path) -> None:
     """What `wali` was started with, its streams apart, is not theirs."""
     script, secret = tmp_path / "script", tmp_path / "secret"
