@@ -40,6 +40,12 @@ static int64_t attempt_when_ready(struct context *c, const struct transfer *t) {
     return SYS(NR_write, t->d->host, t->iov->base, taken_at_once(t), 0, 0, 0);
 }
 
+/* What comes behind `done` bytes.  NULL, which the kernel refuses, has nothing behind it: a call
+ * that is made again need not be the one that has done so much. */
+static uint8_t *behind(uint8_t *buffer, uint64_t done) {
+    return buffer ? buffer + done : NULL;
+}
+
 /* Drop what has been written.  1 while something is left. */
 static int advance(struct transfer *t, uint64_t done) {
     while (t->count && done >= t->iov->length) {
@@ -47,8 +53,8 @@ static int advance(struct transfer *t, uint64_t done) {
         t->iov++;
         t->count--;
     }
-    if (t->count && done) {
-        t->iov->base = (uint8_t *)t->iov->base + done;
+    if (t->count) {
+        t->iov->base = behind(t->iov->base, done);
         t->iov->length -= done;
     }
     return t->count != 0;
@@ -217,7 +223,8 @@ BODY(body_recvfrom) {
     int all = m.flags & MSG_WAITALL && !(m.flags & MSG_PEEK) && is_stream(m.d->host);
     for (;;) {
         int32_t flags = (m.flags & ~MSG_WAITALL) | MSG_DONTWAIT;
-        r = SYS(NR_recvfrom, m.d->host, m.buffer + got, m.size - (uint64_t)got, flags, 0, 0);
+        r = SYS(NR_recvfrom, m.d->host, behind(m.buffer, (uint64_t)got), m.size - (uint64_t)got,
+                flags, 0, 0);
         if (r == -EAGAIN && (r = again(c, m.d, m.flags, 0)) == 1)
             continue;
         if (r <= 0)
@@ -235,7 +242,8 @@ BODY(body_sendto) {
         return r;
     for (;;) {
         int32_t flags = m.flags | MSG_DONTWAIT | MSG_NOSIGNAL;
-        r = SYS(NR_sendto, m.d->host, m.buffer + sent, m.size - (uint64_t)sent, flags, 0, 0);
+        r = SYS(NR_sendto, m.d->host, behind(m.buffer, (uint64_t)sent), m.size - (uint64_t)sent,
+                flags, 0, 0);
         if (r == -EAGAIN && (r = again(c, m.d, m.flags, 1)) == 1)
             continue;
         if (r < 0)
