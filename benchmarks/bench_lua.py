@@ -20,7 +20,7 @@ import tempfile
 from pathlib import Path
 
 RUNS = 11
-TARGET = 3.5
+TARGET = 3.0
 SCRIPT = """
 local function fib(n) if n < 2 then return n end return fib(n - 1) + fib(n - 2) end
 local start = os.clock()

@@ -130,7 +130,7 @@ APPLICATIONS = (
         arguments=["-"],
         stdin=bench_lua.SCRIPT,
         seconds=lua_seconds,
-        target=3.0,
+        target=bench_lua.TARGET,
     ),
     Application(
         "bash, a loop of 20,000 rounds",
@@ -272,8 +272,10 @@ def times(*command: object) -> tuple[float, float]:
 # --- processes and threads ------------------------------------------------------------------------
 
 FORK = """
-import os, resource, sys, time
+import os, resource, sys, threading, time
 import wasmtime
+for _ in range(int(sys.argv[2])):
+    threading.Thread(target=threading.Event().wait, daemon=True).start()
 def used():
     usages = map(resource.getrusage, (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
     return sum(usage.ru_utime + usage.ru_stime for usage in usages)
@@ -286,28 +288,34 @@ for _ in range(int(sys.argv[1])):
     print(time.monotonic_ns() - began, int((used() - before) * 1e9))
 """
 TIMES = 200
+BESIDE = 4
+"""Threads that are alive, of programs.c."""
 
 
 def processes() -> None:
-    """Fork and wait4, against Python's; a thread, started and joined."""
+    """Fork and wait4, against Python's, also with threads alive; a thread, started and joined."""
     program = building.program(HERE / "programs.c")
     native = building.native(HERE / "programs.c")
-    forks: dict[str, list[object]] = {
-        "native": [native, "fork", TIMES],
-        "os.fork": [PYTHON, "-c", FORK, TIMES],
-        "WALI": [*WALI, program, "fork", TIMES],
-    }
+    for name, loop, beside in (
+        ("fork + wait4", "fork", 0),
+        (f"the same with {BESIDE} threads alive", "fork_beside", BESIDE),
+    ):
+        sides: dict[str, list[object]] = {
+            "native": [native, loop, TIMES],
+            "os.fork": [PYTHON, "-W", "ignore", "-c", FORK, TIMES, beside],
+            "WALI": [*WALI, program, loop, TIMES],
+        }
+        rounds = [{side: times(*command) for side, command in sides.items()} for _ in range(ROUNDS)]
+        table(name, "by the clock, µs", "processor time, µs", "of os.fork's", "target")
+        for side in sides:
+            wall, cpu = (statistics.median(r[side][i] for r in rounds) / 1e3 for i in (0, 1))
+            ratio = statistics.median(r[side][1] / r["os.fork"][1] for r in rounds)
+            target = verdict(ratio, 1.25) if side == "WALI" and not beside else ""
+            print(f"| {side} | {wall:.0f} | {cpu:.0f} | {ratio:.2f} | {target} |")
     threads: dict[str, list[object]] = {
         "native": [native, "thread", TIMES],
         "WALI": [*WALI, program, "thread", TIMES],
     }
-    measured = [{name: times(*command) for name, command in forks.items()} for _ in range(ROUNDS)]
-    table("fork + wait4", "by the clock, µs", "processor time, µs", "of os.fork's", "target")
-    for name in forks:
-        wall, cpu = (statistics.median(r[name][i] for r in measured) / 1e3 for i in (0, 1))
-        ratio = statistics.median(r[name][1] / r["os.fork"][1] for r in measured)
-        target = verdict(ratio, 1.25) if name == "WALI" else ""
-        print(f"| {name} | {wall:.0f} | {cpu:.0f} | {ratio:.2f} | {target} |")
     measured = [{name: times(*command) for name, command in threads.items()} for _ in range(ROUNDS)]
     table("a thread, started and joined", "by the clock, µs", "processor time, µs")
     for name in threads:

@@ -106,7 +106,7 @@ static const struct {
     ENTRY(stat, "p", 1),       ENTRY(access, "p", 1),         ENTRY(open_close, "p", 2),
     ENTRY(ioctl, "p", 1),      ENTRY(clock_gettime, "p", 1),  ENTRY(getrusage, "p", 1),
     ENTRY(uname, "p", 1),      ENTRY(futex, "p", 1),          ENTRY(recvfrom, "p", 1),
-    ENTRY(fcntl_lock, "p", 1), ENTRY(rt_sigprocmask, "s", 1), ENTRY(rt_sigaction, "s", 1),
+    ENTRY(fcntl_lock, "p", 1), ENTRY(rt_sigprocmask, "p", 1), ENTRY(rt_sigaction, "s", 1),
     ENTRY(writev, "s", 1),     ENTRY(readv, "s", 1),          ENTRY(poll, "s", 1),
     ENTRY(ppoll, "s", 1),      ENTRY(select, "s", 1),         ENTRY(epoll_wait, "s", 1),
     ENTRY(sendmsg, "s", 1),    ENTRY(prlimit64, "h", 1),      ENTRY(mprotect, "h", 1),

@@ -1,4 +1,4 @@
-/* What whole programs do besides system calls: PROGRAM fork|thread|LOOP TIMES
+/* What whole programs do besides system calls: PROGRAM fork|fork_beside|thread|LOOP TIMES
  *
  * A line for each time, of nanoseconds: by the clock, and of processor time (children included).
  * Loops make no calls: what they take longer for being interruptible is what that costs.
@@ -7,7 +7,7 @@
 #include "thread.h"
 
 enum { RUSAGE_SELF = 0, RUSAGE_CHILDREN = -1, CLOCK_THREAD_CPUTIME_ID = 3 };
-enum { BYTES = 1 << 16, SIDE = 96, STEPS = 20000000 };
+enum { BYTES = 1 << 16, SIDE = 96, STEPS = 20000000, BESIDE = 4 };
 
 static unsigned char bytes[BYTES];
 static unsigned squares[3][SIDE][SIDE];
@@ -36,6 +36,22 @@ static void fork_and_wait(void) {
     if (pid == 0)
         leave(0);
     SYS_wait4(pid, &status, 0, NULL);
+}
+
+static volatile int never;
+
+static void waits(long unused) {
+    (void)unused;
+    while (!never)
+        SYS_futex((void *)&never, FUTEX_WAIT, 0, NULL, NULL, 0);
+}
+
+/* The same with threads alive, which wait and are not in the child. */
+static void fork_beside_threads(void) {
+    static int alive;
+    for (; alive < BESIDE; alive++)
+        begin(alive, waits, 0);
+    fork_and_wait();
 }
 
 static void nothing(long unused) {
@@ -90,8 +106,10 @@ static const struct {
     const char *name;
     void (*run)(void);
 } kinds[] = {
-    {"fork", fork_and_wait}, {"thread", start_and_join}, {"tight", tight},
-    {"hash", hash},          {"sieve", sieve},           {"multiply", multiply},
+    {"fork", fork_and_wait}, {"fork_beside", fork_beside_threads},
+    {"tight", tight},        {"thread", start_and_join},
+    {"hash", hash},          {"sieve", sieve},
+    {"multiply", multiply},
 };
 
 int main(int argc, char **argv) {
