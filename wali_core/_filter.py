@@ -103,6 +103,8 @@ KERNEL_CALLS: Final = (
     ("openat",          257,   56, "open openat execve", ""),
     ("openat2",         437,  437, "openat2", ""),
     ("newfstatat",      262,   79, "newfstatat fstat stat lstat execve", ""),
+    ("stat",              4, None, "stat", ""),
+    ("lstat",             6, None, "lstat", ""),
     ("statx",           332,  291, "statx", ""),
     ("statfs",          137,   43, "statfs", ""),
     ("faccessat",       269,   48, "access faccessat", ""),
@@ -290,11 +292,7 @@ def _of_sockets(
     granted: Collection[str], sockets: Sockets
 ) -> Iterator[tuple[str, tuple[Tests, ...]]]:
     if "socket" in granted:
-        tcp = (
-            (0, _ALL, (_AF_INET, _AF_INET6)),
-            (1, _SOCK_TYPE, _STREAM),
-            (2, _ALL, _TCP),
-        )
+        tcp = ((0, _ALL, (_AF_INET, _AF_INET6)), (1, _SOCK_TYPE, _STREAM), (2, _ALL, _TCP))
         unix = ((0, _ALL, (_AF_UNIX,)), (1, _SOCK_TYPE, _ANY_UNIX), (2, _ALL, (0,)))
         yield "socket", (*((tcp,) if sockets.tcp else ()), *((unix,) if sockets.unix else ()))
     if not sockets.listen:  # without a bind it takes any port, which no other rule sees

@@ -79,32 +79,33 @@ CONTEXT: Final[Fields] = (
     ("uint32_t", "stop", "why the guest must end"),
     ("int32_t", "status", "STOP_EXIT: its exit status"),
     ("int64_t", "deadline", "CLOCK_MONOTONIC, ns; INT64_MAX: none"),
-    ("uint64_t", "calls", "thunks entered"),
     ("uint64_t", "waits", "times that a call had to wait"),
-    ("uint64_t", "read", "bytes that read(2), recv(2) and their kin have moved"),
-    ("uint64_t", "written", "bytes of write(2), send(2) and theirs"),
     ("int32_t", "wake", "eventfd that ends a wait, -1: not made yet"),
     ("int32_t", "refused_write", "a write that a read-only grant refused: for the hint"),
-    ("int32_t", "cwd", "where relative paths start; AT_FDCWD in a process of its own"),
     ("uint32_t", "network", "what sockets a WALI program may make"),
-    ("int32_t", "crossing", "opens that are not asked to stay on a mount"),
-    ("struct table *", "table", "of descriptors"),
     ("host_call_t *", "host", "Python's: a call that it serves, by its number"),
-    # A program in a process of its own: its calls wait in the kernel, and signals reach it.
-    ("uint32_t", "direct", ""),
-    ("uint32_t", "signal", "in flight: its handler is to be called (signals.c)"),
-    ("int32_t", "code", "its si_code: SI_TKILL where it was sent to this thread alone"),
+    # A guest of a cooperative store: it waits in its slot, not in the kernel (async.c).
+    ("uint32_t", "cooperative", ""),
+    ("struct slot", "slot", ""),
+    # A program in a process of its own: signals reach it (signals.c).
+    ("int32_t", "code", "si_code of the signal: SI_TKILL where it was sent to this thread alone"),
     ("uint32_t *", "poll", "the flag that its code looks at, or NULL (_polls.py)"),
     ("void *", "store", "the wasmtime_store_t"),
     ("wasmtime_func_t", "call", "of the module, which calls a function of its table 0"),
     ("wasm_trap_t *", "trap", "what a handler ended with"),
     ("uint64_t", "mask_before", "which the signal in flight has interrupted"),
     ("uint64_t", "mask_during", "of the call that waited for it"),
-    ("uint32_t", "has_mask_during", "that call brought one"),
     ("uint32_t", "restart", "the handler was one with SA_RESTART"),
-    # A guest of a cooperative store: it waits in its slot, not in the kernel (async.c).
-    ("uint32_t", "cooperative", ""),
-    ("struct slot", "slot", ""),
+    # What calls use is together, with what follows in C: the kernel leaves little in the cache.
+    ("uint32_t", "direct", "in a process of its own: its calls wait in the kernel"),
+    ("uint64_t", "calls", "thunks entered"),
+    ("uint64_t", "read", "bytes that read(2), recv(2) and their kin have moved"),
+    ("uint64_t", "written", "bytes of write(2), send(2) and theirs"),
+    ("uint32_t", "signal", "in flight: its handler is to be called"),
+    ("uint32_t", "has_mask_during", "the call brought a mask"),
+    ("int32_t", "cwd", "where relative paths start; AT_FDCWD in a process of its own"),
+    ("int32_t", "crossing", "opens that are not asked to stay on a mount"),
+    ("struct table *", "table", "of descriptors"),
 )
 
 CALL: Final[Fields] = (

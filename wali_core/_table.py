@@ -57,7 +57,9 @@ Call.__doc__ = """One call.
 kernel where a signal can end that; ``"makes"``, what it gives is a new descriptor; ``"body"``, its
 body is written by hand (``body_NAME`` in C); ``"waits/body"``, that where it cannot wait in the
 kernel; ``"bodies"``, for programs it is another (``program_NAME``); ``"moves"``, plain, and after it
-paths begin elsewhere; ``"host"``, a rare call of WALI programs, written in Python; ``"= other(...)"``, made from another call, with ``$N`` for argument N;
+paths begin elsewhere; ``"host"``, a rare call of WALI programs, written in Python; ``"= other(...)"``,
+made from another call, with ``$N`` for argument N; ``"direct/= other(...)"``, the same, but plain in a
+process of its own where the kernel has it, since that is quicker;
 ``"planned"``, answers ``-ENOSYS`` until its time comes.
 ``shim``: ``"own"``, ``"guest"``, both or nothing: the import modules ``wali`` and ``wali_guest`` in
 capability mode.
@@ -92,8 +94,8 @@ CALLS: Final = (
     Call("open",             2, None, "path int uint",                "@file-system", "= openat(AT_FDCWD, $0, $1, $2)"),
     Call("fstat",            5,   80, "fd stat",                      "@file-system", "plain", "own"),
     Call("newfstatat",     262,   79, "dirfd path stat at",           "@file-system", "plain", "own"),
-    Call("stat",             4, None, "path stat",                    "@file-system", "= newfstatat(AT_FDCWD, $0, $1, 0)"),
-    Call("lstat",            6, None, "path stat",                    "@file-system", "= newfstatat(AT_FDCWD, $0, $1, AT_SYMLINK_NOFOLLOW)"),
+    Call("stat",             4, None, "path stat",                    "@file-system", "direct/= newfstatat(AT_FDCWD, $0, $1, 0)"),
+    Call("lstat",            6, None, "path stat",                    "@file-system", "direct/= newfstatat(AT_FDCWD, $0, $1, AT_SYMLINK_NOFOLLOW)"),
     Call("utimensat",      280,   88, "dirfd! path? mem[32] at",      "@file-system", "plain", "own"),
     Call("faccessat",      269,   48, "dirfd path int uint",          "@file-system", "plain", note="the fourth argument is not the kernel's"),
     Call("access",          21, None, "path int",                     "@file-system", "= faccessat(AT_FDCWD, $0, $1, 0)"),

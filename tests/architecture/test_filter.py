@@ -72,9 +72,9 @@ def test_what_is_served_otherwise_is_allowed(name: str) -> None:
     """A plain call makes itself, one that is made from another makes that."""
     call = BY_NAME[name]
     made = SERVED_BY.get(name, {NAMED_OTHERWISE.get(name, name)})
-    if call.served.startswith("="):
-        other = call.served[2:].partition("(")[0]
-        made = {other} if other in BY_NAME else set()
+    before, is_other, other = call.served.partition("= ")
+    if is_other:
+        made = {other.partition("(")[0]} & BY_NAME.keys() | ({name} if before else set())
     if call.served == "planned":
         made = set()
 

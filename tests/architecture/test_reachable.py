@@ -57,7 +57,7 @@ def functions_of(path: Path) -> Iterator[tuple[str, list[str]]]:
     )
     # In clang-format's style a definition starts in the first column and ends with "}" there.
     for match in re.finditer(
-        r"^(?:BODY|EXPORT|ALWAYS|[a-z])[^;{}=]*?\([^;{}]*\) \{\n.*?^\}",
+        r"^(?:BODY|EXPORT|ALWAYS|FLAT|RARE|[a-z])[^;{}=]*?\([^;{}]*\) \{\n.*?^\}",
         text,
         re.DOTALL | re.MULTILINE,
     ):

@@ -151,7 +151,7 @@ def test_servers_exist(name: str) -> None:
     call = CALLS[name]
     if call.served in SERVED or call.served == "= 0":
         return
-    match = re.fullmatch(r"= (\w+)\((.*)\)", call.served)
+    match = re.fullmatch(r"(?:direct/)?= (\w+)\((.*)\)", call.served)
     assert match
     maker = CALLS[match[1]]
     assert maker.served in SERVED - {"planned"}

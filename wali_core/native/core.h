@@ -9,7 +9,8 @@
 #define EXPORT __attribute__((visibility("default")))
 #define ALWAYS_INLINE static inline __attribute__((always_inline))
 #define UNUSED __attribute__((unused))
-#define FLAT __attribute__((flatten)) /* what it calls becomes a part of it */
+#define FLAT __attribute__((flatten))        /* what it calls becomes a part of it */
+#define RARE __attribute__((cold, noinline)) /* kept out of the way of what is not */
 #define LIKELY(x) __builtin_expect(!!(x), 1)
 #define UNLIKELY(x) __builtin_expect(!!(x), 0)
 
@@ -74,11 +75,10 @@ typedef int64_t host_call_t(struct context *, uint32_t call, const wasmtime_val_
 /* One guest, or one thread of a program. */
 struct context {
     CONTEXT_FIELDS
-    struct unfinished unfinished;
-
     struct space own;       /* the memory of the module that imports wali.* */
-    struct space guest;     /* the memory behind wali_guest.* and guest.* */
     struct table own_table; /* of the first thread, or the only one */
+    struct space guest;     /* the memory behind wali_guest.* and guest.* */
+    struct unfinished unfinished;
 };
 
 /* A body's answer when the guest must not go on. */
@@ -102,7 +102,7 @@ struct kernel_sigaction {
 void wali_restorer(void);
 extern int (*sent_signal)(int, void *, void *); /* of signals.c: of a WALI program's process */
 int wali_copy(void *to, const void *from, size_t size); /* 0, or -EFAULT on a page that is gone */
-uint8_t *space_refresh(struct context *, struct space *, uint64_t address, uint64_t size);
+RARE uint8_t *space_refresh(struct context *, struct space *, uint64_t address, uint64_t size);
 int64_t copy_string(struct context *, struct space *, uint32_t address, char *to, uint32_t room);
 int64_t copy_iovec(struct context *, struct space *, uint32_t address, uint32_t count,
                    struct iovec *to);
@@ -172,7 +172,7 @@ void capability_tame_open(uint64_t *flags, uint64_t *mode);
 enum { CLOCKS_OF_ONES_OWN = 3 }; /* above: of other processes, by their pid */
 
 /* signals.c: a system call that can wait, not made any more where a signal is in flight. */
-int64_t signal_settle(struct context *, int64_t result, int restarts, int32_t number);
+RARE int64_t signal_settle(struct context *, int64_t result, int restarts, int32_t number);
 int64_t take_mask(struct context *, struct space *, uint32_t address, uint64_t size);
 #define WAIT(context, number, a, b, c, d, e, f)                                                    \
     interruptible((int64_t)(a), (int64_t)(b), (int64_t)(c), (int64_t)(d), (int64_t)(e),            \
@@ -207,7 +207,7 @@ uint8_t descriptor_waits(struct descriptor *d); /* is it of a kind that can? ask
 BODY(body_exit);
 int64_t stat_to_guest(uint8_t *to, const kernel_stat_t *);
 
-wasm_trap_t *stop_trap(struct context *);
+RARE wasm_trap_t *stop_trap(struct context *);
 
 ALWAYS_INLINE struct context *context_of(void *env, wasmtime_caller_t *caller) {
     struct context *c = env ? env : wasmtime.context_get_data(wasmtime.caller_context(caller));

@@ -20,7 +20,8 @@ enum { FREE = -1, BUSY = DESCRIPTOR_BUSY };
 #define BURIED(host) (-2 - (host)) /* and back */
 
 EXPORT struct table *table_lock(struct context *c) {
-    while (c->table->dead >= 0 && __atomic_exchange_n(&c->table->lock, 1, __ATOMIC_ACQUIRE))
+    while (UNLIKELY(c->table->dead >= 0) &&
+           __atomic_exchange_n(&c->table->lock, 1, __ATOMIC_ACQUIRE))
         SYS(NR_sched_yield, 0, 0, 0, 0, 0, 0);
     return c->table;
 }
@@ -31,7 +32,7 @@ void table_unlock(struct table *t) {
 
 /* Few guests open more than a handful of files, so the table starts inside the context; the full
  * one is address space that costs nothing until it is touched. */
-static int64_t grow(struct table *t) {
+RARE static int64_t grow(struct table *t) {
     if (t->capacity >= t->limit_most)
         return -EMFILE;
     int64_t at = SYS(NR_mmap, 0, t->limit_most * sizeof(struct descriptor), PROT_READ_WRITE,
@@ -53,15 +54,15 @@ EXPORT int64_t wali_table_share(struct context *c, int32_t dead) {
     return r;
 }
 
-static int32_t descriptor_reserve(struct table *t, int32_t from) {
+ALWAYS_INLINE int32_t descriptor_reserve(struct table *t, int32_t from) {
     uint32_t n = (uint32_t)from < t->lowest ? t->lowest : (uint32_t)from;
     for (; n < t->limit; n++) {
-        if (n >= t->capacity) {
+        if (UNLIKELY(n >= t->capacity)) {
             int64_t r = grow(t);
             if (r < 0)
                 return (int32_t)r;
         }
-        if (t->descriptors[n].host < 0 && t->descriptors[n].host != BUSY) {
+        if (LIKELY(t->descriptors[n].host < 0 && t->descriptors[n].host != BUSY)) {
             if ((uint32_t)from <= t->lowest)
                 t->lowest = n;
             return (int32_t)n;
@@ -70,9 +71,9 @@ static int32_t descriptor_reserve(struct table *t, int32_t from) {
     return -EMFILE;
 }
 
-static void descriptor_put(struct table *t, int32_t number, struct descriptor new) {
+ALWAYS_INLINE void descriptor_put(struct table *t, int32_t number, struct descriptor new) {
     struct descriptor *d = &t->descriptors[number];
-    if (d->host <= BURIED(0)) {
+    if (UNLIKELY(d->host <= BURIED(0))) {
         int32_t buried = BURIED(d->host);
         SYS(NR_dup3, new.host, buried, O_CLOEXEC, 0, 0, 0);
         SYS(NR_close, new.host, 0, 0, 0, 0, 0);
@@ -82,7 +83,7 @@ static void descriptor_put(struct table *t, int32_t number, struct descriptor ne
 }
 
 /* To have no more is an errno, or where a policy says how many there may be, the guest's end. */
-static int64_t full(struct context *c) {
+RARE static int64_t full(struct context *c) {
     if (!c->table->ends || c->table->limit < c->table->limit_most)
         return -EMFILE;
     c->stop = STOP_FILES;
@@ -90,7 +91,7 @@ static int64_t full(struct context *c) {
 }
 
 /* A new host descriptor (or the kernel's -errno, which passes through) gets the lowest number. */
-EXPORT int64_t descriptor_install(struct context *c, int64_t host, uint16_t flags) {
+FLAT EXPORT int64_t descriptor_install(struct context *c, int64_t host, uint16_t flags) {
     if (host < 0)
         return host;
     struct table *t = table_lock(c);
@@ -104,9 +105,9 @@ EXPORT int64_t descriptor_install(struct context *c, int64_t host, uint16_t flag
 }
 
 /* A descriptor that a call of the guest's made, with the flags that the call gave it. */
-int64_t descriptor_install_made(struct context *c, int64_t host, uint64_t guest_flags) {
+FLAT int64_t descriptor_install_made(struct context *c, int64_t host, uint64_t guest_flags) {
     int64_t number = descriptor_install(c, host, guest_flags & O_CLOEXEC ? DESCRIPTOR_CLOEXEC : 0);
-    if (number >= 0 && guest_flags & O_NONBLOCK && !c->direct)
+    if (UNLIKELY(guest_flags & O_NONBLOCK) && number >= 0 && !c->direct)
         descriptor_at(c, (int32_t)number)->status = STATUS_NONBLOCK;
     return number;
 }
@@ -128,22 +129,27 @@ int64_t descriptor_install_pair(struct context *c, struct space *s, uint32_t add
     return r;
 }
 
+static void give_back(struct table *t, int32_t number) {
+    if ((uint32_t)number < t->lowest)
+        t->lowest = (uint32_t)number;
+}
+
+/* Without threads it is all done before the system call, behind which every line costs more. */
 EXPORT int64_t descriptor_release(struct context *c, int32_t number) {
     struct table *t = table_lock(c);
     struct descriptor *d = descriptor_at(c, number), was = d ? *d : (struct descriptor){0};
-    if (d)
-        d->host = BUSY;
-    table_unlock(t);
-    if (d == NULL)
-        return -EBADF;
     int keeps = was.flags & DESCRIPTOR_BORROWED, buries = t->dead >= 0 && !keeps;
-    int64_t r = keeps    ? 0 /* closing may take long: others go on */
-                : buries ? SYS(NR_dup3, t->dead, was.host, O_CLOEXEC, 0, 0, 0)
-                         : SYS(NR_close, was.host, 0, 0, 0, 0, 0);
-    __atomic_store_n(&d->host, buries ? BURIED(was.host) : FREE, __ATOMIC_RELEASE);
+    if (d)
+        d->host = buries ? BUSY : FREE;
+    if (d && !buries)
+        give_back(t, number);
+    table_unlock(t);
+    if (d == NULL || !buries)
+        return d == NULL ? -EBADF : keeps ? 0 : SYS(NR_close, was.host, 0, 0, 0, 0, 0);
+    int64_t r = SYS(NR_dup3, t->dead, was.host, O_CLOEXEC, 0, 0, 0); /* may take long */
+    __atomic_store_n(&d->host, BURIED(was.host), __ATOMIC_RELEASE); /* whoever waits has the lock */
     table_lock(c);
-    if ((uint32_t)number < t->lowest)
-        t->lowest = (uint32_t)number;
+    give_back(t, number);
     table_unlock(t);
     return r < 0 ? r : 0;
 }

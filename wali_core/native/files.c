@@ -83,13 +83,13 @@ BODY(program_openat) {
     uint64_t flags = HOST_OPEN_FLAGS(a[2].u32 | O_CLOEXEC), mode = a[3].u32;
     struct open_how how = {flags, flags & (O_CREAT | O_TMPFILE_BIT) ? mode : 0, RESOLVE_NO_XDEV};
     int64_t r = take_string(c, s, a[1].u32, NULL, &path, 0), stays = -EXDEV;
-    if (dir == AT_FDCWD && c->table->procfs & PROCFS_ELSEWHERE && c->crossing-- <= 0) {
+    if (LIKELY(dir == AT_FDCWD && c->table->procfs & PROCFS_ELSEWHERE && c->crossing-- <= 0)) {
         r = stays = WAIT(c, NR_openat2, dir, path, &how, sizeof how, 0, 0);
         c->crossing = stays == -EXDEV ? 16 : 0;
     }
-    if (stays == -EXDEV || stays == -EINVAL || stays == -ENOSYS)
+    if (UNLIKELY(stays == -EXDEV || stays == -EINVAL || stays == -ENOSYS))
         r = WAIT(c, NR_openat, dir, path, flags, mode, 0, 0);
-    if (stays < 0 || !(c->table->procfs & PROCFS_ELSEWHERE)) /* also: not any more */
+    if (UNLIKELY(stays < 0 || !(c->table->procfs & PROCFS_ELSEWHERE))) /* also: not any more */
         r = refuse_process_memory(c, r);
     return descriptor_install_made(c, r, a[2].u32);
 }

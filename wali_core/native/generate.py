@@ -207,8 +207,13 @@ def plain_body(call: Any, arch: str, name: str) -> str:
     return definition(name, lines)
 
 
+def is_direct(call: Any, arch: str) -> bool:
+    """Is it a call of this processor's kernel, which a program in a process of its own makes?"""
+    return call.served.startswith("direct/") and bool(getattr(call, arch))
+
+
 def either_body(call: Any) -> str:
-    """A call that waits in the kernel if it can: else its handwritten body has its own ways."""
+    """A call that the kernel serves as it is, or waits in, if it can; else it has other ways."""
     where = "c->direct"
     if call.arguments.startswith("fd"):
         d = "descriptor_at(c, a[0].i32)"
@@ -221,7 +226,7 @@ def forwarding_body(call: Any, bodies: dict[str, str]) -> str:
     """A call that is made from another: ``= other(AT_FDCWD, $0, 0)``; or a number: ``= 0``."""
     if re.fullmatch(r"= \d+", call.served):
         return definition(call.name, [f"return {call.served[2:]};"])
-    match = re.fullmatch(r"= (\w+)\((.*)\)", call.served)
+    match = re.fullmatch(r"(?:direct/)?= (\w+)\((.*)\)", call.served)
     if match is None:
         raise ValueError(f"_table.py: {call.name}: cannot read {call.served!r}")
     values = [
@@ -253,20 +258,21 @@ def thunks(table: dict[str, Any], arch: str) -> str:
     out.append(definition("planned", ["return -ENOSYS;"]))
     out.append("THUNK(native_planned, body_planned, own, 0, 0)\n\n")
     # What a WALI program has of each call, where that is not the body.
-    natives = {c.name: f"either_{c.name}" for c in calls if c.served == "waits/body"}
+    eithers = [c for c in calls if c.served == "waits/body" or is_direct(c, arch)]
+    natives = {c.name: f"either_{c.name}" for c in eithers}
     natives |= {c.name: f"program_{c.name}" for c in calls if c.served == "bodies"}
     out += [f"BODY({name});\n" for name in natives.values()]
     rows = []
     for call in calls:
         if call.served in ("plain", "waits", "makes", "moves"):
             out.append(plain_body(call, arch, call.name))
-        elif call.served == "waits/body":
-            out.append(plain_body(call, arch, call.name).replace("body_", "direct_", 1))
-            out.append(either_body(call))
-        elif call.served.startswith("="):
+        elif "= " in call.served:
             out.append(forwarding_body(call, natives))
         elif call.served == "host":
             out.append(hosted_body(call.name, f"SYS_{call.name}"))
+        if call in eithers:
+            out.append(plain_body(call, arch, call.name).replace("body_", "direct_", 1))
+            out.append(either_body(call))
         restarts = table["TIMED"].get(call.name, int(call.name in table["RESTARTED"]))
         out += thunk_lines(call, natives.get(call.name, f"body_{call.name}"), restarts)
         rows.append(row(call, signature(call.arguments), table["WAITS"]))
@@ -421,7 +427,7 @@ def compatibility(table: dict[str, Any]) -> str:
 
 def served(call: Any) -> str:
     """By whom, in words."""
-    match = re.fullmatch(r"= (-?\w+)(\(.*)?", call.served)
+    match = re.fullmatch(r"= (-?\w+)(\(.*)?", call.served.removeprefix("direct/"))
     if match is None:
         return {"host": "Python", "planned": "no: ENOSYS"}.get(call.served, "yes")
     if match[2]:
