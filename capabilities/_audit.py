@@ -41,6 +41,7 @@ class Event:
         relative: whether the call named it from the working directory.
         via: the path as the call said it, absolute, if that goes through other directories (`..`).
         module: whether a file that is executed is WebAssembly, or a script that one runs.
+        link: whether it is a link, and the call is about that and not about what it leads to.
     """
 
     time: float
@@ -57,6 +58,7 @@ class Event:
     relative: bool = False
     via: str | None = None
     module: bool = False
+    link: bool = False
 
     def line(self) -> str:
         """Return the event as a line of JSON, with its line feed."""
@@ -65,7 +67,7 @@ class Event:
         return json.dumps({"v": VERSION, **said}) + "\n"
 
 
-_OPTIONAL = frozenset(("host", "real", "directory", "relative", "via", "module"))
+_OPTIONAL = frozenset(("host", "real", "directory", "relative", "via", "module", "link"))
 _FIELDS = frozenset(field.name for field in attrs.fields(Event))
 
 

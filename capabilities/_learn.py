@@ -119,7 +119,9 @@ class _Findings:
             return
         if event.result == "EINVAL" and event.syscall in _READ_LINKS:  # it is there, and no link
             event = attrs.evolve(event, result="0")
-        elif event.result == "0" and event.syscall in _READ_LINKS and event.resource:
+        elif (
+            event.result == "0" and (event.link or event.syscall in _READ_LINKS) and event.resource
+        ):
             self._add_link(event)
             return
         if event.result in _IS_THERE:

@@ -116,18 +116,22 @@ class Audit:
         via: str | None = None,
         relative: bool = False,
         leads_out: bool = False,
+        follows: bool = True,
     ) -> None:
         """Write down what came of a call on a path, ``result`` being ``"0"`` or an errno's name.
 
         It is empty for a file that is about to be executed: more follows if that fails.
         ``host`` is the host's path, if it is another; ``via`` the path as it was said, if it goes
         through other directories; ``relative`` says that it was so from the working directory.
-        ``leads_out`` says that it was refused because of a link, to what nothing grants.
+        ``leads_out`` says that it was refused because of a link, to what nothing grants;
+        ``follows`` whether it is about what a link leads to.
         """
         decision = self._rules.decide(Request(call, (path,), access))
         if leads_out and decision.granted:
             decision = Decision(False, "default", f"a link leads out of {decision.rule}")
-        self._note(call, path, access, decision, result, host or path, via, relative=relative)
+        place = host or path
+        link = self.learning and not follows and os.path.islink(place)
+        self._note(call, path, access, decision, result, place, via, relative=relative, link=link)
 
     def on_socket(self, call: str, resource: str, result: str) -> None:
         """The same of a call that names a socket's address."""
@@ -175,9 +179,10 @@ class Audit:
         via: str | None = None,
         *,
         relative: bool = False,
+        link: bool = False,
     ) -> None:
         verdict = self._verdict(call, decision, result)
-        key = (call, resource, access, verdict, result, via, relative)
+        key = (call, resource, access, verdict, result, via, relative, link)
         if (key in self._written and result) or not (self.everything or verdict != "granted"):
             return
         if len(self._written) >= _REMEMBERED:
@@ -186,7 +191,7 @@ class Audit:
         rule = self._rule(decision)
         event = Event(time.time(), os.getpid(), call, resource, access, verdict, rule, result)
         if self.learning and host is not None:
-            event = _looked_at(event, host, via, relative=relative)
+            event = _looked_at(event, host, via, relative=relative, link=link)
         self._write(event)
         self._count(verdict)
 
@@ -222,9 +227,11 @@ class Audit:
         self.close()
 
 
-def _looked_at(event: Event, place: str, via: str | None, *, relative: bool) -> Event:
+def _looked_at(
+    event: Event, place: str, via: str | None, *, relative: bool, link: bool = False
+) -> Event:
     """An event with what a policy is learned from."""
-    real, directory = what_is_at(place, event.syscall)
+    real, directory = what_is_at(place, link=link or "readlink" in event.syscall)
     module = event.access == "execute" and is_module(place)
     return evolve(
         event,
@@ -234,12 +241,13 @@ def _looked_at(event: Event, place: str, via: str | None, *, relative: bool) -> 
         relative=relative,
         via=via,
         module=module,
+        link=link,
     )
 
 
-def what_is_at(path: str, call: str) -> tuple[str, bool]:
-    """The path without links, and whether that is a directory: for a call that may read a link."""
-    if "readlink" not in call:
+def what_is_at(path: str, *, link: bool) -> tuple[str, bool]:
+    """The path without links, and whether that is a directory; or of the ``link`` at its end."""
+    if not link:
         return os.path.realpath(path), os.path.isdir(path)
     folder, name = os.path.split(path)
     directory = os.path.isdir(path) and not os.path.islink(path)

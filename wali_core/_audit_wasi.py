@@ -39,6 +39,7 @@ _PLACES: Final = {
     "path_link": ((0, 2, 3), (4, 5, 6)),
 }
 _CHANGES: Final = ("fd_allocate", "fd_filestat_set_size", "fd_filestat_set_times")
+_LOOKUP, _FOLLOW = 1, 1  # of path_filestat_get
 _OFLAGS, _RIGHTS, _OUT = 4, 5, 8  # arguments of path_open
 _CREAT, _DIRECTORY, _TRUNC = 1, 2, 8
 _WRITES: Final = 1 << 6 | 1 << 8 | 1 << 22  # FD_WRITE, FD_ALLOCATE, FD_FILESTAT_SET_SIZE
@@ -110,7 +111,11 @@ class WasiCalls:
         out = access in ("look", "read") and _name_of(result) in ("EPERM", "ENOTCAPABLE")
         for path, host, _, via in named:
             self._audit.on_path(
-                call, path, access, _name_of(result), host=host, via=via, leads_out=out
+                *(call, path, access, _name_of(result)),
+                host=host,
+                via=via,
+                leads_out=out,
+                follows=call != "path_filestat_get" or bool(arguments[_LOOKUP] & _FOLLOW),
             )
         if call == "path_open" and result == 0 and named:
             self._opened(self._number(arguments[_OUT]), *named[0][:2])

@@ -32,14 +32,17 @@ def interpreter_of(path: str) -> str | None:
     return None
 
 
-def interpreters_of(path: str) -> Iterator[str]:
-    """That of a program, what runs that, and so on, as far as the kernel goes (execve(2))."""
+def interpreters_of(path: str, folder: str = "") -> Iterator[str]:
+    """That of a program, what runs that, and so on, as far as the kernel goes (execve(2)).
+
+    Each as it is written; relative ones are found from a ``folder``, or the working directory.
+    """
     for _ in range(_MOST_INTERPRETERS):
         interpreter = interpreter_of(path)
         if interpreter is None:
             return
         yield interpreter
-        path = interpreter
+        path = os.path.join(folder, interpreter)
 
 
 _MOST_INTERPRETERS: Final = 5

@@ -23,8 +23,9 @@ from wali_core._filter import KERNEL_CALLS, VFORK
 from wali_core._table import CALLS
 from wali_core.programs._audit_program import (
     address_text,
-    descends,
+    follows,
     kind_of,
+    names_others,
     open_access,
     paths_of,
 )
@@ -158,9 +159,8 @@ class Follower:
             yield _event(pid, call, kind_of(domain, kind, protocol))
         elif call == "kill":
             named = _signed(arguments[0])
-            there = named > 0 and os.path.exists(f"/proc/{named}")
-            if there and not descends(named, self._first):
-                yield _event(pid, call, "another process")
+            if names_others(named, self._first):
+                yield _event(pid, call, f"another process{' group' if named < 0 else ''}")
 
     def _mapped(self, pid: int, arguments: Sequence[int]) -> Iterator[Event]:
         """A library is executed where it is mapped, under each name that it was opened by."""
@@ -197,10 +197,18 @@ class Follower:
             self._opened.setdefault(os.path.realpath(path), set()).add(path)
         result = _foreseen(path, access, call)
         relative = from_cwd and not said.startswith(b"/")
-        yield _of_file(pid, call, path, access, result, detour(folder, said), relative=relative)
+        yield _of_file(
+            *(pid, call, path, access, result, detour(folder, said)),
+            relative=relative,
+            link=not follows(call, arguments) and os.path.islink(path),
+        )
         if access == "execute" and result == "0":
-            for interpreter in interpreters_of(path):
-                yield _of_file(pid, call, interpreter, access, _foreseen(interpreter, access, call))
+            here = os.readlink(f"/proc/{pid}/cwd")
+            for written in interpreters_of(path, here):
+                interpreter = os.path.join(here, written)
+                result = _foreseen(interpreter, access, call)
+                relative = not os.path.isabs(written)
+                yield _of_file(pid, call, interpreter, access, result, relative=relative)
 
 
 def _signed(argument: int) -> int:
@@ -254,8 +262,9 @@ def _of_file(
     via: str | None = None,
     *,
     relative: bool = False,
+    link: bool = False,
 ) -> Event:
-    real, directory = what_is_at(path, call)
+    real, directory = what_is_at(path, link=link or "readlink" in call)
     return Event(
         time.time(),
         pid,
@@ -270,6 +279,7 @@ def _of_file(
         directory=directory,
         relative=relative,
         via=via,
+        link=link,
     )
 
 

@@ -94,6 +94,8 @@ FOLDER: dict[str, Any] = {"directory": True}
         ),
         ([event("execve", "/bin/sort", "execute")], [("/bin/sort", "execute")]),
         ([event("readlink", "/a/l", "look")], [("/a", "read")]),
+        ([event("lstat", "/a/l", "look", link=True)], [("/a", "read")]),
+        ([event("lstat", "/a/l", "look", link=True, result="ENOENT")], []),
         ([event("readlink", "/a/f", "look", result="EINVAL")], [("/a/f", "read")]),
         ([event("readlink", "/a", "look", result="EINVAL", **FOLDER)], [("/a", "read")]),
         (
@@ -125,6 +127,7 @@ def test_what_a_wali_program_needs(events: list[Event], granted: list[tuple[str,
         ([event("path_open", "/a/f", "write")], [("/a", "write")]),
         ([event("path_open", "/a/d", "read", **FOLDER)], [("/a/d", "read")]),
         ([event("path_filestat_get", "/a/f", "look")], [("/a", "read")]),
+        ([event("path_filestat_get", "/a/d", "look", link=True)], [("/a", "read")]),
         ([event("path_filestat_get", "/a", "look", **FOLDER)], [("/a", "read")]),
         ([event("path_create_directory", "/a/d", "make", **FOLDER)], [("/a", "write")]),
         (

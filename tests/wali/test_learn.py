@@ -5,15 +5,17 @@ from __future__ import annotations
 import os
 import shutil
 import socket
+import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
 
 from capabilities import Policy
 from tests.wali import building
+from wali_core.programs._audit_program import names_others
 
 if TYPE_CHECKING:
-    import subprocess
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
@@ -66,6 +68,8 @@ def trees(policy: Policy) -> list[tuple[str, str]]:
         (["read", "{}/in/file", "stat", "{}"], [("read", "{}/in/file")]),
         (["read", "{}/link"], [("read", "{}/link")]),
         (["readlink", "{}/link"], [("read", "{}")]),
+        (["is link", "{}/link"], [("read", "{}")]),
+        (["is link", "{}/in/file"], [("read", "{}/in/file")]),
         (["readlink", "{}/link", "read", "{}/link"], [("read", "{}")]),
         (["open to write", "{}/in/file"], [("change", "{}/in/file")]),
         (["create", "{}/out/new", "unlink", "{}/out/new"], [("change", "{}/out")]),
@@ -143,6 +147,22 @@ def test_programs_of_linux(learned: Callable[..., Learned]) -> None:
     assert remarks == []
 
 
+@pytest.mark.skipif(not building.HAS_NATIVE, reason="no native programs are made here")
+def test_interpreters_with_relative_names(learned: Callable[..., Learned], place: Path) -> None:
+    """The kernel finds them from the working directory, and so does who writes it down."""
+    shutil.copy(building.native("explore"), place / "in" / "tool")
+    script = place / "script"
+    script.write_text("#!in/tool\n")
+    script.chmod(0o755)
+
+    policy, _ = learned("execute", str(script))
+
+    assert {grant.host for grant in policy.filesystem.exec} == {
+        str(script),
+        str(place / "in" / "tool"),
+    }
+
+
 @pytest.mark.skipif(not os.path.exists("/bin/sh"), reason="there is no shell here")
 def test_what_programs_of_linux_ask_for(learned: Callable[..., Learned], place: Path) -> None:
     """A script: its shell with its loader and its libraries, and what they start and touch."""
@@ -204,6 +224,7 @@ def test_webassembly_that_is_executed(learned: Callable[..., Learned], place: Pa
             ],
         ),
         (["kill parent", "-"], ["no policy grants kill of another process"]),
+        (["is link", "/proc/self"], ["lstat finds the link /proc/self only where /proc is"]),
         (["group of parent", "-"], ["no policy grants getpgid of another process"]),
         (["processors of parent", "-"], ["no policy grants sched_getaffinity of another process"]),
         (["read", "/proc/self/exe"], ["no policy grants open of /proc/self/exe"]),
@@ -230,6 +251,29 @@ def test_what_no_policy_grants_is_said(
     assert all(f"# {line}" in new.read_text().splitlines() for line in remarks)
     assert again.returncode == 0
     assert again.stdout != first.stdout
+
+
+@pytest.fixture
+def group() -> Iterator[int]:
+    """Return a process group of which nobody here is one of ours, with one process in it."""
+    command = [sys.executable, "-c", "import sys; sys.stdin.read()"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, process_group=0) as process:
+        yield process.pid
+        process.kill()
+
+
+def test_signals_to_groups_are_to_others_or_not(group: int) -> None:
+    """To one of whose processes none is the program's, and which is there."""
+    own, other = os.getpid(), os.getppid()
+
+    assert names_others(group, other) is False  # that is a descendant's
+    assert names_others(-group, other) is False
+    assert names_others(-group, group) is False
+    assert names_others(other, own)
+    assert names_others(-group, 1 << 21) is True
+    assert not names_others(-(1 << 21), own)
+    assert not names_others(0, own)
+    assert not names_others(-1, own)
 
 
 def test_own_processes_are_nothing_to_remark_on(learned: Callable[..., Learned]) -> None:

@@ -50,6 +50,9 @@ _OF_PROCESSES: Final = {  # and which argument names one
     **dict.fromkeys(("sched_getaffinity", "sched_setscheduler"), 0),
     **dict.fromkeys(("getpriority", "setpriority"), 1),
 }
+_AT_SYMLINK_NOFOLLOW: Final = 0x100
+_FLAGS_AT: Final = {"newfstatat": 3, "fstatat": 3, "statx": 2, "fchownat": 4, "utimensat": 3}
+_OF_LINKS: Final = frozenset(("lstat", "lchown"))
 _OPENS: Final = frozenset(("open", "openat", "openat2"))
 
 
@@ -119,6 +122,10 @@ class _Written:
 
     def _on_process(self, call: str, arguments: Arguments, _: int) -> None:
         pid = ctypes.c_int32(arguments[_OF_PROCESSES[call]]).value
+        if call == "kill" and pid < 0:
+            if names_others(pid, self._first):
+                self._audit.on_socket(call, "another process group", "0")
+            return
         if pid <= 0 or is_own(pid):
             return
         # Signals go to whatever is confined together (Landlock).
@@ -174,19 +181,25 @@ class _Written:
         if access == "execute" and call not in self._held:
             for path, via, relative in paths:  # from what succeeds there is no coming back
                 self._audit.on_path(call, path, access, "", via=via, relative=relative)
-                for interpreter in self._of_module(path):
-                    self._audit.on_path(call, interpreter, access, "")
+                for interpreter, from_here in self._of_module(path):
+                    self._audit.on_path(call, interpreter, access, "", relative=from_here)
         result = proceed()
         if result > _STOPPED:
-            self._after_files(call, paths, access, result)
+            self._after_files(call, paths, access, result, follows=follows(call, arguments))
         return result
 
-    def _of_module(self, path: str) -> list[str]:
-        """What runs a script, where that is WebAssembly: the kernel does not see it."""
+    def _of_module(self, path: str) -> list[tuple[str, bool]]:
+        """What runs a script, where that is WebAssembly: the kernel does not see it.
+
+        Also whether that is found from the working directory.
+        """
         if not self._audit.learning or not is_module(path):
             return []
-        found = (beneath(self._cwd, os.fsencode(each)) for each in interpreters_of(path))
-        return [each for each in found if each is not None]
+        found = [
+            (beneath(self._cwd, os.fsencode(each)), not os.path.isabs(each))
+            for each in interpreters_of(path, self._cwd or "")
+        ]
+        return [(each, relative) for each, relative in found if each is not None]
 
     def _after_files(
         self,
@@ -194,12 +207,16 @@ class _Written:
         paths: Sequence[tuple[str, str | None, bool]],
         access: Access,
         result: int,
+        *,
+        follows: bool,
     ) -> None:
         first = paths[0][0] if paths else None
         if self._audit.on_call(call, first or "", access, name_of(result)):
             return
         for path, via, relative in paths:
-            self._audit.on_path(call, path, access, name_of(result), via=via, relative=relative)
+            self._audit.on_path(
+                *(call, path, access, name_of(result)), via=via, relative=relative, follows=follows
+            )
         if call in _OPENS:
             self._names.opened(result, first)
         elif call == "chdir" and result == 0:
@@ -283,6 +300,32 @@ def open_access(flags: int, path: str) -> Access:
     if flags & os.O_PATH:
         return "look"
     return "write" if flags & (os.O_ACCMODE | os.O_TRUNC | os.O_CREAT) else "read"
+
+
+def follows(call: str, arguments: Sequence[int]) -> bool:
+    """Is a call about what a link leads to, and not about the link?"""
+    at = _FLAGS_AT.get(call)
+    return call not in _OF_LINKS and (at is None or not arguments[at] & _AT_SYMLINK_NOFOLLOW)
+
+
+def members_of(named: int) -> list[int]:
+    """The processes that kill(2) would signal, and who that would be: one, or those of a group."""
+    if named > 0:
+        return [named] if os.path.exists(f"/proc/{named}") else []
+    found = []
+    for name in os.listdir("/proc") if named < -1 else ():
+        try:
+            if name.isdecimal() and os.getpgid(int(name)) == -named:
+                found.append(int(name))
+        except ProcessLookupError:
+            continue
+    return found
+
+
+def names_others(named: int, first: int) -> bool:
+    """Would kill(2) signal somebody, and nobody of a process's own: itself and its descendants?"""
+    members = members_of(named)
+    return bool(members) and not any(descends(member, first) for member in members)
 
 
 def descends(pid: int, first: int) -> bool:

@@ -158,6 +158,11 @@ static long attempt(const char *what, char *on) {
         return SYS_unlink(on);
     if (equal(what, "stat"))
         return SYS_stat(on, &about);
+    if (equal(what, "is link")) {
+        struct stat seen;
+        long r = SYS_lstat(on, &seen);
+        return r < 0 ? r : (seen.mode & 0170000) == 0120000;
+    }
     if (equal(what, "readlink"))
         return SYS_readlink(on, text, sizeof text) < 0 ? -1 : 0;
     if (equal(what, "chdir"))
