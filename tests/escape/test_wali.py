@@ -42,14 +42,19 @@ WRITES_METADATA = {
     *("read-only: chmod", "read-only: set times", "read-only: fchmod"),
     "read-only: set times of a descriptor",
 }
-OF_OTHERS = {"a group of another", "a session of another", "processors of another"}
+OF_OTHERS = {
+    *("a group of another", "a session of another", "processors of another"),
+    *("priority of another", "priority of all"),
+}
 STREAMS = {
     *("mode of a stream", "owner of a stream's file", "times of a stream"),
     *("owner of a stream's file by its empty name", "times of a stream by its empty name"),
     *("mode of a stream by another number", "mode of a stream that was sent"),
     "times of a stream in microseconds",
 }
-SIGNALS = {"a signal to the parent", "a signal to a thread"}
+SIGNALS = {
+    *("a signal to the parent", "a signal to a thread", "a signal to a thread of a process"),
+}
 # What some layer does not hold; each is held by another.
 NOT_HELD = {
     "all": set(),

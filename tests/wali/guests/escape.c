@@ -280,9 +280,12 @@ static void processes(int parent) {
     unsigned long cpus[16];
     tell("a signal to the parent", SYS_kill(parent, 0));
     tell("a signal to a thread", SYS_tkill(parent, 0));
+    tell("a signal to a thread of a process", SYS_tgkill(parent, parent, 0));
     tell("a group of another", SYS_getpgid(parent));
     tell("a session of another", SYS_getsid(parent));
     tell("processors of another", SYS_sched_getaffinity(parent, sizeof cpus, cpus));
+    tell("priority of another", SYS_getpriority(0, parent));
+    tell("priority of all", SYS_getpriority(2, 0));
     tell("limits of another", SYS_prlimit64(parent, 7, NULL, text));
     tell("a program of the host's", native("/bin/true"));
     tell("become root", SYS_getuid() && SYS_setuid(0) == 0 ? 0 : -EPERM);
@@ -373,7 +376,7 @@ static void streams(void) {
                                         each(settimeofday) each(sethostname) each(quotactl)        \
                                             each(process_madvise) each(rt_sigqueueinfo)            \
                                                 each(fanotify_init) each(inotify_init1)            \
-                                                    each(splice) each(sendfile) each(vmsplice)
+                                                    each(splice) each(tee) each(vmsplice)
 ALL(UNSERVED)
 
 static void unserved(void) {

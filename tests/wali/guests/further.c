@@ -1,18 +1,6 @@
 /* Calls that WALI's specification has no arguments for, and programs make all the same. */
 #include "thread.h"
 
-/* clang-format off */
-CALL(getitimer, 36, (int which, void *to), which, to)
-CALL(sendfile, 40, (int to, int from, long *offset, size_t size), to, from, offset, size)
-CALL(getresuid, 118, (unsigned *real, unsigned *effective, unsigned *saved), real, effective, saved)
-CALL(getresgid, 120, (unsigned *real, unsigned *effective, unsigned *saved), real, effective, saved)
-CALL(rt_sigtimedwait, 128, (const void *set, void *info, const void *timeout, unsigned size), set, info, timeout, size)
-CALL(getpriority, 140, (int which, int who), which, who)
-CALL(setpriority, 141, (int which, int who, int nice), which, who, nice)
-CALL(tgkill, 234, (int group, int thread, int signal), group, thread, signal)
-CALL(copy_file_range, 326, (int from, long *from_at, int to, long *to_at, size_t size, unsigned flags), from, from_at, to, to_at, size, flags)
-/* clang-format on */
-
 /* --- copies in the kernel --------------------------------------------------------------------- */
 
 static int made(const char *name, const char *text) {
