@@ -5,14 +5,20 @@ What they do in threads is compared with the native program (``guests/atomics.c`
 
 from __future__ import annotations
 
+import ctypes
+import threading
+import time
 from typing import TYPE_CHECKING
 
 import pytest
 import wasmtime
 
 from tests.wali import building
+from wali_core import _bridge as bridge
 from wali_core._abi import ATOMICS_EXPORT
 from wali_core._passes import prepare_program
+from wali_core.programs import _atomics
+from wali_core.programs._process_calls import number_of, system_call
 from wali_core.rewriting import _prepare as prep
 
 if TYPE_CHECKING:
@@ -21,6 +27,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     Wali = Callable[..., subprocess.CompletedProcess[str]]
+
+OK, NOT_EQUAL, TIMED_OUT, GO_ON = range(4)
+WAKE = 1
 
 # Each leaves an i32.
 TRAPPING = {
@@ -138,6 +147,48 @@ def test_a_thread_is_woken_at_address_0(
         (call $exit (i32.load (i32.const 64)))))""")
 
     assert (done.returncode, done.stderr) == (10, "")
+
+
+@pytest.fixture(params=["futex_waitv", "before Linux 5.16"])
+def word(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> ctypes.c_int64:
+    """Return what a thread waits on, where the kernel has a call for several, and where not."""
+    if request.param != "futex_waitv":
+        numbers = {"futex": number_of("futex"), "futex_waitv": 9999}
+        monkeypatch.setattr(_atomics, "number_of", numbers.__getitem__)
+    return ctypes.c_int64(5 << 32)
+
+
+def wait(word: ctypes.c_int64, value: int, seconds: float) -> int:
+    """Wait for 64 bits to be notified, once; the time that it is over, where that has to go on."""
+    context = bridge.core.make_context()
+    until = time.monotonic_ns() + int(seconds * 1e9)
+    waiting = _atomics._Wait(bridge.core, ctypes.addressof(context), until)
+    result = waiting.on(ctypes.addressof(word), 8, value)
+    return result if result <= TIMED_OUT else GO_ON
+
+
+def test_64_bits_are_compared(word: ctypes.c_int64) -> None:
+    """As far as the kernel can: what differs in the lower half is seen at once, in any case."""
+    assert wait(word, 5 << 32 | 1, 30) == NOT_EQUAL
+    assert wait(word, 5 << 32, 0.01) == TIMED_OUT
+    assert wait(word, 6 << 32, 30) in (NOT_EQUAL, GO_ON)  # to be looked at again
+
+
+def test_a_wait_for_64_bits_is_notified(word: ctypes.c_int64) -> None:
+    """At the address of the lower half, in whichever slice of time."""
+    results: list[int] = []
+
+    def waits() -> None:
+        while not results or results[-1] == GO_ON:
+            results.append(wait(word, 5 << 32, 30))
+
+    thread = threading.Thread(target=waits)
+    thread.start()
+    while not system_call("futex", ctypes.addressof(word), WAKE, 1):
+        pass
+    thread.join(30)
+
+    assert results[-1] == OK
 
 
 @pytest.mark.parametrize(("name", "has"), [("hello", False), ("threads", False), ("atomics", True)])
