@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import attrs
 
 from . import _calls
-from ._files import ancestors, join, relative_to
+from ._files import PTMX, PTS, ancestors, join, relative_to
 from ._metadata import METADATA_WRITERS
 from ._requests import KINDS, MAKES_SOCKETS, is_wasi
 
@@ -154,6 +154,10 @@ def _decide_path(parts: Parts, path: str, request: Request, *, wasi: bool = Fals
     # WASI programs are given directories alone, and execute nothing.
     programs = [] if wasi else _keyed("filesystem.exec", files.exec)
     devices = [] if wasi else _keyed("filesystem.devices", files.named_devices)
+    # There it is a link to the device that makes a terminal.
+    devices += [
+        (key, attrs.evolve(grant, guest=PTMX)) for key, grant in devices if grant.guest == PTS
+    ]
     # What makes or removes a name changes the directory that the name is in.
     place = path.rpartition("/")[0] or "/" if access == "make" else path
     found = _innermost(place, programs + trees + devices)

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
 
-DEVICES = ("full", "null", "random", "tty", "urandom", "zero")
+DEVICES = ("full", "null", "ptmx", "random", "tty", "urandom", "zero")
 """Devices that are granted by their names alone. They are found in /dev, here and there."""
 
 
@@ -134,6 +134,15 @@ def _outermost_paths(paths: Iterable[str]) -> tuple[str, ...]:
     )
 
 
+PTMX, PTS = "/dev/ptmx", "/dev/pts"
+
+
+def device_grant(name: str) -> Grant:
+    """Return the grant of a device: of the one that makes terminals, where those are then."""
+    path = f"/dev/{name}"
+    return Grant(path, PTS if path == PTMX else path, read_write=True)
+
+
 @attrs.frozen
 class Filesystem:
     """The trees that are granted; nothing else of the host's files is reachable.
@@ -194,8 +203,7 @@ class Filesystem:
     @property
     def named_devices(self) -> tuple[Grant, ...]:
         """The devices, as grants to read and write."""
-        paths = (f"/dev/{name}" for name in self.devices)
-        return tuple(Grant(path, path, read_write=True) for path in paths)
+        return tuple(device_grant(name) for name in self.devices)
 
     @property
     def readable(self) -> tuple[Grant, ...]:

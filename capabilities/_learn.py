@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import attrs
 
 from ._calls import ESSENTIAL
-from ._files import Filesystem, Grant, ancestors, relative_to
+from ._files import PTMX, PTS, Filesystem, Grant, ancestors, relative_to
 from ._metadata import METADATA_WRITERS
 from ._model import Environment, Network, Syscalls
 from ._policy import Policy
@@ -94,6 +94,7 @@ class _Findings:
         self.trees: set[Grant] = set()
         self.led_to: dict[Grant, str] = {}  # by places with links in them, what is there
         self.looked_at: set[Grant] = set()
+        self.devices: set[str] = set()
         self.ways: set[tuple[str, Grant]] = set()  # paths of WASI's, and the trees they need
         self.executed: set[tuple[int, Grant]] = set()  # by which process
         self.followed: set[Grant] = set()
@@ -140,7 +141,9 @@ class _Findings:
             self.remarks.append(f"no policy grants {event.syscall} of {event.resource}")
             return
         place, wasi = _place(event), is_wasi(event.syscall)
-        if event.access == "look" and event.directory and not wasi:
+        if not wasi and (place.guest == PTMX or relative_to(place.guest, PTS) is not None):
+            self.devices.add(posixpath.basename(PTMX))
+        elif event.access == "look" and event.directory and not wasi:
             self.looked_at.add(place)
         else:
             self.trees.add(place)
@@ -259,7 +262,10 @@ class _Findings:
         shown = {self._as_is_shown(tree) for tree in self.trees}
         trees = _widened(shown, self.ways) - programs  # those can be read, too
         return Filesystem.of(
-            _without_narrowing({*trees, *looked_at}), exec=sorted(programs), cwd=cwd
+            _without_narrowing({*trees, *looked_at}),
+            exec=sorted(programs),
+            devices=self.devices,
+            cwd=cwd,
         )
 
     def _as_is_shown(self, tree: Grant) -> Grant:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 
 import attrs
 
-from ._files import DEVICES
+from ._files import DEVICES, device_grant
 from ._model import LARGEST_PORT, LARGEST_SEED, LATEST_TIME, SOURCES, Clock, Random
 from ._units import format_size, parse_duration, parse_size, quote
 
@@ -117,8 +117,8 @@ def place(value: object) -> Place:
 
 def device(value: object) -> Place:
     """Read the name of a device, which is where every host has it."""
-    path = f"/dev/{choice(DEVICES)(value)}"
-    return Place(path, path)
+    grant = device_grant(choice(DEVICES)(value))
+    return Place(grant.host, grant.guest)
 
 
 def host_place(value: object) -> Place:

@@ -415,6 +415,7 @@ IOCTLS: Final = (
     (0x8905, 4),  # SIOCATMARK
     (0x80045430, 4),  # TIOCGPTN
     (0x40045431, 4),  # TIOCSPTLCK
+    (0x5441, 0),  # TIOCGPTPEER: what it gives is a descriptor, which is installed
 )
 
 # Commands of fcntl(2) that are the kernel's alone: number, bytes of what they point to; 0 where the

@@ -55,7 +55,8 @@ class Bind:
     Attributes:
         host: a path of the host's, to a file, a folder with all that is mounted in it, a device or
             a socket; an absolute one in which no link may be.
-        guest: the absolute, normalised path at which it is seen.
+        guest: the absolute, normalised path at which it is seen. /dev/ptmx at /dev/pts stands for
+            pseudo-terminals of the view's own.
         writable: whether it can be changed. Devices, FIFOs and sockets are, by nature: those that
             lie in a folder that is not writable can still be written to.
         executable: whether files in it can be executed.
@@ -190,7 +191,7 @@ def enter(
     whole = wanted[0] if wanted and wanted[0].guest == "/" else None
     try:
         _own_namespace()
-        root = _open(whole) if whole else _empty_root()
+        root = _open(whole) if whole else _file_system(b"tmpfs", size=_SIZE, mode=b"755")
     except OSError as error:
         if whole is None or error.errno == ENOSYS:
             raise Unavailable(_reason(error)) from error
@@ -200,9 +201,7 @@ def enter(
             call(_MOVE_MOUNT, root, b"", _AT_FDCWD, b"/", _FROM_EMPTY_PATH)
         except OSError as error:
             raise Unavailable(_reason(error)) from error
-        writable = -1
-        if whole is None:
-            writable = _environments(root, environment, rewritable=rewritable)
+        writable = -1 if whole else _environments(root, environment, rewritable=rewritable)
         _furnish(root, wanted[1:] if whole else wanted)
         _move_in(root, whole)
     finally:
@@ -211,9 +210,7 @@ def enter(
         os.chdir(cwd)
     except OSError as error:
         raise LockdownError([f"{cwd} cannot be the working directory: {error.strerror}"]) from error
-    if whole is not None:
-        return View((), None, -1)
-    return View(("/",), environment, writable)
+    return View((), None, -1) if whole else View(("/",), environment, writable)
 
 
 def environment_path() -> str:
@@ -255,12 +252,12 @@ def _own_namespace() -> None:
     _set_attributes(_AT_FDCWD, b"/", _AT_RECURSIVE, 0, propagation=_PRIVATE)
 
 
-def _empty_root() -> int:
-    """A file system in memory, mounted nowhere yet: a descriptor of it."""
-    context = call(_FSOPEN, b"tmpfs", _FSOPEN_CLOEXEC)
+def _file_system(kind: bytes, **options: bytes) -> int:
+    """A new one, mounted nowhere yet: a descriptor of it."""
+    context = call(_FSOPEN, kind, _FSOPEN_CLOEXEC)
     try:
-        call(_FSCONFIG, context, _SET_STRING, b"size", _SIZE, 0)
-        call(_FSCONFIG, context, _SET_STRING, b"mode", b"755", 0)
+        for name, value in options.items():
+            call(_FSCONFIG, context, _SET_STRING, name.encode(), value, 0)
         call(_FSCONFIG, context, _CREATE, None, None, 0)
         return call(_FSMOUNT, context, _FSMOUNT_CLOEXEC, 0)
     finally:
@@ -317,17 +314,28 @@ def _show(root: int, bind: Bind) -> None:
             os.close(place)
     finally:
         os.close(tree)
+    # A /dev that is granted has its own, which the kernel leads to the terminals beside it.
+    if _is_terminals(bind) and os.stat("dev", dir_fd=root).st_dev == os.fstat(root).st_dev:
+        os.symlink("pts/ptmx", "dev/ptmx", dir_fd=root)
+
+
+def _is_terminals(bind: Bind) -> bool:
+    """Are these pseudo-terminals? They are new ones, of the view's own, and not the host's."""
+    return (bind.host, bind.guest) == ("/dev/ptmx", "/dev/pts")
 
 
 def _open(bind: Bind) -> int:
     """A copy of what is mounted at a path, with no more rights than are granted."""
     flags = _OPEN_TREE_CLONE | os.O_CLOEXEC | _AT_RECURSIVE | _AT_EMPTY_PATH
-    # Opened in this namespace: of what was opened before, the kernel makes no copy here.
-    found = open_plain(bind.host, os.O_PATH)
-    try:
-        tree = call(_OPEN_TREE, found, b"", flags)
-    finally:
-        os.close(found)
+    if _is_terminals(bind):
+        tree = _file_system(b"devpts", ptmxmode=b"666", mode=b"600")
+    else:
+        # Opened in this namespace: of what was opened before, the kernel makes no copy here.
+        found = open_plain(bind.host, os.O_PATH)
+        try:
+            tree = call(_OPEN_TREE, found, b"", flags)
+        finally:
+            os.close(found)
     try:
         # Only ever added to what the mount has: it keeps its own.
         attributes = _NO_SUID | (not bind.writable and _READ_ONLY)

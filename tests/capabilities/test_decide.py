@@ -31,7 +31,7 @@ POLICY = Policy(
         ),
         inaccessible=("/srv/out/secret",),  # no file can say so, but data can
         exec=(Grant("/usr/bin/sort", "/usr/bin/sort"), Grant("/opt", "/opt")),
-        devices=("null",),
+        devices=("null", "ptmx"),
     ),
     environment=Environment(inherit=["LANG"], set={"MODE": "batch"}),
     network=Network(connect=[443], listen=[8080], unix=(Grant("/run/x.sock", "/x.sock"),)),
@@ -111,6 +111,18 @@ POLICY = Policy(
                 "itself not changed"
             ),
         ),
+        (
+            "open /dev/ptmx write",
+            "granted by filesystem.devices[1]: '/dev/ptmx' lies in '/dev/ptmx'",
+        ),
+        (
+            "open /dev/pts/0 write",
+            (
+                "granted by filesystem.devices[1]: '/dev/pts/0' lies in '/dev/pts' "
+                "('/dev/ptmx' outside)"
+            ),
+        ),
+        ("unlink /dev/ptmx", "refused by default: '/dev' lies in nothing that is granted"),
         ("stat /", "granted by filesystem.read_only[0]: '/' leads to '/usr'"),
         ("chdir /dev", "granted by filesystem.devices[0]: '/dev' leads to '/dev/null'"),
         ("stat /srv", "refused by default: '/srv' lies in nothing that is granted"),

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from capabilities import Environment, Event, Grant, Policy, learn, read_events
+from capabilities import Environment, Event, Filesystem, Grant, Policy, learn, read_events
 from tests.capabilities.strategies import CATALOGUE
 from tests.strategies import paths
 
@@ -163,6 +163,17 @@ def test_what_a_wali_program_needs(events: list[Event], granted: list[tuple[str,
 def test_what_a_wasi_program_needs(events: list[Event], granted: list[tuple[str, str]]) -> None:
     """Folders, in which a path begins and ends."""
     assert files(*events, wasi=True) == granted
+
+
+def test_terminals_are_granted_by_the_device_that_makes_them() -> None:
+    """The host's have other names the next time, and are others'."""
+    found = learned(
+        event("open", "/dev/ptmx", "write"),
+        event("stat", "/dev/pts/3", "look"),
+        event("open", "/dev/pts/3", "write"),
+    )
+
+    assert found.policy.filesystem == Filesystem(devices=("ptmx",))
 
 
 def test_calls_are_those_that_were_made() -> None:

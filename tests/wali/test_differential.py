@@ -31,7 +31,7 @@ NAMES = (
     *("atomics", "changing", "closing", "corners", "edges", "exec", "executing", "faults"),
     *("files", "further", "handover", "links", "locks", "memory", "messages", "owners", "pointers"),
     *("processes", "rare", "replacing", "restarts", "signals", "sockets", "stack", "system"),
-    *("threads", "timeouts", "waiting"),
+    *("terminals", "threads", "timeouts", "waiting"),
 )
 FAMILIES = {
     "@basic-io": ("further", "files", "processes", "rare"),
@@ -75,7 +75,7 @@ CONFINED = (
     *("atomics", "exec", "executing", "faults", "files", "further", "handover", "locks", "memory"),
     "messages pairs",
     "pointers",
-    *("processes", "replacing", "signals", "threads", "waiting"),
+    *("processes", "replacing", "signals", "terminals", "threads", "waiting"),
 )
 """Those that can do all that they do under a policy; after some their arguments."""
 NEED_PROC = ("exec", "executing", "signals")
@@ -125,7 +125,7 @@ def test_prints_the_same_under_a_policy(
         read_only = {["/proc"] if name in NEED_PROC else []}
         read_write = ["{box}"]
         exec = {[path for path in programs if os.path.isdir(path)]}
-        devices = ["null"]
+        devices = ["null", "ptmx", "tty"]
         cwd = "{box}"
         [syscalls]
         allow = {["@" + group for group in (groups + " resources setuid chown").split()]}

@@ -110,6 +110,16 @@ def test_a_view_can_be_required(without: Without, home: Path) -> None:
     assert done.stderr.startswith('wali: view = "required" cannot be met: the kernel gives this ')
 
 
+def test_there_are_no_terminals(without: Without, home: Path) -> None:
+    """Those of others would be at hand."""
+    (home / "p.toml").write_text('version = 1\n[filesystem]\ndevices = ["ptmx"]\n')
+
+    done = without("--policy", "p.toml", "explore.wasm", "list", "/")
+
+    assert (done.returncode, done.stdout) == (126, "")
+    assert "/dev/ptmx cannot be /dev/pts for a WALI program, which without a view" in done.stderr
+
+
 def test_unix_sockets_are_refused(without: Without, home: Path) -> None:
     """Granted or not: who may connect to one could connect to any."""
     (home / "p.toml").write_text('version = 1\n[network]\nunix = ["./in"]\n')

@@ -249,6 +249,60 @@ def test_devices_themselves_stay(wali: Callable[..., Any], home: Path) -> None:
     assert done.stdout.split() == [str(-errno.EROFS), str(-errno.EROFS), "0"]
 
 
+@pytest.mark.skipif(not building.HAS_NATIVE, reason="what is right, a native program says")
+@pytest.mark.parametrize("who", ["root", "user"])
+def test_terminals_are_its_own(who: str, home: Path) -> None:
+    """With `ptmx` it makes some and talks through them; those of others have no name there."""
+    if who == "root" and os.geteuid():
+        pytest.skip("not root")
+    calls = '"@default", "@basic-io", "@file-system", "@process", "@signal"'
+    options = policy(
+        home, f'[filesystem]\ndevices = ["ptmx", "tty"]\n[syscalls]\nallow = [{calls}]\n'
+    )
+    shutil.copy(building.program("terminals"), home)
+    native = subprocess.run(
+        [building.native("terminals"), "names"], capture_output=True, text=True, check=True
+    )
+    command = [sys.executable, "-m", "wali_core", "run", *options, "terminals.wasm", "names"]
+    ends = os.openpty()  # one of the host's
+    try:
+        if who == "user":
+            done = ordinary.run(command, ordinary.give(home))
+        else:
+            done = subprocess.run(
+                command,
+                cwd=home,
+                env=os.environ | {"PYTHONPATH": str(ordinary.ROOT)},
+                capture_output=True,
+                text=True,
+                timeout=60,
+                check=False,
+            )
+    finally:
+        for end in ends:
+            os.close(end)
+
+    assert (done.stderr, done.returncode) == ("", 0)
+    assert done.stdout == native.stdout
+    assert "terminals of others: 0\n" in done.stdout
+
+
+def test_terminals_beside_what_is_granted(explore: Explore, home: Path) -> None:
+    """They are in a folder of the view's, with a link to what makes them; not in a granted one."""
+    (home / "dev").mkdir()
+    (home / "dev" / "pts").mkdir()
+    options = policy(home, '[filesystem]\ndevices = ["ptmx"]\n')
+
+    own = explore("list", "/dev", "list", "/dev/pts", "write", "/dev/pts/x", options=options)
+    given = explore(
+        *("list", "/dev", "list", "/dev/pts"), options=(*options, "--dir", "./dev::/dev:rw")
+    )
+
+    assert own == ["ptmx pts", "ptmx", "EROFS"]
+    assert given == ["pts", "ptmx"]
+    assert os.listdir(home / "dev") == ["pts"]
+
+
 def test_names_of_environments_are_taken(wali: Callable[..., Any], home: Path) -> None:
     """A grant there would hide them."""
     (home / "x").mkdir()

@@ -319,6 +319,11 @@ BODY(body_ioctl) {
         return -EPERM;
     if (request == FIOCLEX || request == FIONCLEX)
         return set_cloexec(d, request == FIOCLEX);
+    if (request == TIOCGPTPEER) {
+        uint64_t flags = HOST_OPEN_FLAGS(a[2].u32 | O_CLOEXEC);
+        return descriptor_install_made(c, SYS(NR_ioctl, d->host, request, flags, 0, 0, 0),
+                                       a[2].u32);
+    }
     if (size <= 0)
         return size ? -ENOTTY : SYS(NR_ioctl, d->host, request, a[2].u32, 0, 0, 0);
     uint8_t *argument = space_buffer(c, s, a[2].u32, (uint32_t)size);
