@@ -25,7 +25,7 @@ from wali_core._grants import beneath as beneath_folder
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
-    from typing import Final
+    from typing import Final, Literal
 
     from capabilities import Access, Verdict
     from capabilities.links import Place
@@ -126,7 +126,7 @@ class Audit:
         ``leads_out`` says that it was refused because of a link, to what nothing grants;
         ``follows`` whether it is about what a link leads to.
         """
-        decision = self._rules.decide(Request(call, (path,), access))
+        decision = self._named(call, path, access)
         if leads_out and decision.granted:
             decision = Decision(False, "default", f"a link leads out of {decision.rule}")
         place = host or path
@@ -135,11 +135,17 @@ class Audit:
 
     def on_socket(self, call: str, resource: str, result: str) -> None:
         """The same of a call that names a socket's address."""
+        self._note(call, resource, "", self._named(call, resource, ""), result)
+
+    def _named(self, call: str, resource: str, access: Access | Literal[""]) -> Decision:
+        """What the policy says to what a call names, whatever it says to the call."""
+        if resource.startswith("/"):
+            return self._rules.decide(Request(call, (resource,), access or "look"))
         try:
             request = Request.parse(f"{call} {resource}")
         except ValueError:  # an abstract name, another protocol: nothing grants it
             request = Request(call, port=0)
-        self._note(call, resource, "", self._policy.decide(request), result)
+        return self._policy.decide(request)
 
     def on_kind(self, call: str, kind: str, result: str) -> None:
         """The same of a call that makes sockets, or listens at one that may have no address.
@@ -153,16 +159,20 @@ class Audit:
             by_call = decision.granted and decision.rule == "always"
             self._note(call, kind, "", own if by_call else decision, result)
 
-    def on_call(self, call: str, resource: str, access: str, result: str) -> bool:
+    def on_call(self, call: str, resource: str, access: Access | Literal[""], result: str) -> bool:
         """Write down a system call that the gate holds back, or would; is it held back?
 
-        One that is granted is written down once, without what it names.
+        One that is granted is written down once, without what it names.  One that goes through by
+        `on_deny = "log"` may name what is refused all the same: then that is what is written.
         """
         decision = self.calls.get(call)
         if decision is None or decision.granted:
             if decision is not None and self.everything:
                 self._note(call, "", "", decision, "0")
             return False
+        if self.on_deny == "log" and resource and result != "0":
+            named = self._named(call, resource, access)
+            decision = decision if named.granted else named
         self._note(call, resource, access, decision, result)
         if self.on_deny == "kill":
             raise GuestDenied(call)
