@@ -123,7 +123,7 @@ class Runtime:
         ``args`` follow ``argv0`` (the module's name, if not given).  ``env`` and ``dirs`` are
         granted on top of the policy; ``dirs`` is ``{guest: host}``, read-only, or ``{guest: (host,
         "ro" | "rw")}``.  ``sockets`` are socket objects, or descriptors of such: a WASI guest finds
-        them after its directories, and they are set to non-blocking.  ``stdio`` are three
+        them after its directories; those that listen are set to non-blocking.  ``stdio`` are three
         descriptors of this process, -1 for none; they stay the caller's, who closes them after the
         guest: of one that is closed before, the guest has whatever is opened in its place.
 

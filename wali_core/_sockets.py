@@ -21,16 +21,17 @@ if TYPE_CHECKING:
 
 _FIRST: Final = 3  # sd_listen_fds(3): SD_LISTEN_FDS_START
 _LAST_PORT: Final = 65535
-_SOL_SOCKET, _SO_TYPE, _SOCK_DGRAM = 1, 3, 2
+_SOL_SOCKET, _SO_TYPE, _SO_ACCEPTCONN, _SOCK_DGRAM = 1, 3, 30, 2
 _WAITING: Final = 128  # connections that may wait to be accepted
 
 
 def duplicate(given: Socket) -> int:
-    """A descriptor of the same socket, which is non-blocking from now on.
+    """A descriptor of the same socket.
 
-    The guest's own, so that the number cannot become another file's while the guest has it.
-    Non-blocking, since a guest that waits must do so where its deadline can reach it.  Raises
-    ``UseError`` for what is no socket.
+    The guest's own, so that the number cannot become another file's while the guest has it.  One
+    that listens is non-blocking from now on, for the caller, too: a guest that waits must do so
+    where its deadline can reach it, and when somebody else has taken the connection, no flag keeps
+    accept(2) itself from waiting for the next.  Raises ``UseError`` for what is no socket.
     """
     fd = given if isinstance(given, int) else given.fileno()
     try:
@@ -40,18 +41,27 @@ def duplicate(given: Socket) -> int:
     if not stat.S_ISSOCK(os.fstat(copy).st_mode):
         os.close(copy)
         raise UseError(f"socket {given!r}: descriptor {fd} is something else")
-    os.set_blocking(copy, False)
+    if _option(copy, _SO_ACCEPTCONN):
+        os.set_blocking(copy, False)
     return copy
 
 
 def is_datagram(fd: int) -> bool:
-    """Whether a socket is for datagrams.  Python's own module would take 5 ms of the start."""
+    """Whether a socket is for datagrams."""
+    return _option(fd, _SO_TYPE) == _SOCK_DGRAM
+
+
+def _option(fd: int, name: int) -> int | None:
+    """An option of a socket's; None where it has none.
+
+    Python's own module would take 5 ms of the start.
+    """
     import ctypes
 
     found, size = ctypes.c_int(), ctypes.c_uint32(4)
     libc = ctypes.CDLL(None)
-    failed = libc.getsockopt(fd, _SOL_SOCKET, _SO_TYPE, ctypes.byref(found), ctypes.byref(size))
-    return not failed and found.value == _SOCK_DGRAM
+    failed = libc.getsockopt(fd, _SOL_SOCKET, name, ctypes.byref(found), ctypes.byref(size))
+    return None if failed else found.value
 
 
 def address_of(text: str) -> tuple[str, int]:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from capabilities import Limits, Policy
 from tests.wasi_shim.calls import SOCKET_STREAM, Errno, Right, Wasi, WasiError, caller
 from wali_core import GuestTimeout, PolicyError, Runtime, UseError
 from wali_core._sockets import address_of, duplicate, inherited, listen
@@ -324,7 +325,36 @@ def test_what_was_promised_must_be_there(monkeypatch: pytest.MonkeyPatch) -> Non
         inherited()
 
 
-def test_duplicates_are_non_blocking(listener: socket.socket) -> None:
+def until_it_waits(wasi: Wasi, call: str) -> None:
+    """Read from, or write to, descriptor 3 until that waits for somebody who does nothing."""
+    while True:
+        if call in ("receive", "read"):
+            getattr(wasi, call)(3, 10)
+        else:
+            getattr(wasi, call)(3, b"x" * 4000)
+
+
+@pytest.mark.parametrize("call", ["receive", "read", "send", "write"])
+@pytest.mark.parametrize(
+    "kind",
+    [socket.SOCK_STREAM, socket.SOCK_DGRAM, socket.SOCK_SEQPACKET],
+    ids=lambda kind: kind.name,
+)
+def test_sockets_that_are_connected_stay_as_they_are(kind: socket.SocketKind, call: str) -> None:
+    """A guest that waits on one is ended by its deadline; to the caller it is what it was."""
+    ours, theirs = socket.socketpair(type=kind)
+    with (
+        Runtime(policy=Policy(limits=Limits(wall_time=0.1))) as runtime,
+        ours,
+        theirs,
+        runtime.instantiate(caller(), sockets=[theirs]) as guest,
+    ):
+        with pytest.raises(GuestTimeout):
+            until_it_waits(Wasi(guest), call)
+        assert os.get_blocking(theirs.fileno())
+
+
+def test_duplicates_of_listeners_are_non_blocking(listener: socket.socket) -> None:
     """The host's side never waits in the kernel."""
     copy = duplicate(listener)
 
