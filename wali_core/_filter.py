@@ -163,6 +163,10 @@ KERNEL_CALLS: Final = (
     ("rt_sigtimedwait", 128,  137, "rt_sigtimedwait", ""),
     ("tkill",           200,  130, "tkill", ""),
     ("sched_setscheduler", 144, 119, "sched_setscheduler", ""),
+    ("sched_getparam", 143, 121, "sched_getparam", ""),
+    ("sched_getscheduler", 145, 120, "sched_getscheduler", ""),
+    ("sched_get_priority_max", 146, 125, "sched_get_priority_max", ""),
+    ("sched_get_priority_min", 147, 126, "sched_get_priority_min", ""),
     ("getpriority", 140, 141, "getpriority", ""), ("setpriority", 141, 140, "setpriority", ""),
     ("getgroups",       115,  158, "getgroups execve", ""),
     ("setgroups",       116,  159, "setgroups", ""),
@@ -171,7 +175,8 @@ KERNEL_CALLS: Final = (
     ("setuid", 105, 146, "setuid", ""), ("setgid", 106, 144, "setgid", ""),
     ("wait4",            61,  260, "wait4", ""),
     ("waitid",          247,   95, ("waitid getpgid getsid getpriority setpriority "
-                                    "sched_getaffinity sched_setscheduler"), ""),
+                                    "sched_getaffinity sched_setscheduler sched_getscheduler "
+                                    "sched_getparam"), ""),
     ("execve",           59,  221, "execve", ""),
     ("dup2",             33, None, "execve", "native programs: the guest's numbers"),
     ("arch_prctl",      158, None, "execve", "native programs: where a thread's own data is"),

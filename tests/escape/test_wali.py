@@ -45,6 +45,7 @@ WRITES_METADATA = {
 OF_OTHERS = {
     *("a group of another", "a session of another", "processors of another"),
     *("priority of another", "priority of all"),
+    *("scheduler of another", "parameter of another"),
 }
 STREAMS = {
     *("mode of a stream", "owner of a stream's file", "times of a stream"),

@@ -48,6 +48,7 @@ _STOPPED: Final = -(1 << 63)  # the program has become another
 _OF_PROCESSES: Final = {  # and which argument names one
     **dict.fromkeys(("kill", "tkill", "tgkill", "getpgid", "getsid"), 0),
     **dict.fromkeys(("sched_getaffinity", "sched_setscheduler"), 0),
+    **dict.fromkeys(("sched_getparam", "sched_getscheduler"), 0),
     **dict.fromkeys(("getpriority", "setpriority"), 1),
 }
 _AT_SYMLINK_NOFOLLOW: Final = 0x100

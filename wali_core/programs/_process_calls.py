@@ -29,6 +29,8 @@ _NUMBERS: Final = {
     "getpgid": (121, 155),
     "getsid": (124, 156),
     "sched_getaffinity": (204, 123),
+    "sched_getparam": (143, 121),
+    "sched_getscheduler": (145, 120),
     "tgkill": (234, 131),
     "futex": (202, 98),
     "getpriority": (140, 141),
@@ -117,6 +119,14 @@ def served_process(calls: GuestCalls, *, free: Callable[[], bool]) -> Served:
         calls.write(at, room.raw[:filled])
         return filled
 
+    def sched_getparam(pid: int, at: int) -> int:
+        if not at:
+            return -errno.EINVAL
+        parameter = ctypes.c_int32()
+        result = system_call("sched_getparam", named(pid), ctypes.addressof(parameter))
+        calls.write(at, bytes(parameter))
+        return result
+
     def sched_setscheduler(pid: int, policy: int, at: int) -> int:
         if policy < 0 or pid < 0 or not at:
             return -errno.EINVAL
@@ -149,6 +159,8 @@ def served_process(calls: GuestCalls, *, free: Callable[[], bool]) -> Served:
         "SYS_getpgid": lambda pid: system_call("getpgid", named(pid)),
         "SYS_getsid": lambda pid: system_call("getsid", named(pid)),
         "SYS_sched_getaffinity": sched_getaffinity,
+        "SYS_sched_getparam": sched_getparam,
+        "SYS_sched_getscheduler": lambda pid: system_call("sched_getscheduler", named(pid)),
         "SYS_sched_setscheduler": sched_setscheduler,
         "SYS_getpriority": getpriority,
         "SYS_setpriority": setpriority,

@@ -81,7 +81,7 @@ _PLAIN: Final = re.compile(
     + rb")*+"
 )  # fmt: skip
 
-_MUCH: Final = 1 << 27  # bytes of code, which take a millisecond at the most
+_MUCH: Final = 1 << 27  # bytes of code, which take a tenth of a second at the most
 _MULTI_MEMORY: Final = 0x40
 _ALIGNED: Final = 2  # to 1 << 2 bytes
 _HINTS: Final = b"metadata.code.branch_hint"

@@ -284,6 +284,8 @@ static void processes(int parent) {
     tell("a group of another", SYS_getpgid(parent));
     tell("a session of another", SYS_getsid(parent));
     tell("processors of another", SYS_sched_getaffinity(parent, sizeof cpus, cpus));
+    tell("scheduler of another", SYS_sched_getscheduler(parent));
+    tell("parameter of another", SYS_sched_getparam(parent, text));
     tell("priority of another", SYS_getpriority(0, parent));
     tell("priority of all", SYS_getpriority(2, 0));
     tell("limits of another", SYS_prlimit64(parent, 7, NULL, text));

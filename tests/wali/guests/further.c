@@ -180,6 +180,19 @@ static void who(void) {
     tell("no such kind", SYS_getpriority(7, 0));
 }
 
+static void schedules(void) {
+    int parameter = -1;
+    tell("parameter", SYS_sched_getparam(0, &parameter));
+    tell("  it is", parameter);
+    tell("of the thread", SYS_sched_getparam((int)SYS_gettid(), &parameter));
+    tell("of nobody", SYS_sched_getparam(-1, &parameter));
+    tell("to nowhere", SYS_sched_getparam(0, NULL));
+    tell("scheduler", SYS_sched_getscheduler(0));
+    for (int policy = -1; policy < 8; policy++)
+        say("  policy %d: %d to %d\n", (long)policy, SYS_sched_get_priority_min(policy),
+            SYS_sched_get_priority_max(policy));
+}
+
 int main(int argc, char **argv) {
     (void)argc, (void)argv;
     copies();
@@ -189,5 +202,6 @@ int main(int argc, char **argv) {
     timers();
     to_threads();
     who();
+    schedules();
     return 0;
 }
