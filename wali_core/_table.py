@@ -60,6 +60,7 @@ kernel; ``"bodies"``, for programs it is another (``program_NAME``); ``"moves"``
 paths begin elsewhere; ``"host"``, a rare call of WALI programs, written in Python; ``"= other(...)"``,
 made from another call, with ``$N`` for argument N; ``"direct/= other(...)"``, the same, but plain in a
 process of its own where the kernel has it, since that is quicker;
+``"plain/program"``, plain, but for programs there is more to it (``program_NAME``);
 ``"planned"``, answers ``-ENOSYS`` until its time comes.
 ``shim``: ``"own"``, ``"guest"``, both or nothing: the import modules ``wali`` and ``wali_guest`` in
 capability mode.
@@ -110,7 +111,7 @@ CALLS: Final = (
     Call("linkat",         265,   37, "dirfd! path dirfd! path zero", "@file-system", "plain", "own"),
     Call("symlinkat",      266,   36, "target dirfd! path",           "@file-system", "plain", "own"),
     Call("symlink",         88, None, "target path",                  "@file-system", "= symlinkat($0, AT_FDCWD, $1)"),
-    Call("readlinkat",     267,   78, "dirfd path mem:3 uint",        "@file-system", "plain", "own"),
+    Call("readlinkat",     267,   78, "dirfd path mem:3 uint",        "@file-system", "plain/program", "own"),
     Call("readlink",        89, None, "path mem:2 uint",              "@file-system", "= readlinkat(AT_FDCWD, $0, $1, $2)"),
     Call("fchmodat",       268,   53, "dirfd! path uint uint",        "@file-system", "plain", note="the fourth argument is not the kernel's"),
     Call("chmod",           90, None, "path uint",                    "@file-system", "= fchmodat(AT_FDCWD, $0, $1, 0)"),

@@ -6,12 +6,14 @@ Nothing of it is here: the binaries and scripts are used as they lie there.
 from __future__ import annotations
 
 import os
+import re
 import select
 import shutil
 import signal
 import socket
 import subprocess
 import sys
+import termios
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -317,7 +319,7 @@ lockdown = "required"
 read_only = ["./etc::/etc"]
 read_write = ["./home::/home"]
 exec = {exec}
-devices = ["null", "urandom"]
+devices = ["null", "ptmx", "tty", "urandom"]
 cwd = "/home"
 [network]
 listen = ["tcp://*:{port}"]
@@ -333,7 +335,8 @@ allow = ["@default", "@basic-io", "@file-system", "@io-event", "@ipc", "@network
 def test_sshd_lets_in_who_has_the_key(open_folder: Path, tmp_path: Path) -> None:
     """An ordinary user's, under a policy: it answers for its key, and runs native programs.
 
-    Three clients come at once, each with a megabyte there and back; one without the key is refused.
+    Three clients come at once, each with a megabyte there and back; one has a terminal, where keys
+    are signals; one without the key is refused.
     """
     program, port = precompiled_file("sshd"), free_port()
     _make_keys(open_folder, tmp_path, port)
@@ -363,6 +366,7 @@ def test_sshd_lets_in_who_has_the_key(open_folder: Path, tmp_path: Path) -> None
 
         with ThreadPoolExecutor(3) as clients:
             talks = list(clients.map(talk, range(3)))
+        at_terminal = _at_a_terminal([*_ssh(tmp_path, "key", port), "-tt", "sh -i"])
         stranger = [*_ssh(tmp_path, "other", port), "true"]
         refused = subprocess.run(stranger, capture_output=True, text=True, timeout=60, check=False)
         server.send_signal(signal.SIGTERM)
@@ -374,8 +378,41 @@ def test_sshd_lets_in_who_has_the_key(open_folder: Path, tmp_path: Path) -> None
     assert talks == [(7, True)] * 3, errors
     assert (refused.returncode, refused.stdout) == (255, "")
     assert "Permission denied (publickey" in refused.stderr
-    assert errors.count(b"Accepted publickey for user") == 3
+    assert at_terminal == (7, ["/dev/pts/0", "24 80", "interrupted 130"])
+    assert errors.count(b"Accepted publickey for user") == 4
     assert b"Received signal 15; terminating." in errors
+
+
+def _at_a_terminal(command: list[str]) -> tuple[int, list[str]]:
+    """Type into a shell of the server's from a terminal here: its status, and what it has said."""
+    here, there = os.openpty()
+    termios.tcsetwinsize(there, (24, 80))
+    client = subprocess.Popen(command, stdin=there, stdout=there, stderr=there)
+    os.close(there)
+    seen, lines = b"", b""
+
+    def expect(text: bytes) -> None:
+        nonlocal seen, lines
+        while text not in seen:
+            assert select.select([here], [], [], 60)[0], lines + seen
+            seen += os.read(here, 4096)
+        before, found, seen = seen.partition(text)
+        lines += before + found
+
+    try:
+        os.write(here, b"PS1='ne''xt '; stty -echo; tty; stty size; echo rea''dy; cat\n")
+        expect(b"ready\r\n")
+        os.write(here, b"\x03")
+        expect(b"next ")
+        os.write(here, b"echo interrupted $?; exit 7\n")
+        expect(b"interrupted 130\r\n")
+        status = client.wait(60)
+    finally:
+        client.kill()
+        client.wait()
+        os.close(here)
+    said = re.findall(rb"/dev/pts/\d+|\d+ \d+|interrupted \d+", lines)
+    return status, [word.decode() for word in said]
 
 
 def _make_keys(server: Path, clients: Path, port: int) -> None:

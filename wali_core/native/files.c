@@ -109,6 +109,18 @@ BODY(program_openat2) {
     return descriptor_install_made(c, refuse_process_memory(c, r), flags);
 }
 
+/* readlinkat(2) of a program, to whom /proc/self/fd/N is its own descriptor: Python knows which. */
+BODY(body_readlinkat);
+BODY(program_readlinkat) {
+    static const char own[] = "/proc/self/fd/";
+    char path[sizeof own - 1];
+    uint32_t same = 0;
+    if (copy_from(c, s, a[1].u32, path, sizeof path) == 0)
+        while (same < sizeof path && path[same] == own[same])
+            same++;
+    return same == sizeof path ? c->host(c, HOST_readlinkat, a) : body_readlinkat(c, s, a, 0);
+}
+
 #if defined(__aarch64__)
 /* The kernel's struct stat in the guest's form, which on x86-64 is the kernel's own. */
 int64_t stat_to_guest(uint8_t *to, const kernel_stat_t *k) {

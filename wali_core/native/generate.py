@@ -33,7 +33,7 @@ JUMPS_BACK = """\
 IN_VDSO = ("clock_gettime",)
 
 # Calls of programs that are bodies in C and calls in Python in one: both know where to go on.
-ALSO_HOSTED = ("sendmsg", "recvmsg")
+ALSO_HOSTED = ("sendmsg", "recvmsg", "readlinkat")
 
 
 # Kinds of which a shim may use the lowest values only.
@@ -260,11 +260,12 @@ def thunks(table: dict[str, Any], arch: str) -> str:
     # What a WALI program has of each call, where that is not the body.
     eithers = [c for c in calls if c.served == "waits/body" or is_direct(c, arch)]
     natives = {c.name: f"either_{c.name}" for c in eithers}
-    natives |= {c.name: f"program_{c.name}" for c in calls if c.served == "bodies"}
+    programs = ("bodies", "plain/program")
+    natives |= {c.name: f"program_{c.name}" for c in calls if c.served in programs}
     out += [f"BODY({name});\n" for name in natives.values()]
     rows = []
     for call in calls:
-        if call.served in ("plain", "waits", "makes", "moves"):
+        if call.served in ("plain", "waits", "makes", "moves", "plain/program"):
             out.append(plain_body(call, arch, call.name))
         elif "= " in call.served:
             out.append(forwarding_body(call, natives))

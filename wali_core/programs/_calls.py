@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 AT_FDCWD: Final = -100
 _PATH_MAX: Final = 4096
+_OWN_DESCRIPTORS, _MOST_DIGITS = b"/proc/self/fd/", 10
 _RLIMIT_NOFILE, _RLIMIT_AS, _RLIMITS = 7, 9, 16
 _PAIR: Final = Struct("<QQ")
 _TIMES: Final = Struct("<qqqq")
@@ -314,3 +315,46 @@ def served_times(calls: GuestCalls) -> Served:
         return futimesat(AT_FDCWD, path_at, times_at)
 
     return {"SYS_utimes": answering(utimes), "SYS_futimesat": answering(futimesat)}
+
+
+# --- links ----------------------------------------------------------------------------------------
+
+
+def served_links(calls: GuestCalls) -> Served:
+    """readlinkat(2) of ``/proc/self/fd/N``: procfs would take N for a number of the host's."""
+
+    def readlinkat(directory: int, path_at: int, at: int, size: int) -> int:
+        if size <= 0:
+            return -errno.EINVAL
+        path = calls.string(path_at)
+        number = path[len(_OWN_DESCRIPTORS) :]
+        if number.isdigit() and len(number) < _MOST_DIGITS:
+            target = _where(calls.directory(int(number)))
+        else:
+            target = _read_link(calls.directory(directory), path)
+        calls.write(at, target[:size])
+        return len(target[:size])
+
+    return {"SYS_readlinkat": answering(readlinkat)}
+
+
+def _where(host: int) -> bytes:
+    """What is open there, or ENOENT: a terminal can be told without procfs, too."""
+    if host < 0:
+        raise OSError(errno.ENOENT, "")
+    try:
+        return _read_link(AT_FDCWD, b"%s%d" % (_OWN_DESCRIPTORS, host))
+    except FileNotFoundError:
+        device = os.fstat(host)
+        name = b"/dev/pts/%d" % os.minor(device.st_rdev)
+        if not os.isatty(host) or not os.path.samestat(os.stat(name), device):
+            raise
+        return name
+
+
+def _read_link(directory: int, path: bytes) -> bytes:
+    buffer = ctypes.create_string_buffer(_PATH_MAX)
+    length = _libc.readlinkat(directory, path, buffer, _PATH_MAX)
+    if length < 0:
+        raise OSError(ctypes.get_errno(), "")
+    return buffer.raw[:length]

@@ -45,7 +45,14 @@ from wali_core._signals import (
 )
 from wali_core.programs import _messages, _process_calls
 from wali_core.programs._atomics import Atomics
-from wali_core.programs._calls import AT_FDCWD, GuestCalls, Startup, served_limits, served_times
+from wali_core.programs._calls import (
+    AT_FDCWD,
+    GuestCalls,
+    Startup,
+    served_limits,
+    served_links,
+    served_times,
+)
 from wali_core.programs._exec import Executed, Executor, descriptors, keep_from_native_programs
 from wali_core.programs._memory import WASM_PAGE, AddressSpace, LinearMemory, SharedMemory
 from wali_core.programs._messages import served_messages
@@ -469,6 +476,7 @@ class AnyProgram(AnyGuest):
             **self._startup_calls(),
             **served_limits(self._calls),
             **served_times(self._calls),
+            **served_links(self._calls),
             "SYS_execve": self._execve,
             **served_process(self._calls, free=lambda: self._context.network & NETWORK_ANY != 0),
             **served_signals(self._calls),

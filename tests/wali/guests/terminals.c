@@ -70,6 +70,19 @@ static void child(const char *path) {
         }
 }
 
+/* As ttyname(3) asks for it. */
+static void named(int fd, const char *path) {
+    char own[32] = "/proc/self/fd/", name[64];
+    own[14 + decimal(own + 14, fd)] = 0;
+    long size = SYS_readlink(own, name, sizeof name - 1);
+    name[size > 0 ? size : 0] = 0;
+    tell("its name", equal(name, path));
+    tell("of less room", SYS_readlink(own, name, 5));
+    tell("of no room", SYS_readlink(own, name, 0));
+    own[14 + decimal(own + 14, 99)] = 0;
+    tell("of none", SYS_readlink(own, name, 5));
+}
+
 static void names(void) {
     char room[1024];
     int fd = (int)SYS_open("/dev/pts", O_RDONLY | O_DIRECTORY, 0);
@@ -100,6 +113,7 @@ int main(int argc, char **argv) {
     int peer = (int)SYS_ioctl(main_end, TIOCGPTPEER, (void *)(O_RDWR | O_NOCTTY | O_CLOEXEC));
     tell("TIOCGPTPEER", peer > main_end);
     tell("close-on-exec", SYS_fcntl(peer, 1, 0));
+    named(peer, path);
     SYS_write(peer, "one\n", 4);
     expect("one");
     tell("lock", SYS_ioctl(main_end, TIOCSPTLCK, &locked));
