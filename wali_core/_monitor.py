@@ -93,7 +93,27 @@ def collect(captures: Iterable[Watched], ready: set[int]) -> None:
             capture.drain()
 
 
-class Guard:
+class _Pressed:
+    """Around what Ctrl-C is raised at the end of, once all is put back."""
+
+    def __init__(self) -> None:
+        self.pressed = False
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._leave()
+        if self.pressed and kind is not KeyboardInterrupt:
+            raise KeyboardInterrupt
+
+    def _leave(self) -> None:
+        raise NotImplementedError
+
+
+class Guard(_Pressed):
     """Around a call into a guest: brings it to an end at its deadline, or at Ctrl-C.
 
     ``on_deadline`` is called by the monitor's thread when the deadline has come and the guest may
@@ -114,6 +134,7 @@ class Guard:
         on_deadline: Callable[[], None] | None = None,
         cpu: CpuTime | None = None,
     ) -> None:
+        super().__init__()
         self.engine = engine
         self.context = context
         self.deadline = deadline
@@ -124,7 +145,7 @@ class Guard:
         """When that thread has to look at its computing time."""
         self.captures = captures
         self.on_deadline = on_deadline
-        self._pressed = self._computes = False
+        self._computes = False
         self._handler: Any = None  # what to put back at the end, once it is taken
         self._wakeup: int | None = None
 
@@ -160,16 +181,6 @@ class Guard:
             self._leave()
             raise
         return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._leave()
-        if self._pressed and kind is not KeyboardInterrupt:
-            raise KeyboardInterrupt
 
     @property
     def waits_for_something(self) -> bool:
@@ -212,40 +223,69 @@ class Guard:
 
     def _press(self, _number: int, _frame: object) -> None:
         """What runs at Ctrl-C: as soon as Python can, which while the guest runs is too late."""
-        self._pressed = True
+        self.pressed = True
         outer = getattr(self._handler, "__self__", None)
         if isinstance(outer, Postponed):
             outer.pressed = True
         self.interrupt()
 
 
-class Postponed:
+class Postponed(_Pressed):
     """Ctrl-C is raised when this is left, so that what is made and closed in it is so as a whole.
 
     It is for the thread, and the handler, for which a ``Guard`` is: one that is entered within is
-    ended as ever.  What waits within has to be called by ``interruptible``.
+    ended as ever.  Where it is, the handlers of other signals, which may raise as well, are called
+    then, too.  What waits within has to be called by ``interruptible``.
     """
 
     def __init__(self) -> None:
-        self.pressed = False
+        super().__init__()
         self.thread = get_ident()
         self._admits = False
-        self._handler: Any = None
+        self._handlers: dict[int, Any] = {}  # by their signals, to be put back
+        self._came: list[int] = []  # signals other than Ctrl-C
 
     def __enter__(self) -> Self:
-        self._handler = _take_ctrl_c(self._press)
+        try:
+            self._take()
+        except BaseException:
+            self._put_back()
+            raise
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if self._handler:
-            _signal.signal(_signal.SIGINT, self._handler)
-        if self.pressed and kind is not KeyboardInterrupt:
-            raise KeyboardInterrupt
+    def _leave(self) -> None:
+        try:
+            self._put_back()
+        finally:  # again: one that has just been put back may have raised
+            self._put_back()
+        while self._came:
+            _signal.raise_signal(self._came.pop())
+
+    def _take(self) -> None:
+        if not _is_taken(_signal.getsignal(_signal.SIGINT)):
+            return
+        # Ctrl-C last: once that is taken, nothing is raised before this is left.
+        for number in (*_OTHERS, _signal.SIGINT):
+            handler = _signal.getsignal(number)
+            if callable(handler):
+                self._handlers[number] = handler  # before, since ours may be called at once
+                try:
+                    _signal.signal(number, self._press if number == _signal.SIGINT else self._come)
+                except ValueError:  # not the main thread
+                    self._handlers.clear()
+                    return
+
+    def _put_back(self) -> None:
+        for number, handler in self._handlers.items():
+            # None but ours: a handler may have put up another.
+            if _signal.getsignal(number) in (self._press, self._come):
+                _signal.signal(number, handler)
+
+    def _come(self, number: int, frame: object) -> None:
+        if self._admits:
+            self._handlers[number](number, frame)
+        else:
+            self._came.append(number)
 
     def _press(self, _number: int, _frame: object) -> None:
         self.pressed = True
@@ -268,11 +308,14 @@ class Postponed:
         return postponed is not None and postponed.pressed
 
     def admit(self, wait: Callable[..., Any], *arguments: Any) -> Any:
-        """Call what waits.  Raises as soon as there is, or has been, a Ctrl-C."""
+        """Call what waits.  Raises at once at Ctrl-C, or an earlier one, or where a handler does."""
         self._admits = True
         try:
             if self.pressed:
                 raise KeyboardInterrupt
+            while self._came:
+                number = self._came.pop()
+                self._handlers[number](number, None)
             return wait(*arguments)
         finally:
             self._admits = False
@@ -293,14 +336,22 @@ def _take_ctrl_c(press: Callable[[int, object], None]) -> Any:
     None where it stays as it is: for another handler, or in another thread than the main one.
     """
     handler = _signal.getsignal(_signal.SIGINT)
-    ours = isinstance(getattr(handler, "__self__", None), (Guard, Postponed))
-    if handler is not _signal.default_int_handler and not ours:
+    if not _is_taken(handler):
         return None
     try:
         _signal.signal(_signal.SIGINT, press)
     except ValueError:
         return None  # not the main thread
     return handler
+
+
+def _is_taken(handler: Any) -> bool:
+    """Is that a handler of Ctrl-C that gives way: Python's own, or one of ours?"""
+    ours = isinstance(getattr(handler, "__self__", None), _Pressed)
+    return ours or handler is _signal.default_int_handler
+
+
+_OTHERS: Final = tuple(number for number in range(1, _signal.NSIG) if number != _signal.SIGINT)
 
 
 class _Monitor:

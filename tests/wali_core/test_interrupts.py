@@ -44,13 +44,13 @@ Line = tuple[str, int, int]
 
 
 class Press:
-    """Sends this process SIGINT at one line of these files: the first that is not among ``done``.
+    """Sends this process a signal at one line of these files: the first that is not among ``done``.
 
     A line counts anew for each line that its function is called from.
     """
 
-    def __init__(self, done: set[Line], files: tuple[str, ...]) -> None:
-        self.done = done
+    def __init__(self, done: set[Line], files: tuple[str, ...], number: signal.Signals) -> None:
+        self.done, self.number = done, number
         self.files = files
         self.where: Line | None = None
 
@@ -74,7 +74,7 @@ class Press:
             if line not in self.done:
                 self.done.add(line)
                 self.where = line
-                signal.raise_signal(signal.SIGINT)
+                signal.raise_signal(self.number)
         return self._line
 
 
@@ -92,15 +92,20 @@ def state() -> set[str]:
     return {*found, *names}
 
 
-def press_at_every_line(once: Callable[[], object], *files: str) -> int:
-    """Do this again and again, with Ctrl-C each time at another line.  How many there are."""
+def press_at_every_line(
+    once: Callable[[], object],
+    *files: str,
+    number: signal.Signals = signal.SIGINT,
+    raises: type[BaseException] = KeyboardInterrupt,
+) -> int:
+    """Do this again and again, with a signal each time at another line.  How many there are."""
     once()
     once()
     before = state()
     done: set[Line] = set()
     while True:
         caught: BaseException | None = None
-        with Press(done, files) as press:
+        with Press(done, files, number) as press:
             try:
                 once()
             except BaseException as error:  # noqa: BLE001 - looked at below
@@ -108,7 +113,7 @@ def press_at_every_line(once: Callable[[], object], *files: str) -> int:
         if press.where is None:
             assert caught is None
             return len(done)
-        assert type(caught) is KeyboardInterrupt, (press.where, caught)
+        assert type(caught) is raises, (press.where, caught)
         assert state() ^ before == set(), press.where
 
 
@@ -140,6 +145,36 @@ def test_at_every_line_of_run_sync(streams: str, runtime: Runtime, module: Modul
         runtime.run_sync(module, **STREAMS[streams]())
 
     assert press_at_every_line(once, OURS, threading.__file__) > 100
+
+
+class Terminated(BaseException):
+    """What a handler raises."""
+
+
+@pytest.fixture
+def terminating() -> Iterator[None]:
+    """At SIGTERM something is raised, which is the handler's before and after."""
+
+    def handler(_number: int, _frame: object) -> None:
+        raise Terminated
+
+    before = signal.signal(signal.SIGTERM, handler)
+    yield
+    assert signal.signal(signal.SIGTERM, before) is handler
+
+
+@pytest.mark.usefixtures("terminating")
+@pytest.mark.parametrize("streams", STREAMS)
+def test_other_handlers_at_every_line_of_run_sync(
+    streams: str, runtime: Runtime, module: Module
+) -> None:
+    """What raises at another signal than Ctrl-C loses as little."""
+
+    def once() -> None:
+        runtime.run_sync(module, **STREAMS[streams]())
+
+    files = OURS, threading.__file__
+    assert press_at_every_line(once, *files, number=signal.SIGTERM, raises=Terminated) > 100
 
 
 @pytest.mark.parametrize("streams", STREAMS)
