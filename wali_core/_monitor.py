@@ -308,7 +308,7 @@ class Postponed(_Pressed):
         return postponed is not None and postponed.pressed
 
     def admit(self, wait: Callable[..., Any], *arguments: Any) -> Any:
-        """Call what waits.  Raises at once at Ctrl-C, or an earlier one, or where a handler does."""
+        """Call what waits.  Raises at Ctrl-C, also at an earlier one, or where a handler does."""
         self._admits = True
         try:
             if self.pressed:

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     Arguments = Sequence[int]
     Proceed = Callable[[], int]
+    Track = Callable[[Arguments, int], None]
 
 _AT_FDCWD: Final = -100
 _F_DUPFD, _F_DUPFD_CLOEXEC = 0, 1030
@@ -100,7 +101,7 @@ class _Written:
             return partial(self._plainly, call.name, track)
         return None
 
-    def _tracking(self) -> dict[str, Callable[[Arguments, int], None]]:
+    def _tracking(self) -> dict[str, Track]:
         """What tells which file a descriptor is."""
         return {
             "close": lambda a, _: self._forget(a[0]),
@@ -113,7 +114,7 @@ class _Written:
             **(self._learning() if self._audit.learning else {}),
         }
 
-    def _learning(self) -> dict[str, Callable[[Arguments, int], None]]:
+    def _learning(self) -> dict[str, Track]:
         """What is looked at besides where a policy is learned: things that none, or few, grant."""
         return {
             **{name: partial(self._on_process, name) for name in _OF_PROCESSES},
@@ -155,15 +156,13 @@ class _Written:
     def _plainly(
         self,
         call: str,
-        track: Callable[[Arguments, int], None] | None,
+        track: Track | None,
         arguments: Arguments,
         proceed: Proceed,
     ) -> int:
         result = proceed()
         self._audit.on_call(call, "", "", name_of(result))
-        if track and result >= 0:
-            track(arguments, result)
-        return result
+        return _tracked(track, arguments, result)
 
     # --- files ------------------------------------------------------------------------------------
 
@@ -263,16 +262,14 @@ class _Written:
     def _on_making(
         self,
         call: str,
-        track: Callable[[Arguments, int], None] | None,
+        track: Track | None,
         arguments: Arguments,
         proceed: Proceed,
     ) -> int:
         result = proceed()
         kind = "" if call == "listen" else kind_of(*arguments[:3])
         self._audit.on_kind(call, kind, name_of(result))
-        if track and result >= 0:
-            track(arguments, result)
-        return result
+        return _tracked(track, arguments, result)
 
     def _on_socket(self, call: str, arguments: Arguments, proceed: Proceed) -> int:
         try:
@@ -286,6 +283,13 @@ class _Written:
         if not self._audit.on_call(call, resource, "", name_of(result)) and resource:
             self._audit.on_socket(call, resource, name_of(result))
         return result
+
+
+def _tracked(track: Track | None, arguments: Arguments, result: int) -> int:
+    """The result of a call, after which of what succeeded is followed what it did."""
+    if track and result >= 0:
+        track(arguments, result)
+    return result
 
 
 def kind_of(domain: int, type_: int, protocol: int) -> str:

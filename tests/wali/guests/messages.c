@@ -2,22 +2,6 @@
  * and datagrams. */
 #include "wali.h"
 
-struct message {
-    void *name;
-    unsigned name_size;
-    struct iovec *parts;
-    size_t count;
-#if defined(__wasm__)
-    unsigned pad1;
-#endif
-    void *control;
-    size_t control_size;
-#if defined(__wasm__)
-    unsigned pad2;
-#endif
-    int flags;
-};
-
 /* A control message of one size, and where the next begins. */
 struct control {
     unsigned size, pad;

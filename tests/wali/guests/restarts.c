@@ -10,22 +10,6 @@ struct timer {
     struct timespec every, first; /* in microseconds */
 };
 
-struct message {
-    void *name;
-    unsigned name_size;
-    struct iovec *parts;
-    size_t count;
-#if defined(__wasm__)
-    unsigned pad1;
-#endif
-    void *control;
-    size_t control_size;
-#if defined(__wasm__)
-    unsigned pad2;
-#endif
-    int flags;
-};
-
 static volatile int signals;
 static volatile enum { DATA, ROOM, CLIENT } waits_for;
 static int pair[2], listener;

@@ -248,6 +248,23 @@ struct iovec {
     size_t size;
 };
 
+/* struct msghdr of sendmsg(2). */
+struct message {
+    void *name;
+    unsigned name_size;
+    struct iovec *parts;
+    size_t count;
+#if defined(__wasm__)
+    unsigned pad1;
+#endif
+    void *control;
+    size_t control_size;
+#if defined(__wasm__)
+    unsigned pad2;
+#endif
+    int flags;
+};
+
 struct stat {
     unsigned long device, inode, links;
     unsigned mode, user, group, pad;
