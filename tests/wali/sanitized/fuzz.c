@@ -172,6 +172,16 @@ static const struct buffer {
     {NR_rt_sigaction, 1, -1, 32},
     {NR_rt_sigaction, 2, -1, 32},
     {NR_futex, 0, -1, 4},
+    {NR_getitimer, 1, -1, 32},
+    {NR_sendfile, 2, -1, 8},
+    {NR_copy_file_range, 1, -1, 8},
+    {NR_copy_file_range, 3, -1, 8},
+    {NR_getresuid, 0, -1, 4},
+    {NR_getresuid, 1, -1, 4},
+    {NR_getresuid, 2, -1, 4},
+    {NR_getresgid, 0, -1, 4},
+    {NR_getresgid, 1, -1, 4},
+    {NR_getresgid, 2, -1, 4},
     {NR_setitimer, 1, -1, 32},
     {NR_setitimer, 2, -1, 32},
     {NR_timerfd_settime, 2, -1, 32},
@@ -365,7 +375,7 @@ static int is_left_out(const char *name) {
         "SYS_kill",       "SYS_tkill",         "SYS_exit",      "SYS_rt_sigprocmask",
         "SYS_setitimer",  "SYS_rt_sigsuspend", "SYS_setuid",    "SYS_setgid",
         "SYS_setreuid",   "SYS_setregid",      "SYS_setresuid", "SYS_setresgid",
-        "SYS_exit_group", "__proc_exit",       "SYS_chroot",
+        "SYS_exit_group", "__proc_exit",       "SYS_chroot",    "SYS_tgkill",
     };
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
         if (strcmp(name, names[i]) == 0)
