@@ -67,6 +67,7 @@ if TYPE_CHECKING:
 
     from wali_core._audit import Audit
     from wali_core._engine import Engine, Module
+    from wali_core._function import Function
     from wali_core._link import Hook
     from wali_core.programs._calls import Place
     from wali_core.programs._environment import EnvironmentFile
@@ -645,6 +646,9 @@ class AnyProgram(AnyGuest):
 class Program(AnyProgram, Guest):
     """One WALI program.  Made by ``Runtime``; started by ``call("_start")``."""
 
+    _starts = False
+    """Has it a start function that has not run?"""
+
     def limit_computing(self, seconds: float | None, *, whole_run: bool) -> None:
         """Bound its computing time; what it forks is each held to as much, in whole seconds."""
         super().limit_computing(seconds, whole_run=whole_run)
@@ -653,15 +657,13 @@ class Program(AnyProgram, Guest):
         limit_cpu_time(int(time.process_time() + seconds) + 2)
 
     def start_program(self, link: ProgramLink, *, again: bool = False) -> None:
-        """Instantiate: the program's start function runs, which initialises its memory."""
+        """Instantiate.  In a process of its own the start function runs with the first call."""
         with self._guard():
             self._instance = self._instantiate_linked(link.pre)
-            if self._own_process:
-                assert self._store is not None
-                self.serve_instance(self._store, self._instance, self._context)
-                if self._export(self._instance, START_EXPORT) is not None:
-                    self._call_own(START_EXPORT)
         if self._own_process:
+            assert self._store is not None
+            self.serve_instance(self._store, self._instance, self._context)
+            self._starts = self._export(self._instance, START_EXPORT) is not None
             self._take_signals(again=again)
 
     def call(self, name: str, *args: float, timeout: float | None = None) -> Any:
@@ -678,6 +680,13 @@ class Program(AnyProgram, Guest):
                 raise
             except GuestExit as end:
                 self._outlive_threads(end)
+
+    def _run_now(self, function: Function, args: Sequence[float]) -> Any:
+        """Before the first, the start function, which initialises the memory."""
+        if self._starts:
+            self._starts = False
+            self._call_own(START_EXPORT)
+        return super()._run_now(function, args)
 
     def _finish_call(self, error: int | None, trap: int | None) -> None:
         context, store = self._context, self._store

@@ -312,30 +312,26 @@ class _Thread:
             _drop(error, trap.value)
             return False
         program.serve_instance(self._store, instance, context)
-        start, call, entry = (
+        self._start, call, entry = (
             bridge.export_of(self._store, instance, name)
             for name in (START_EXPORT, CALL_EXPORT, START_THREAD_EXPORT)
         )
         if call is None or entry is None:
             return False
         context.call, self._entry = call.of.func, entry.of.func
-        if start is not None:
-            error = W["wasmtime_func_call_unchecked"](
-                self._store, byref(start.of.func), (bridge.ValRaw * 1)(), 0, byref(trap)
-            )
-            _drop(error, trap.value)
-        return not (error or trap.value)
+        return True
 
     def run(self, entry: int, argument: int) -> None:
-        """Call the function.  A trap, or what Python raises in a call, is the process's end."""
-        values, trap = (bridge.ValRaw * 3)(), c_void_p()
-        values[0].i32, values[1].i32, values[2].i32 = (
-            ctypes.c_int32(value).value for value in (entry, self.tid, argument)
-        )
+        """Call the instance's start function, and then the thread's.
+
+        Until that has given it a stack of its own, no handler may run: it would on the first's.  A
+        trap, or what Python raises in a call, is the process's end.
+        """
+        trap = c_void_p()
+        error = self._call(self._start.of.func, trap) if self._start is not None else None
         set_mask(self._mask)
-        error = W["wasmtime_func_call_unchecked"](
-            self._store, byref(self._entry), values, 3, byref(trap)
-        )
+        if not (error or trap.value):
+            error = self._call(self._entry, trap, entry, self.tid, argument)
         if trap.value and not self._context.stop:
             of = self._program
             handled = handle_trap(of.core, self._store, self._context.call, trap.value)
@@ -354,6 +350,15 @@ class _Thread:
             text = f"wali: a thread of the program trapped: {failure or text}\n"
             os.write(2, text.encode())
             os._exit(USED_UP if isinstance(failure, GuestLimit) else TRAPPED)
+
+    def _call(self, function: bridge.Func, trap: c_void_p, *numbers: int) -> int | None:
+        values = (bridge.ValRaw * max(len(numbers), 1))()
+        for value, number in zip(values, numbers, strict=False):
+            value.i32 = ctypes.c_int32(number).value
+        error: int | None = W["wasmtime_func_call_unchecked"](
+            self._store, byref(function), values, len(numbers), byref(trap)
+        )
+        return error
 
     def close(self) -> None:
         """Free what it had."""

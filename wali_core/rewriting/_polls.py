@@ -30,6 +30,7 @@ from wali_core.rewriting._prepare import (
     GARBAGE_COLLECTION,
     GC_PREFIX,
     MEMORY,
+    START_THREAD_EXPORT,
     TABLE,
     TYPE,
     Module,
@@ -102,6 +103,7 @@ def add_polls(data: bytes, origin: str) -> bytes:
     imports = sum(item.kind == EXTERN_FUNC for item in module.imports())
     reader = Reader(section.body, origin, section.at)
     functions = [_read(reader, imports + i) for i in range(reader.count())]
+    _spare_beginnings(module, functions, imports)
     closing, order = _closing(functions, imports, _entries(module))
     for number in _long(functions, imports, closing, order):
         functions[number].polls_first = True
@@ -122,6 +124,17 @@ def add_polls(data: bytes, origin: str) -> bytes:
     module.replace_custom(_HINTS, leb128(len(hints)) + b"".join(hints), CODE)
     export_start(module)
     return module.encode()
+
+
+def _spare_beginnings(module: Module, functions: list[_Body], imports: int) -> None:
+    """Have no poll before a thread begins.
+
+    It has no stack of its own before its function has run a little: a handler would use the first
+    thread's, over what lies there.
+    """
+    for export in module.exports():
+        if export.name == START_THREAD_EXPORT.encode():
+            functions[export.index - imports].indirect.clear()
 
 
 def _waits(module: Module, functions: list[_Body], imports: int) -> bool:

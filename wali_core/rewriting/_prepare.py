@@ -81,6 +81,8 @@ _V128_CONST: Final = 12
 _LOCAL_GET, _CALL_INDIRECT = 0x20, 0x11
 _DOWN, _UP = b"\x80\x7f", b"\x80\x01"  # the 128 bytes of LLVM's red zone, in LEB128
 
+_SETS_HANDLERS: Final = (b"wali", b"SYS_rt_sigaction")
+
 _MORE: Final = 0x80  # in a byte of LEB128: another follows
 # wasmtime's own limit for every kind of entry.
 _MOST_ENTRIES: Final = 1_000_000
@@ -612,17 +614,13 @@ def _import_memory(module: Module, *, unshare: bool) -> MemoryLimits | None:
 
 
 def _export_calls(module: Module) -> bool:
-    """Export ``CALL_EXPORT`` and ``START_THREAD_EXPORT``; False where there is no table."""
-    imports, exports = module.imports(), module.exports()
+    """Export ``CALL_EXPORT`` and ``START_THREAD_EXPORT``; False where there is nothing to call."""
+    imports = module.imports()
+    refuse_exports(module, CALL_EXPORT, START_THREAD_EXPORT)
     table = _function_table(module, imports)
     if table is None:
         return False
     names = (CALL_EXPORT.encode(), START_THREAD_EXPORT.encode())
-    kinds = [export.kind for export in exports if export.name in names]
-    if kinds == [EXTERN_FUNC] * len(names):
-        return True  # prepared already; whoever calls them looks at their types
-    if kinds:
-        raise module.error(f"exports {CALL_EXPORT} or {START_THREAD_EXPORT} for itself", EXPORT)
     functions = sum(item.kind == EXTERN_FUNC for item in imports) + module.count(FUNCTION)
     types = module.type_count()
     stack = _stack_pointer(module)
@@ -645,13 +643,20 @@ def _export_calls(module: Module) -> bool:
 def _function_table(module: Module, imports: list[Import]) -> int | None:
     """The table that numbers of functions are of: the first that holds any functions.
 
-    That is table 0, but for programs that have one of references besides.
+    That is table 0, but for programs that have one of references besides.  Where there is none, but
+    handlers can be set, it is an empty one that is added: none of them is found there.
     """
     imported = sum(item.kind == EXTERN_TABLE for item in imports)
     if imported:
         return 0
-    tables = enumerate(module.tables())
-    return next((i for i, one in tables if one.element == _FUNCREF and not one.is_64), None)
+    tables = module.tables()
+    for number, table in enumerate(tables):
+        if table.element == _FUNCREF and not table.is_64:
+            return number
+    if not any((item.module, item.name) == _SETS_HANDLERS for item in imports):
+        return None
+    module.append(TABLE, _FUNCREF + b"\0\0")
+    return len(tables)
 
 
 def _stack_pointer(module: Module) -> int | None:
