@@ -381,7 +381,7 @@ def test_ports_are_granted_by_the_kernel(
     assert list(got.values()) == [
         *("0", "0"),
         *("EACCES", "EACCES", "EACCES", "EACCES"),
-        *("EACCES", "EACCES", "EPROTONOSUPPORT", "EPROTONOSUPPORT", "EAFNOSUPPORT"),
+        *("EACCES", "EACCES", "EPROTONOSUPPORT", "ESOCKTNOSUPPORT", "EAFNOSUPPORT"),
     ]
 
 
@@ -682,7 +682,7 @@ def test_unix_sockets_alone_are_granted(attempts: Attempts, tmp_path: Path) -> N
             options=("--policy", tmp_path / "p.toml"),
         )
 
-    expected = {"unix": "0", "raw packets": "EPROTONOSUPPORT", "multipath": "EPROTONOSUPPORT"}
+    expected = {"unix": "0", "raw packets": "ESOCKTNOSUPPORT", "multipath": "EPROTONOSUPPORT"}
     expected |= {"netlink": "EAFNOSUPPORT", "connect 80": "EACCES", "listen 80": "EACCES"}
     expected |= {"datagrams": "EACCES", "group of parent": "EPERM"}
     assert got == {**expected, "processors of parent": "EPERM"}
