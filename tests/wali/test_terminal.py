@@ -33,22 +33,25 @@ PATIENCE = 30.0  # seconds, for what takes a fraction of one
 PROMPT = "at your service> "
 INTERRUPT, QUIT, STOP, END = "\x03", "\x1c", "\x1a", "\x04"
 SHELL = """
-import fcntl, os, termios
+import fcntl, os, sys, termios
 os.setsid()
 fcntl.ioctl(0, termios.TIOCSCTTY, 0)
-os.execvp("bash", ["bash", "--norc", "--noprofile", "-i"])
+os.execvp(sys.argv[1], sys.argv[1:])
 """
+INTERACTIVE = ("--norc", "--noprofile", "-i")
 
 
 class Terminal:
     """An interactive shell at a terminal of its own, in which ``$program`` is the guest."""
 
-    def __init__(self, program: str, environment: dict[str, str]) -> None:
+    def __init__(
+        self, program: str, environment: dict[str, str], shell: tuple[str, ...] = ("bash",)
+    ) -> None:
         self._master, slave = os.openpty()
         self.resize(80, 24)
         self._seen = ""
         self._shell = subprocess.Popen(
-            [sys.executable, "-c", SHELL],
+            [sys.executable, "-c", SHELL, *shell, *INTERACTIVE],
             env=environment | {"PS1": PROMPT, "HISTFILE": "", "TERM": "dumb"},
             stdin=slave,
             stdout=slave,

@@ -26,6 +26,7 @@ import pytest
 from tests import ordinary
 from tests.wali.broker import DISCONNECT, PUBACK, PUBLISH, SUBSCRIBE, UNSUBSCRIBE, Broker
 from tests.wali.conftest import ROOT
+from tests.wali.test_terminal import END, INTERRUPT, PROMPT, QUIT, STOP, Terminal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -303,6 +304,47 @@ def test_paho_publishes_until_it_is_told(box: Path, cache_folder: Path) -> None:
 
     assert (client.returncode, errors) == (0, b"")
     assert broker.seen[DISCONNECT] == [b""]
+
+
+@pytest.mark.skipif(not shutil.which("bash"), reason="there is no bash to compare with")
+@pytest.mark.parametrize("shell", ["native", "wali"])
+def test_bash_keeps_jobs(shell: str, cache_folder: Path) -> None:
+    """Interactive at a terminal it does what this machine's does: keys, jobs, statuses, sizes."""
+    words: tuple[str, ...] = ("bash",)
+    if shell == "wali":
+        wali = (sys.executable, "-m", "wali_core", "run", "--allow-all")
+        words = (*wali, str(precompiled("bash") / "bash.wasm"))
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "XDG_CACHE_HOME": str(cache_folder)}
+
+    # What it answers nobody has typed: so it is in the foreground.
+    job = 'sh -c "$program"'
+    with Terminal('echo ready; while read l; do echo "<$l>"; done', environment, words) as terminal:
+        terminal.expect(PROMPT)
+        for keys, shown in (
+            (f"{job}\n", "\nready\n"),
+            (STOP, f"^Z\n[1]+  Stopped                 {job}\n"),
+            ("echo status $?\n", "status 148\n"),
+            ("jobs\n", f"[1]+  Stopped                 {job}\n"),
+            ("fg\n", f"fg\n{job}\n"),
+            ("two\n", "<two>\n"),
+            (INTERRUPT, f"^C\n{PROMPT}"),
+            ("echo status $?\n", "status 130\n"),
+            (f"{job}\n", "\nready\n"),
+            (QUIT, "^\\Quit"),
+            ("echo status $?\n", "status 131\n"),
+            (f"{job}\n", "\nready\n"),
+            (STOP, f"[1]+  Stopped                 {job}\n"),
+            ("bg\n", f"[1]+ {job} &\n"),
+            ("fg\n", f"fg\n{job}\n"),
+            ("five\n", "<five>\n"),
+            (END, PROMPT),
+            ("sh -c 'exit 9' & wait $!; echo status $?\n", "status 9\n"),
+        ):
+            terminal.type(keys)
+            terminal.expect(shown)
+        terminal.resize(100, 40)
+        terminal.type("stty size\n")
+        terminal.expect("40 100\n")
 
 
 SSHD_CONFIG = """HostKey /etc/host
