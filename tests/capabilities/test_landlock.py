@@ -12,6 +12,7 @@ import pytest
 from capabilities import LockdownError
 from capabilities.lockdown import landlock
 from tests.capabilities.confined import attempt, needs_landlock, run
+from tests.held import open_descriptors, settled_descriptors
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -466,7 +467,7 @@ def test_what_cannot_be_granted(tmp_path: Path) -> None:
     """Every path that is not there is named, at once, and no descriptor stays open."""
     (tmp_path / "file").touch()
     (tmp_path / "loop").symlink_to("loop")
-    before = os.listdir("/proc/self/fd")
+    before = settled_descriptors()
 
     with pytest.raises(LockdownError) as caught:
         landlock.prepare(
@@ -484,7 +485,7 @@ def test_what_cannot_be_granted(tmp_path: Path) -> None:
         "a\0b cannot be granted: embedded null byte",
         f"{tmp_path}/loop cannot be granted: Too many levels of symbolic links",
     )
-    assert os.listdir("/proc/self/fd") == before
+    assert open_descriptors() == before
 
 
 @needs_landlock
@@ -499,16 +500,16 @@ def test_paths_are_checked_without_landlock(monkeypatch: pytest.MonkeyPatch) -> 
 @needs_landlock
 def test_preparing_confines_nobody(tmp_path: Path) -> None:
     """Rules that are prepared hold nobody, and can be given up."""
-    before = os.listdir("/proc/self/fd")
+    before = settled_descriptors()
     ruleset = landlock.prepare([str(tmp_path)], [], [443], [80], mode="required")
 
     assert ruleset.abi == min(landlock.abi_version(), landlock.LATEST)
     assert ruleset.missing == ()
-    assert len(os.listdir("/proc/self/fd")) == len(before) + 1
+    assert len(open_descriptors()) == len(before) + 1
     assert os.listdir("/")
     ruleset.close()
     ruleset.close()
-    assert os.listdir("/proc/self/fd") == before
+    assert open_descriptors() == before
 
 
 @needs_landlock

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.escape.evil import BOX, DATA, IOVEC, SHELF, Out, allow_list
+from tests.held import open_descriptors, settled_descriptors
 from wali_core._errors import GuestExit, PolicyError
 from wali_core._table import CALLS
 
@@ -136,27 +137,27 @@ def test_descriptors_run_out_for_the_guest_alone(evil: Evil) -> None:
 
 def test_nothing_stays_open_after_the_guest(evil_host: EvilHost, world: World) -> None:
     """What a guest opened and duplicated is closed with it; what it borrowed is not."""
-    before = os.listdir("/proc/self/fd")
+    before = settled_descriptors()
     with evil_host.enter(world) as evil:
         for _ in range(40):
             evil.call("openat", BOX, b"file", os.O_RDONLY, 0)
         evil.call("dup3", 1, 900, 0)
         evil.call("dup3", 900, BOX, 0)
         evil.call("close", 1)
-    assert os.listdir("/proc/self/fd") == before
+    assert open_descriptors() == before
     os.fstat(world.host_stream)
 
 
 def test_failed_duplicate_leaves_no_descriptor_behind(evil: Evil) -> None:
     """Refused calls do not use up the host's descriptors."""
     evil.call("accept4", BOX, 0, 0, 0)  # the first wait makes what all the others use
-    before = len(os.listdir("/proc/self/fd"))
+    before = len(settled_descriptors())
     for _ in range(50):
         evil.call("dup3", 1, -1, 0)
         evil.openat2(BOX, b"../outside/secret")
         evil.call("openat", SHELF, b"book", os.O_RDWR, 0)
         evil.call("accept4", BOX, 0, 0, 0)
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert len(open_descriptors()) == before
 
 
 # --- closed lists ---------------------------------------------------------------------------------
@@ -300,13 +301,13 @@ def test_received_descriptors_are_dropped(evil_host: EvilHost, world: World) -> 
     """A descriptor that somebody sends along (SCM_RIGHTS) never arrives."""
     ours, theirs = socket.socketpair()
     with ours, theirs, evil_host.enter(world, stdin=theirs.fileno()) as evil:
-        before = len(os.listdir("/proc/self/fd"))
+        before = len(settled_descriptors())
         socket.send_fds(ours, [b"x"], [world.host_file])
         assert evil.call("recvfrom", 0, Out(1), 1, 0, 0, 0) == 1
         socket.send_fds(ours, [b"y"], [world.host_file])
         evil.guest.memory.write(IOVEC, struct.pack("<2I", DATA, 1))
         assert evil.on_guest("readv", 0, IOVEC, 1) == 1
-        assert len(os.listdir("/proc/self/fd")) == before
+        assert len(open_descriptors()) == before
         assert not evil.has_anything
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import resource
 import signal
 import subprocess
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from capabilities import Filesystem, Grant, Limits, Policy, Syscalls
+from tests.held import open_descriptors, settled_descriptors
 from tests.wali import building
 from wali_core import GuestLimit, Runtime
 
@@ -341,7 +341,7 @@ def test_memory_that_nobody_limits(under: Wali) -> None:
 def test_limits_are_not_the_embedders(from_python: Callable[..., bytes]) -> None:
     """Nothing of it stays in the process that ran it."""
     kinds = (resource.RLIMIT_CPU, resource.RLIMIT_NOFILE, resource.RLIMIT_NPROC)
-    before = [resource.getrlimit(kind) for kind in kinds], sorted(os.listdir("/proc/self/fd"))
+    before = [resource.getrlimit(kind) for kind in kinds], settled_descriptors()
 
     with pytest.raises(GuestLimit):
         from_python(
@@ -350,7 +350,7 @@ def test_limits_are_not_the_embedders(from_python: Callable[..., bytes]) -> None
             capture_output=True,
         )
 
-    after = [resource.getrlimit(kind) for kind in kinds], sorted(os.listdir("/proc/self/fd"))
+    after = [resource.getrlimit(kind) for kind in kinds], open_descriptors()
     assert after == before
 
 

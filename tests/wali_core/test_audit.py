@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import json
 import os
 from functools import partial
@@ -12,6 +11,7 @@ import attrs
 import pytest
 
 from capabilities import Audit, Event, Limits, Policy, read_events
+from tests.held import open_descriptors, settled_descriptors
 from tests.wasi_shim.calls import READ, WRITE, Wasi, WasiError, caller
 from wali_core import GuestLimit, PolicyError, Runtime, _audit
 
@@ -303,11 +303,10 @@ def test_nothing_is_left_open(log: str, cache_folder: Path, folder: Path) -> Non
     with Runtime(policy=policy(folder, log), cache=cache_folder) as runtime:
         module = caller("wasi_snapshot_preview1")
         runtime.instantiate(module, stdio=(-1, -1, -1)).close()
-        gc.collect()  # modules of other tests are mapped while they are garbage
-        before = sorted(os.listdir("/proc/self/fd"))
+        before = settled_descriptors()
         runtime.instantiate(module, stdio=(-1, -1, -1)).close()
 
-        assert sorted(os.listdir("/proc/self/fd")) == before
+        assert open_descriptors() == before
 
 
 def test_calls_on_what_is_open_are_not_looked_at(

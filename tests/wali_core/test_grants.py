@@ -19,6 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from capabilities import Environment, Filesystem, Grant, Limits, Policy
+from tests.held import open_descriptors, settled_descriptors
 from wali_core import PolicyError
 from wali_core import _grants as module
 from wali_core._grants import Grants, Preopen, encoded
@@ -326,12 +327,12 @@ print(os.stat("file", dir_fd=fd).st_size)
 @pytest.mark.parametrize("host", ["/proc", "/proc/self", "/proc/self/task", "/proc/1/../sys"])
 def test_procfs_is_never_granted(host: str) -> None:
     """A directory of procfs is refused, by whatever path it is named."""
-    before = set(os.listdir("/proc/self/fd"))
+    before = settled_descriptors()
 
     with pytest.raises(PolicyError, match="lies on procfs, which is never granted"):
         Preopen("/x", host, read_only=True).open()
 
-    assert set(os.listdir("/proc/self/fd")) == before
+    assert open_descriptors() == before
 
 
 def test_procfs_behind_a_link_is_never_granted(tmp_path: Path) -> None:
@@ -557,10 +558,10 @@ def test_directories_are_opened_where_they_were_found(tmp_path: Path) -> None:
     (tmp_path / "in").rename(tmp_path / "before")
     for target in ("/etc", "before"):
         (tmp_path / "in").symlink_to(target)
-        before = os.listdir("/proc/self/fd")
+        before = settled_descriptors()
         with pytest.raises(PolicyError, match=r"'/sub': cannot open .*: Not a directory"):
             one.open()
-        assert os.listdir("/proc/self/fd") == before
+        assert open_descriptors() == before
         (tmp_path / "in").unlink()
 
 

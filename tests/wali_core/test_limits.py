@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from capabilities import Limits, Policy
+from tests.held import open_descriptors, settled_descriptors
 from wali_core import GuestLimit, GuestTimeout, Runtime
 from wali_core._limits import CpuTime
 
@@ -208,11 +209,11 @@ def test_nothing_is_left_open(under: UnderLimits, program: Path) -> None:
     """A guest that was counted leaves no descriptor."""
     with under(Limits(output=100)) as runtime:
         runtime.instantiate(program, stdio=(-1, 1, 2)).close()
-        before = sorted(os.listdir("/proc/self/fd"))
+        before = settled_descriptors()
         for _ in range(3):
             runtime.instantiate(program, stdio=(-1, 1, 2)).close()
 
-        assert sorted(os.listdir("/proc/self/fd")) == before
+        assert open_descriptors() == before
 
 
 # --- descriptors ----------------------------------------------------------------------------------

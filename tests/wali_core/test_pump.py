@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.held import open_descriptors, settled_descriptors
 from wali_core import CompletedGuest, GuestError, GuestTimeout, GuestTrap, Runtime
 
 if TYPE_CHECKING:
@@ -523,10 +524,9 @@ def test_nothing_is_left_open(run: Callable[..., CompletedGuest]) -> None:
             run("trap", stdin=[b"x"], stdout=bytes)
 
     all_ways()
-    gc.collect()
-    before = sorted(os.listdir("/proc/self/fd"))
+    before = settled_descriptors()
     for _ in range(10):
         all_ways()
     gc.collect()
 
-    assert sorted(os.listdir("/proc/self/fd")) == before
+    assert open_descriptors() == before

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import capabilities
+from tests.held import open_descriptors, settled_descriptors
 from wali_core import (
     CompletedGuest,
     GuestError,
@@ -268,12 +269,12 @@ def test_what_is_no_stream_is_refused(
 ) -> None:
     """A descriptor that is not open, or something else than a stream, is an error in words."""
     runtime.load(program)  # modules hold what they were loaded from
-    before = sorted(os.listdir("/proc/self/fd"))
+    before = settled_descriptors()
 
     with pytest.raises(error):
         runtime.run_sync(program, **options)
 
-    assert sorted(os.listdir("/proc/self/fd")) == before
+    assert open_descriptors() == before
 
 
 @pytest.mark.parametrize("closed", [(0,), (1,), (2,), (0, 1), (0, 1, 2)], ids=str)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import gc
 import os
 import socket
 import struct
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from capabilities import Limits, Policy
+from tests.held import open_descriptors, settled_descriptors
 from tests.wasi_shim.calls import SOCKET_STREAM, Errno, Right, Wasi, WasiError, caller
 from wali_core import GuestTimeout, PolicyError, Runtime, UseError
 from wali_core._sockets import address_of, duplicate, inherited, listen
@@ -206,24 +206,23 @@ def test_the_callers_socket_stays_the_callers(runtime: Runtime, listener: socket
 def test_only_sockets_are_sockets(given: int, message: str, runtime: Runtime, server: Path) -> None:
     """What is closed, or something else, is refused, and nothing is left of the attempt."""
     runtime.instantiate(server).close()
-    before = os.listdir("/proc/self/fd")
+    before = settled_descriptors()
 
     with pytest.raises(UseError, match=message):
         runtime.run_sync(server, sockets=[given])
 
-    assert os.listdir("/proc/self/fd") == before
+    assert open_descriptors() == before
 
 
 def test_there_is_room_for_so_many(runtime: Runtime, listener: socket.socket) -> None:
     """Sockets fill the descriptor table like anything else, and one too many leaves nothing."""
     runtime.instantiate(caller()).close()
-    gc.collect()  # what earlier tests have left to it
-    before = os.listdir("/proc/self/fd")
+    before = settled_descriptors()
 
     with pytest.raises(UseError, match="at most 1024"):
         runtime.instantiate(caller(), sockets=[listener] * 1022)
 
-    assert os.listdir("/proc/self/fd") == before
+    assert open_descriptors() == before
 
 
 @pytest.mark.parametrize("isolation", ["process", "shared"])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import fcntl
-import gc
 import io
 import os
 import subprocess
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.held import open_descriptors, settled_descriptors
 from wali_core import UseError
 from wali_core import _stdio as stdio
 from wali_core._stdio import DEVNULL, PIPE, STDOUT, Given, Streams
@@ -38,8 +38,7 @@ NO_FILE = NoFile()
 def streams() -> Iterator[Callable[..., Streams]]:
     """Return a function that makes streams, which are closed at the end, and leave nothing."""
     made: list[Streams] = []
-    gc.collect()  # what tests before this one have left
-    before = os.listdir("/proc/self/fd")
+    before = settled_descriptors()
 
     def make(stdin: Any = None, stdout: Any = None, stderr: Any = None, **options: Any) -> Streams:
         made.append(Streams(stdin, stdout, stderr, **({"capture": False, "limit": 9} | options)))
@@ -49,7 +48,7 @@ def streams() -> Iterator[Callable[..., Streams]]:
     for each in made:
         each.close()
         each.close()
-    assert os.listdir("/proc/self/fd") == before
+    assert open_descriptors() == before
 
 
 def test_nothing_said_is_inherited(streams: Callable[..., Streams]) -> None:

@@ -18,6 +18,7 @@ import wasmtime
 
 import wali_core
 from benchmarks._many import POLLER
+from tests.held import open_descriptors, settled_descriptors
 from tests.jumping import in_jumping_trio, let_pass, until
 from wali_core import (
     CompletedGuest,
@@ -552,7 +553,7 @@ def test_cancelled_while_its_module_is_compiled(closed: bool, tmp_path: Path) ->
     async def main() -> None:
         threads = trio.to_thread.current_default_thread_limiter()
         with Runtime(cache=tmp_path) as runtime:
-            before = os.listdir("/proc/self/fd")
+            before = settled_descriptors()
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(runtime.run, module)
                 await trio.testing.wait_all_tasks_blocked()
@@ -563,7 +564,7 @@ def test_cancelled_while_its_module_is_compiled(closed: bool, tmp_path: Path) ->
                 runtime.close()
             threads.total_tokens = 1
             async with threads:  # so it does not any more
-                assert os.listdir("/proc/self/fd") == before
+                assert open_descriptors() == before
             assert runtime.statistics().started == 0
             if not closed:
                 assert (await runtime.run(module)).returncode == 0
@@ -1072,13 +1073,12 @@ def test_a_guest_ends_with_its_run(runtime: Runtime, guest_from_wat: Callable[..
         guest.close()
 
     in_trio(make).close()  # what a runtime keeps is there from here on
-    gc.collect()  # what tests before this one have left
-    before = set(os.listdir("/proc/self/fd"))
+    before = settled_descriptors()
     first, second = in_trio(make), in_trio(make)
     in_trio(use, first)
     first.close()
     in_trio(close, second)
-    assert set(os.listdir("/proc/self/fd")) == before
+    assert open_descriptors() == before
     for one in (theirs, ours):
         one.close()
     for fd in (read, write):

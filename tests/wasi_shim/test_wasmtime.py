@@ -18,6 +18,7 @@ import wasmtime
 
 import wasi_shim
 from tests.conformance.twins import caller
+from tests.held import open_descriptors, settled_descriptors
 from wali_core.native import compile as compiler
 from wasi_shim import WasiConfig, define_wasi
 
@@ -421,9 +422,9 @@ def test_one_configuration_serves_several_stores(
     """Stores that were made from one configuration share its files, and outlive it."""
     config, path = output
     made = [guest(config), guest(config)]
-    before = len(os.listdir("/proc/self/fd"))
+    before = len(settled_descriptors())
     config.close()
-    assert len(os.listdir("/proc/self/fd")) == before - 1
+    assert len(open_descriptors()) == before - 1
     config.close()
     del config, output
     gc.collect()
