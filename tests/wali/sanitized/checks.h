@@ -1,5 +1,5 @@
 /* What the core is compiled with to be watched: its copies and its system calls go through checks
- * of ours (fuzz.c), which know what is the guest's memory and what is not. */
+ * of ours (checks.c), which know what is the guest's memory and what is not. */
 #ifndef SANITIZED_CHECKS_H
 #define SANITIZED_CHECKS_H
 

@@ -1,301 +1,158 @@
-/* Every call of the core's, made at random on a fake engine and a real kernel.
+/* Every call of the core's, in each way that it can be made, at random: on a fake engine and a real
+ * kernel.
  *
- * The guest's addresses, of which a few are memory and the others inaccessible, lie between
- * canaries: writable pages of a pattern, which nothing may touch.  What the core copies, and what
- * it hands to the kernel, must lie among the guest's addresses, or be memory of the core's that
- * AddressSanitizer knows and that is long enough, or nobody's.  The process is
- * alone in namespaces of its own, as nobody, where an empty tmpfs is all there is.
+ * A guest lives for a number of calls, in one of five ways: as a program in a process of its own
+ * (signals come at any moment, now and then to two threads of it), as one that shares the
+ * embedder's, or as the shim in capability mode; the last two also on a fiber, where they wait in
+ * their slot.  Its memory has pages that it may not touch, that are gone, and that another thread
+ * takes away and gives back; it also writes what the core is just reading.  What is looked at is in
+ * checks.c, and that nobody else is harmed in alone.c.
  *
  *     fuzz SEED CALLS      status 0 if nothing is wrong; prints what is, or how many calls
- *                                 were made, and how often they waited for what never came */
-#include "core.h"
-
-/* The C library, by hand: its headers name structs as the core does. */
-int printf(const char *, ...);
-int fflush(void *);
-_Noreturn void _exit(int);
-void *mmap(void *, size_t, int, int, int, long);
-int mprotect(void *, size_t, int);
-void *memcpy(void *, const void *, size_t);
-void *memset(void *, int, size_t);
-int strcmp(const char *, const char *);
-int unshare(int);
-int fork(void);
-int chdir(const char *);
-int open(const char *, int, ...);
-int close(int);
-long write(int, const void *, size_t);
-int snprintf(char *, size_t, const char *, ...);
-int access(const char *, int);
-int memfd_create(const char *, unsigned);
-int mount(const char *, const char *, const char *, unsigned long, const void *);
-int umount2(const char *, int);
-long syscall(long, ...);
-unsigned geteuid(void);
-unsigned getegid(void);
-int setgroups(size_t, const unsigned *);
-int setresuid(unsigned, unsigned, unsigned);
-int setresgid(unsigned, unsigned, unsigned);
-int setrlimit(int, const uint64_t *);
-int prctl(int, ...);
-int waitpid(int, int *, int);
-int kill(int, int);
-int usleep(unsigned);
-unsigned long strtoul(const char *, char **, int);
-int clock_gettime(int, void *);
-void *__asan_region_is_poisoned(void *, size_t);
+ *                          were made in how many ways, and how often they waited for what
+ *                          never came
+ *
+ * With COVERAGE it is a target of libFuzzer's, and what is chance here are the bytes of an input.
+ */
+#include "fuzz.h"
 
 #include "kinds.gen.h"
 
-EXPORT void wali_init(const struct wasmtime_api *);
-void wali_context_init(struct context *, uint32_t limit);
-void wali_context_bind_shared(struct context *, wasmtime_context_t *, uint8_t *base);
-void wali_context_close(struct context *);
-int64_t wali_install_fault_handler(void);
-int64_t wali_descriptor_set(struct context *, int32_t, int32_t, uint32_t);
-extern const struct call wali_calls[];
-extern const uint64_t wali_call_count;
-extern struct {
-    int64_t tid;
-    struct context *c;
-} wali_running[];
+enum { HIDDEN = 37 * PAGE, READ_ONLY = 41 * PAGE, GONE = 45 * PAGE, FLIPPED = 49 * PAGE };
+enum { PATHS = 5 * PAGE, RECORDS = 8 * PAGE, FIRST_SIZE = 208 * KB, GROWTH = 16 * KB };
+enum { HOW = RECORDS, TIMES = HOW + 64, NAME = TIMES + 64, VECTOR = NAME + 64 };
+enum { MESSAGE = VECTOR + 64, DATA = MESSAGE + 64, ROOT = 3, PAIR = 4 }; /* and two descriptors */
+static const uint32_t edges[] = {HIDDEN, READ_ONLY, GONE, FLIPPED};
 
-enum { KB = 1024, GUEST = 256 * KB, CANARY = 64 * KB, PAGE = 4096, PATTERN = 0xa5, LIMIT = 24 };
-enum { HIDDEN = 37 * PAGE, READ_ONLY = 41 * PAGE, PATHS = 5 * PAGE, RECORDS = 8 * PAGE };
+enum way { PROGRAM, SHARED, FIBER_PROGRAM, SHIM, FIBER_SHIM, WAYS };
+enum kind { NATIVE, HOSTED, CAPABLE, CAPABLE_GUEST, KINDS };
 
-static uint8_t *guest; /* its addresses; CANARY bytes lie on either side */
-static struct context context;
-static uint32_t flag;  /* that its code would poll */
-static int own_stream; /* what the guest has for standard streams: nothing of the host's */
-#if defined(__x86_64__)
-enum { NR_PIVOT_ROOT = 155 };
-#else
-enum { NR_PIVOT_ROOT = 41 };
-#endif
-static const char *now; /* the call that is being made */
+struct memory memories[MEMORIES];
+struct context contexts[THREADS];
+__thread const char *now = "the beginning";
+int own_stream;
+uint64_t inherited;
 
-_Noreturn static void fail(const char *what) {
-    printf("%s: %s\n", now, what);
-    fflush(NULL);
-    _exit(1);
+static enum way way;
+static int threads = 1;
+static __thread int me; /* which of them */
+static uint32_t polls[THREADS];
+static struct pollfd slot_fds[3];
+
+static struct progress {
+    uint64_t made, lives, stuck;
+    const char *now;
+    uint32_t times[MOST_CALLS][KINDS], successes[MOST_CALLS][KINDS];
+} *progress; /* shared with the process that watches */
+
+static int is_program(void) {
+    return way <= FIBER_PROGRAM;
 }
 
 /* --- chance ----------------------------------------------------------------------------------- */
 
-static uint64_t chance;
+static __thread uint64_t chance;
+static const uint8_t *input; /* of libFuzzer's */
+static size_t left;
 
-static uint64_t anything(void) { /* xorshift64* */
+uint64_t anything(void) { /* xorshift64* */
+    if (input) {
+        uint64_t word = 0;
+        for (int i = 0; i < 4 && left; i++, left--)
+            word = word << 8 | *input++;
+        return word * 0x100000001;
+    }
     chance ^= chance >> 12;
     chance ^= chance << 25;
     chance ^= chance >> 27;
     return chance * 0x2545f4914f6cdd1d;
 }
 
-static uint32_t below(uint32_t limit) {
+uint32_t below(uint32_t limit) {
+    if (input && limit <= 256)
+        return left ? left--, *input++ % limit : 0;
     return (uint32_t)(anything() >> 32) % limit;
-}
-
-/* --- checks ----------------------------------------------------------------------------------- */
-
-/* Which memory is an address in?  The canaries are nobody's. */
-static int is_guests(uint64_t at, uint64_t size) {
-    uint64_t low = (uint64_t)guest - CANARY, high = (uint64_t)guest + ADDRESSES + CANARY;
-    if (at + size <= low || at >= high)
-        return 0;
-    if (at < (uint64_t)guest || at + size > (uint64_t)guest + ADDRESSES)
-        fail("memory outside of the guest's is handed over");
-    return 1;
-}
-
-static void check_range(uint64_t at, uint64_t size) {
-    if (size == 0 || at == 0 || at == (uint64_t)WALI_BAD || is_guests(at, size))
-        return;
-    if (__asan_region_is_poisoned((void *)at, size))
-        fail("memory of the core's is too short");
-}
-
-int checked_copy(void *to, const void *from, size_t size) {
-    check_range((uint64_t)to, size);
-    check_range((uint64_t)from, size);
-    return wali_copy(to, from, size);
-}
-
-/* Where the kernel is told of a buffer and its length: argument numbers, and bytes of an element;
- * of one element where there is no count. */
-static const struct buffer {
-    int64_t number;
-    int address, count, size;
-} buffers[] = {
-    {NR_read, 1, 2, 1},
-    {NR_write, 1, 2, 1},
-    {NR_pread64, 1, 2, 1},
-    {NR_pwrite64, 1, 2, 1},
-    {NR_readv, 1, 2, 16},
-    {NR_writev, 1, 2, 16},
-    {NR_preadv, 1, 2, 16},
-    {NR_pwritev, 1, 2, 16},
-    {NR_preadv2, 1, 2, 16},
-    {NR_pwritev2, 1, 2, 16},
-#ifdef NR_poll
-    {NR_poll, 0, 1, 8},
-#endif
-    {NR_ppoll, 0, 1, 8},
-    {NR_ppoll, 2, -1, 16},
-    {NR_fstat, 1, -1, 144},
-    {NR_newfstatat, 2, -1, 144},
-    {NR_statx, 4, -1, 256},
-    {NR_statfs, 1, -1, 120},
-    {NR_fstatfs, 1, -1, 120},
-    {NR_pipe2, 0, -1, 8},
-    {NR_socketpair, 3, -1, 8},
-    {NR_epoll_pwait, 1, 2, 12},
-    {NR_epoll_ctl, 3, -1, 12},
-    {NR_getsockopt, 3, -1, 1},
-    {NR_getsockopt, 4, -1, 4},
-    {NR_connect, 1, 2, 1},
-    {NR_bind, 1, 2, 1},
-    {NR_sendto, 1, 2, 1},
-    {NR_sendto, 4, 5, 1},
-    {NR_recvfrom, 1, 2, 1},
-    {NR_sendmsg, 1, -1, 56},
-    {NR_recvmsg, 1, -1, 56},
-    {NR_getdents64, 1, 2, 1},
-    {NR_getrandom, 0, 1, 1},
-    {NR_clock_gettime, 1, -1, 16},
-    {NR_clock_nanosleep, 2, -1, 16},
-    {NR_utimensat, 2, -1, 32},
-    {NR_uname, 0, -1, 390},
-    {NR_sysinfo, 0, -1, 112},
-    {NR_getrusage, 1, -1, 144},
-    {NR_wait4, 1, -1, 4},
-    {NR_wait4, 3, -1, 144},
-    {NR_rt_sigaction, 1, -1, 32},
-    {NR_rt_sigaction, 2, -1, 32},
-    {NR_futex, 0, -1, 4},
-    {NR_getitimer, 1, -1, 32},
-    {NR_sendfile, 2, -1, 8},
-    {NR_copy_file_range, 1, -1, 8},
-    {NR_copy_file_range, 3, -1, 8},
-    {NR_getresuid, 0, -1, 4},
-    {NR_getresuid, 1, -1, 4},
-    {NR_getresuid, 2, -1, 4},
-    {NR_getresgid, 0, -1, 4},
-    {NR_getresgid, 1, -1, 4},
-    {NR_getresgid, 2, -1, 4},
-    {NR_setitimer, 1, -1, 32},
-    {NR_setitimer, 2, -1, 32},
-    {NR_timerfd_settime, 2, -1, 32},
-    {NR_timerfd_settime, 3, -1, 32},
-    {NR_timerfd_gettime, 1, -1, 32},
-    {NR_readlinkat, 2, 3, 1},
-    {NR_getcwd, 0, 1, 1},
-};
-
-static void check_vector(const int64_t *vector, int64_t count) {
-    for (int64_t i = 0; i < count; i++)
-        check_range((uint64_t)vector[2 * i], (uint64_t)vector[2 * i + 1]);
-}
-
-static void check_arguments(int64_t number, const int64_t *a) {
-    for (int i = 0; i < 6; i++)
-        is_guests((uint64_t)a[i], 0); /* not the canaries, whatever it is */
-    for (size_t i = 0; i < sizeof buffers / sizeof *buffers; i++) {
-        const struct buffer *b = &buffers[i];
-        if (b->number != number)
-            continue;
-        uint64_t count = b->count < 0 ? 1 : (uint32_t)a[b->count];
-        check_range((uint64_t)a[b->address], count * (uint64_t)b->size);
-        if (b->size == 16 && b->count == 2 && a[1] != (int64_t)WALI_BAD)
-            check_vector((const int64_t *)a[1], a[2]);
-    }
-    if ((number == NR_sendmsg || number == NR_recvmsg) && a[1] != (int64_t)WALI_BAD) {
-        const int64_t *m = (const int64_t *)a[1]; /* name, length, iov, count, control, length */
-        check_range((uint64_t)m[0], (uint32_t)m[1]);
-        check_range((uint64_t)m[2], (uint64_t)m[3] * 16);
-        check_vector((const int64_t *)m[2], m[2] == (int64_t)WALI_BAD ? 0 : m[3]);
-        check_range((uint64_t)m[4], (uint64_t)m[5]);
-    }
-    if (number == NR_setsockopt && (int32_t)a[4] > 0) /* else the kernel refuses it */
-        check_range((uint64_t)a[3], (uint32_t)a[4]);
-}
-
-int64_t checked_syscall(int64_t number, int64_t a, int64_t b, int64_t c, int64_t d, int64_t e,
-                        int64_t f) {
-    check_arguments(number, (int64_t[]){a, b, c, d, e, f});
-    return real_syscall(number, a, b, c, d, e, f);
-}
-
-int64_t checked_interruptible(int64_t a, int64_t b, int64_t c, int64_t d, int64_t e, int64_t f,
-                              int64_t number, const uint32_t *signal) {
-    check_arguments(number, (int64_t[]){a, b, c, d, e, f});
-    return wali_interruptible(a, b, c, d, e, f, number, signal);
-}
-
-static uint64_t inherited; /* descriptors of the test's: the standard streams */
-
-static int is_open(int host) {
-    return real_syscall(NR_fcntl, host, F_GETFD, 0, 0, 0, 0) >= 0;
-}
-
-/* After a call: nothing around the guest's memory has changed, and no descriptor is open that the
- * table does not know. */
-static void check_world(void) {
-    const uint8_t *low = guest - CANARY, *high = guest + ADDRESSES;
-    for (int i = 0; i < CANARY; i += 8)
-        if (*(const uint64_t *)(low + i) != 0xa5a5a5a5a5a5a5a5 ||
-            *(const uint64_t *)(high + i) != 0xa5a5a5a5a5a5a5a5)
-            fail("what lies beside the guest's memory was written");
-    if (context.own.base != guest || context.own.size != ADDRESSES)
-        fail("the space is another");
-    if (context.table->capacity > LIMIT || context.table->limit > LIMIT)
-        fail("the table is larger than its limit");
-    uint64_t known = inherited;
-    for (uint32_t i = 0; i < context.table->capacity; i++) {
-        int32_t host = context.table->descriptors[i].host;
-        if (host >= 64 || (host >= 0 && host != own_stream && known >> host & 1))
-            fail("a host's descriptor is out of bounds, or there twice");
-        if (host >= 0)
-            known |= (uint64_t)1 << host;
-    }
-    if (context.wake >= 0)
-        known |= (uint64_t)1 << context.wake;
-    for (int fd = 0; fd < 64; fd++)
-        if (!(known >> fd & 1) && is_open(fd))
-            fail("a host's descriptor was left open");
 }
 
 /* --- the fake engine -------------------------------------------------------------------------- */
 
-static wasm_trap_t *trap_new(const char *message, size_t length) {
-    (void)message, (void)length;
+static uint8_t *memory_data(UNUSED const wasmtime_context_t *s, const wasmtime_memory_t *m) {
+    return memories[m->private2].base;
+}
+
+static size_t memory_size(UNUSED const wasmtime_context_t *s, const wasmtime_memory_t *m) {
+    return memories[m->private2].size;
+}
+
+static wasm_trap_t *trap_new(UNUSED const char *message, UNUSED size_t length) {
     return (wasm_trap_t *)1;
 }
 
-static wasmtime_error_t *error_new(const char *message) {
-    (void)message;
+static wasmtime_error_t *error_new(UNUSED const char *message) {
     return (wasmtime_error_t *)1;
 }
 
-static void error_delete(wasmtime_error_t *error) {
-    (void)error;
+static void error_delete(UNUSED wasmtime_error_t *error) {
 }
 
-static wasmtime_error_t *call_handler(wasmtime_context_t *store, const wasmtime_func_t *f,
-                                      wasmtime_val_raw_t *values, size_t count,
-                                      wasm_trap_t **trap) {
-    (void)store, (void)f, (void)values, (void)count, (void)trap;
+static wasmtime_context_t *caller_context(UNUSED const wasmtime_caller_t *caller) {
     return NULL;
 }
 
+static void *get_data(UNUSED const wasmtime_context_t *store) {
+    return &contexts[me];
+}
+
+static void set_deadline(UNUSED wasmtime_context_t *store, UNUSED uint64_t ticks) {
+}
+
+static void grow(struct memory *m) {
+    if (m->size + GROWTH > MOST)
+        return;
+    mprotect(m->base + m->size, GROWTH, 3);
+    memset(m->base + m->size, 0, GROWTH);
+    __atomic_store_n(&m->size, m->size + GROWTH, __ATOMIC_SEQ_CST);
+    if (m->addresses < m->size)
+        __atomic_store_n(&m->addresses, m->size, __ATOMIC_SEQ_CST);
+}
+
+static wasmtime_error_t *memory_grow(UNUSED wasmtime_context_t *s, const wasmtime_memory_t *m,
+                                     UNUSED uint64_t pages, uint64_t *old) {
+    *old = memories[m->private2].size;
+    grow(&memories[m->private2]);
+    return below(4) ? NULL : (wasmtime_error_t *)1;
+}
+
 /* What Python would serve. */
-static int64_t host(struct context *c, uint32_t call, const wasmtime_val_raw_t *a) {
-    (void)c, (void)call, (void)a;
-    return -ENOSYS;
+static int64_t host(UNUSED struct context *c, UNUSED uint32_t call,
+                    UNUSED const wasmtime_val_raw_t *a) {
+    return below(2) ? -ENOSYS : (int64_t)below(100);
+}
+
+static wasm_trap_t *make_any_call(void);
+
+/* A handler of the guest's, which makes calls as well. */
+static wasmtime_error_t *call_handler(UNUSED wasmtime_context_t *store,
+                                      UNUSED const wasmtime_func_t *f,
+                                      UNUSED wasmtime_val_raw_t *values, UNUSED size_t count,
+                                      wasm_trap_t **trap) {
+    static __thread int depth;
+    if (depth < 3 && below(2)) {
+        const char *interrupted = now;
+        depth++;
+        *trap = make_any_call();
+        depth--;
+        now = interrupted;
+    }
+    if (*trap == NULL && below(64) == 0)
+        *trap = (wasm_trap_t *)1;
+    return below(64) ? NULL : (wasmtime_error_t *)1;
 }
 
 /* --- arguments -------------------------------------------------------------------------------- */
 
 static uint32_t any_number(void) {
+    uint32_t size = (uint32_t)memories[OWN].size;
     switch (below(6)) {
     case 0:
         return below(8);
@@ -306,25 +163,24 @@ static uint32_t any_number(void) {
     case 3:
         return (uint32_t)1 << below(32);
     case 4:
-        return GUEST - below(64) + below(8);
+        return size - below(64) + below(8);
     default:
         return (uint32_t)anything();
     }
 }
 
-/* An address: of the guest's most often, at its end now and then, or in what it cannot access. */
+/* An address: of the guest's most often, at its end now and then, or at what it cannot access. */
 static uint32_t any_address(void) {
     switch (below(10)) {
     case 0:
         return 0;
     case 1:
-        return GUEST - below(300);
+        return (uint32_t)memories[below(MEMORIES)].size - below(300);
     case 2:
         return any_number();
     case 3:
-        return HIDDEN - below(40);
     case 4:
-        return READ_ONLY - below(40);
+        return edges[below(4)] - below(40);
     case 5:
         return PATHS + 32 * below(16);
     default:
@@ -334,18 +190,46 @@ static uint32_t any_address(void) {
 
 static const char paths[][16] = {".", "a", "b", "a/b", "..", "/", "/a", "c", "a/../b", ""};
 
-/* Records that look like what calls read: small numbers, descriptors, addresses, lengths. */
-static void fill_records(void) {
-    for (int i = 0; i < 16; i++) {
-        const char *path = paths[below(sizeof paths / sizeof *paths)];
-        for (int k = 0; k < 16; k++)
-            guest[PATHS + 32 * i + k] = (uint8_t)path[k];
-    }
-    for (int i = 0; i < 2048; i++) {
+static void put_words(uint8_t *to, int count) {
+    for (int i = 0; i < count; i++) {
         uint32_t word = below(3) ? any_address() : any_number();
         word = below(3) ? word : below(16);
-        memcpy(guest + RECORDS + 4 * i, &word, 4);
+        memcpy(to + 4 * i, &word, 4);
     }
+}
+
+/* Structs as calls want them, of which chance makes none. */
+static void put_structs(uint8_t *base) {
+    const uint64_t how[3] = {below(2) ? 0x42 : 0, 0600, below(4) ? 0x0a : 0};
+    const int64_t times[4] = {0, below(100000), 0, below(100000)};
+    const uint8_t name[16] = {AF_UNIX, 0, below(2), 'n'};
+    const uint32_t vector[6] = {DATA, below(100), below(4) ? DATA + 50 : 0, below(5000), DATA, 9};
+    const uint32_t message[9] = {below(2) ? 0 : NAME, 16, VECTOR, below(4)};
+    memcpy(base + HOW, how, sizeof how);
+    memcpy(base + TIMES, times, sizeof times);
+    memcpy(base + NAME, name, sizeof name);
+    memcpy(base + VECTOR, vector, sizeof vector);
+    memcpy(base + MESSAGE, message, sizeof message);
+}
+
+/* Records that look like what calls read: small numbers, descriptors, addresses, lengths. */
+static void fill_records(int some) {
+    const uint8_t *kept = input;
+    chance = input ? anything() | 1 : chance; /* an input chooses among many, it does not say all */
+    input = NULL;
+    for (int m = 0; m < MEMORIES; m++) {
+        uint8_t *base = memories[m].base;
+        for (int i = 0; i < 16; i++) {
+            const char *path = paths[below(sizeof paths / sizeof *paths)];
+            memcpy(base + PATHS + 32 * i, path, sizeof paths[0]);
+        }
+        for (int i = 0; i < 4; i++)
+            put_words(base + edges[i] - 64, 16);
+        put_words(base + RECORDS + (some ? 64 * below(127) : 0), some ? some : 2048);
+        if (below(4))
+            put_structs(base);
+    }
+    input = kept;
 }
 
 static uint64_t argument(const char *kind) {
@@ -362,148 +246,543 @@ static uint64_t argument(const char *kind) {
     return any_address();
 }
 
-enum { KICK = 12 };
-static struct progress {
-    uint64_t made, stuck;
-    const char *now;
-} *progress; /* shared with the process that watches */
+/* Numbers that a call knows, of which chance finds few. */
+static const struct hint {
+    const char *call;
+    int argument, count;
+    uint32_t values[12];
+} hints[] = {
+    {"SYS_openat2", 2, 1, {HOW}},
+    {"SYS_ppoll", 2, 1, {TIMES}},
+    {"SYS_pselect6", 4, 1, {TIMES}},
+    {"SYS_pselect6", 5, 1, {0}},
+    {"SYS_select", 4, 1, {TIMES}},
+    {"SYS_nanosleep", 0, 1, {TIMES}},
+    {"SYS_clock_nanosleep", 2, 1, {TIMES}},
+    {"SYS_utimensat", 2, 1, {TIMES}},
+    {"SYS_setitimer", 1, 1, {TIMES}},
+    {"SYS_timerfd_settime", 2, 1, {TIMES}},
+    {"SYS_futex", 3, 1, {TIMES}},
+    {"SYS_bind", 1, 1, {NAME}},
+    {"SYS_connect", 1, 1, {NAME}},
+    {"SYS_readv", 1, 1, {VECTOR}},
+    {"SYS_readv", 2, 3, {1, 2, 3}},
+    {"SYS_writev", 1, 1, {VECTOR}},
+    {"SYS_writev", 2, 3, {1, 2, 3}},
+    {"SYS_preadv", 1, 1, {VECTOR}},
+    {"SYS_preadv", 2, 3, {1, 2, 3}},
+    {"SYS_pwritev", 1, 1, {VECTOR}},
+    {"SYS_pwritev", 2, 3, {1, 2, 3}},
+    {"SYS_pwritev2", 1, 1, {VECTOR}},
+    {"SYS_pwritev2", 2, 3, {1, 2, 3}},
+    {"SYS_sendmsg", 1, 1, {MESSAGE}},
+    {"SYS_recvmsg", 1, 1, {MESSAGE}},
+    {"SYS_recvfrom", 0, 2, {PAIR, PAIR + 1}},
+    {"SYS_writev", 0, 4, {PAIR, PAIR + 1, 1, 9}},
+    {"SYS_close", 0, 5, {6, 7, 8, 9, 10}},
+    {"SYS_recvfrom", 2, 3, {10, 100, 5000}},
+    {"SYS_rt_sigaction", 0, 8, {SIGUSR1, 12, 14, 17, 34, SIGSEGV, SIGFPE, SIGUSR1}},
+    {"SYS_rt_sigaction", 3, 1, {8}},
+    {"SYS_rt_sigprocmask", 0, 3, {0, 1, 2}},
+    {"SYS_rt_sigprocmask", 3, 1, {8}},
+    {"SYS_rt_sigpending", 1, 1, {8}},
+    {"SYS_rt_sigsuspend", 1, 1, {8}},
+    {"SYS_kill", 0, 1, {1}},
+    {"SYS_kill", 1, 7, {SIGUSR1, 12, 14, 34, SIGSEGV, SIGFPE, SIGBUS}},
+    {"SYS_tkill", 0, 2, {1, 2}},
+    {"SYS_tkill", 1, 7, {SIGUSR1, 12, 14, 34, SIGSEGV, SIGFPE, SIGBUS}},
+    {"SYS_tgkill", 0, 1, {1}},
+    {"SYS_tgkill", 1, 2, {1, 2}},
+    {"SYS_tgkill", 2, 5, {SIGUSR1, 12, 34, SIGSEGV, SIGFPE}},
+    {"SYS_ppoll", 1, 4, {0, 1, 2, 9}},
+    {"SYS_ppoll", 4, 1, {8}},
+    {"SYS_poll", 1, 4, {0, 1, 2, 9}},
+    {"SYS_poll", 2, 3, {0, 1, 3}},
+    {"SYS_select", 0, 4, {0, 3, 20, 64}},
+    {"SYS_pselect6", 0, 4, {0, 3, 20, 64}},
+    {"SYS_epoll_ctl", 1, 3, {1, 2, 3}},
+    {"SYS_epoll_wait", 2, 3, {1, 2, 20}},
+    {"SYS_epoll_wait", 3, 3, {0, 1, 3}},
+    {"SYS_epoll_pwait", 2, 3, {1, 2, 20}},
+    {"SYS_epoll_pwait", 3, 3, {0, 1, 3}},
+    {"SYS_epoll_pwait", 5, 1, {8}},
+    {"SYS_epoll_create1", 0, 2, {0, O_CLOEXEC}},
+    {"SYS_eventfd2", 1, 4, {0, O_NONBLOCK, O_CLOEXEC, 1}},
+    {"SYS_timerfd_create", 0, 2, {0, 1}},
+    {"SYS_timerfd_create", 1, 2, {0, O_NONBLOCK}},
+    {"SYS_timerfd_settime", 1, 2, {0, 1}},
+    {"SYS_open", 1, 8, {0, 1, 2, 0x42, 0x41, 0x10000, 0x200000, 0x442}},
+    {"SYS_openat", 2, 8, {0, 1, 2, 0x42, 0x41, 0x10000, 0x200000, 0x442}},
+    {"SYS_openat2", 3, 1, {24}},
+    {"SYS_lseek", 2, 5, {0, 1, 2, 3, 4}},
+    {"SYS_unlinkat", 2, 2, {0, 0x200}},
+    {"SYS_linkat", 4, 2, {0, 0x400}},
+    {"SYS_renameat2", 4, 3, {0, 1, 2}},
+    {"SYS_newfstatat", 3, 3, {0, 0x100, 0x1000}},
+    {"SYS_statx", 2, 3, {0, 0x100, 0x1000}},
+    {"SYS_utimensat", 3, 2, {0, 0x100}},
+    {"SYS_fchownat", 4, 2, {0, 0x100}},
+    {"SYS_faccessat2", 3, 2, {0, 0x200}},
+    {"SYS_fallocate", 1, 2, {0, 1}},
+    {"SYS_fadvise", 3, 3, {0, 3, 4}},
+    {"SYS_flock", 1, 4, {1, 5, 6, 8}},
+    {"SYS_pwritev2", 4, 2, {0, 16}},
+    {"SYS_pipe2", 1, 3, {0, O_CLOEXEC, O_NONBLOCK}},
+    {"SYS_dup3", 2, 2, {0, O_CLOEXEC}},
+    {"SYS_socket", 0, 3, {AF_UNIX, AF_INET, AF_INET6}},
+    {"SYS_socket", 1, 4, {SOCK_STREAM, SOCK_DGRAM, SOCK_SEQPACKET, SOCK_STREAM | SOCK_NONBLOCK}},
+    {"SYS_socket", 2, 1, {0}},
+    {"SYS_socketpair", 0, 1, {AF_UNIX}},
+    {"SYS_socketpair", 1, 3, {SOCK_STREAM, SOCK_DGRAM, SOCK_SEQPACKET}},
+    {"SYS_socketpair", 2, 1, {0}},
+    {"SYS_accept4", 3, 2, {0, SOCK_NONBLOCK}},
+    {"SYS_sendto", 3, 2, {0, 0x40}},
+    {"SYS_sendto", 4, 1, {0}},
+    {"SYS_recvfrom", 3, 5, {0, 2, 0x40, 0x100, 0x100}},
+    {"SYS_recvfrom", 4, 1, {0}},
+    {"SYS_sendmsg", 2, 2, {0, 0x40}},
+    {"SYS_recvmsg", 2, 3, {0, 2, 0x40}},
+    {"SYS_shutdown", 1, 3, {0, 1, 2}},
+    {"SYS_bind", 2, 3, {2, 16, 28}},
+    {"SYS_connect", 2, 3, {2, 16, 28}},
+    {"SYS_futex", 1, 8, {0, 1, 3, 4, 9, 10, 128, 129}},
+    {"SYS_clock_gettime", 0, 3, {0, 1, 2}},
+    {"SYS_clock_getres", 0, 3, {0, 1, 2}},
+    {"SYS_clock_nanosleep", 0, 2, {0, 1}},
+    {"SYS_clock_nanosleep", 1, 2, {0, 1}},
+    {"SYS_setitimer", 0, 3, {0, 1, 2}},
+    {"SYS_getrusage", 0, 3, {0, 1, (uint32_t)-1}},
+    {"SYS_wait4", 2, 2, {0, 1}},
+    {"SYS_getrandom", 2, 2, {0, 1}},
+    {"SYS_setuid", 0, 1, {0}},
+    {"SYS_setgid", 0, 1, {0}},
+};
 
-/* What would end the process, or wait for what never comes, whatever the core does.  Their
- * arguments are numbers only. */
-static int is_left_out(const char *name) {
-    static const char *const names[] = {
-        "SYS_kill",       "SYS_tkill",         "SYS_exit",      "SYS_rt_sigprocmask",
-        "SYS_setitimer",  "SYS_rt_sigsuspend", "SYS_setuid",    "SYS_setgid",
-        "SYS_setreuid",   "SYS_setregid",      "SYS_setresuid", "SYS_setresgid",
-        "SYS_exit_group", "__proc_exit",       "SYS_chroot",    "SYS_tgkill",
-    };
-    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
-        if (strcmp(name, names[i]) == 0)
-            return 1;
-    return 0;
+/* The table's closed lists, for the calls that have one: a command, or a level and an option. */
+static void choose_listed(const char *name, wasmtime_val_raw_t *values) {
+    if (strcmp(name, "SYS_ioctl") == 0)
+        values[1].u64 = ioctls[below(sizeof ioctls / sizeof *ioctls)][0];
+    if (strcmp(name, "SYS_fcntl") == 0)
+        values[1].u64 = fcntls[below(sizeof fcntls / sizeof *fcntls)][0];
+    if (strcmp(name, "SYS_setsockopt") && strcmp(name, "SYS_getsockopt"))
+        return;
+    const uint32_t *option = socket_options[below(sizeof socket_options / sizeof *socket_options)];
+    values[1].u64 = option[0];
+    values[2].u64 = option[1];
 }
 
-static void make_call(uint64_t which) {
-    const struct call *call = &wali_calls[which];
-    if (!call->native || is_left_out(call->name))
-        return;
-    progress->now = now = call->name;
-    const char *const *kinds = argument_kinds[which];
-    wasmtime_val_raw_t values[8];
-    memset(values, 0xee, sizeof values);
+static void choose_arguments(uint32_t which, wasmtime_val_raw_t *values) {
+    const char *const *kinds = argument_kinds[which], *name = wali_calls[which].name;
+    memset(values, 0xee, 8 * sizeof *values);
     for (int i = 0; kinds[i]; i++)
         values[i].u64 = argument(kinds[i]);
-    if (values[0].u32 == KICK && strcmp(call->name, "SYS_rt_sigaction") == 0)
+    if (below(4))
+        choose_listed(name, values);
+    for (size_t i = 0; i < sizeof hints / sizeof *hints; i++)
+        if (strcmp(name, hints[i].call) == 0 && below(8))
+            values[hints[i].argument].u64 = hints[i].values[below((uint32_t)hints[i].count)];
+    if (below(8) == 0)
+        values[below(MAX_ARGUMENTS)].u64 = 0;
+}
+
+/* --- calls ------------------------------------------------------------------------------------ */
+
+static int is_fiber(void) {
+    return way == FIBER_PROGRAM || way == FIBER_SHIM;
+}
+
+static wasmtime_unchecked_callback_t *thunk_of(uint32_t which, enum kind kind) {
+    const struct call *call = &wali_calls[which];
+    wasmtime_unchecked_callback_t *const all[KINDS] = {call->native, call->hosted, call->capable,
+                                                       call->capable_guest};
+    return all[kind];
+}
+
+static uint32_t call_named(const char *name) {
+    for (uint32_t i = 0; i < wali_call_count; i++)
+        if (strcmp(wali_calls[i].name, name) == 0)
+            return i;
+    fail("there is no such call");
+}
+
+/* A call on a fiber: it is suspended and goes on, a few times at the most; who waits longer is
+ * dropped. */
+static wasm_trap_t *make_on_fiber(void *env, uint32_t which, wasmtime_val_raw_t *values) {
+    const struct call *call = &wali_calls[which];
+    struct slot *slot = &contexts[0].slot;
+    wasmtime_val_t arguments[MAX_ARGUMENTS], results[1];
+    wasmtime_async_continuation_t next;
+    wasm_trap_t *trap = NULL;
+    size_t count = 0;
+    for (; argument_kinds[which][count]; count++) {
+        arguments[count].kind = call->parameters[count] == 'I';
+        arguments[count].of.i64 = values[count].i64;
+    }
+    memset(results, 0, sizeof results);
+    wali_async(env, NULL, arguments, count, results, *call->result != 0, &trap, &next);
+    for (int i = 0; i < 5; i++) {
+        if (next.callback(next.env)) {
+            values[0].i64 = results[0].of.i64;
+            return trap;
+        }
+        slot->answered = slot->requested;
+        slot->answer = (int64_t)any_number() - 1000;
+        slot->grow = below(4) == 0;
+        slot->resumed = below(3);
+        if (below(4) == 0)
+            fill_records(16);
+    }
+    slot->suspended = slot->requested = slot->answered = 0;
+    slot->repeats = 0;
+    slot->done = 0;
+    values[0].i64 = -EINTR;
+    return NULL;
+}
+
+/* What a shim does that is to wait, and _suspending.py for a program.  A shim that was taken over
+ * may make another call instead. */
+static wasm_trap_t *wait_and_repeat(uint32_t which, wasmtime_unchecked_callback_t *thunk,
+                                    const wasmtime_val_raw_t *given, wasmtime_val_raw_t *values) {
+    struct context *c = &contexts[0];
+    uint32_t suspend = call_named("suspend");
+    wasm_trap_t *trap = NULL;
+    for (int i = 0; i < 4 && !trap && values[0].i64 == SUSPENDED; i++) {
+        wasmtime_val_raw_t none[8];
+        c->slot.resumed = RESUME_NOT;
+        trap = make_on_fiber((void *)thunk_of(suspend, CAPABLE), suspend, none);
+        memcpy(values, given, 8 * sizeof *values);
+        if (way == FIBER_SHIM && below(4) == 0)
+            choose_arguments(which, values);
+        if (!trap)
+            trap = thunk(c, NULL, values, 8);
+    }
+    if (values[0].i64 == SUSPENDED) { /* it is dropped */
+        c->slot.repeats = 0;
+        values[0].i64 = -EINTR;
+    }
+    return trap;
+}
+
+/* On a fiber Python serves these wholly (programs/_messages.py), and others where it has to. */
+static int is_requested(const struct call *call, enum kind kind) {
+    return way == FIBER_PROGRAM && (kind == HOSTED || strcmp(call->name, "SYS_sendmsg") == 0 ||
+                                    strcmp(call->name, "SYS_recvmsg") == 0);
+}
+
+static wasm_trap_t *make_call(uint32_t which, enum kind kind) {
+    struct context *c = &contexts[me];
+    const struct call *call = &wali_calls[which];
+    wasmtime_unchecked_callback_t *thunk = thunk_of(which, kind);
+    wasmtime_val_raw_t given[8], values[8];
+    wasm_trap_t *trap;
+    progress->now = now = call->name;
+    choose_arguments(which, given);
+    memcpy(values, given, sizeof values);
+    c->deadline = clock_now(CLOCK_MONOTONIC) + 2000000; /* waits end soon, or a kick ends them */
+    if (is_requested(call, kind)) {
+        uintptr_t number = 2 * which + (*call->result == 'i');
+        trap = make_on_fiber((void *)number, which, values);
+    } else {
+        trap = thunk(below(2) ? c : NULL, NULL, values, 8);
+        if (is_fiber() && call->waits && !trap && values[0].i64 == SUSPENDED)
+            trap = wait_and_repeat(which, thunk, given, values);
+    }
+    if (!trap && *call->result && GIVES_UP(values[0].i64) && strcmp(now, "suspend"))
+        fail("the guest goes on where it must not");
+    __atomic_add_fetch(&progress->times[which][kind], 1, __ATOMIC_RELAXED);
+    if (!trap && *call->result && values[0].i64 >= 0)
+        __atomic_add_fetch(&progress->successes[which][kind], 1, __ATOMIC_RELAXED);
+    return trap;
+}
+
+static wasm_trap_t *make_any_call(void) {
+    enum kind first = is_program() ? NATIVE : CAPABLE;
+    for (;;) {
+        uint32_t which = below((uint32_t)wali_call_count);
+        enum kind kind = first + below(2);
+        if (!thunk_of(which, kind))
+            kind = first + (kind == first);
+        if (thunk_of(which, kind))
+            return make_call(which, kind);
+        if (input && !left)
+            return NULL;
+    }
+}
+
+/* --- signals ---------------------------------------------------------------------------------- */
+
+#if defined(__x86_64__)
+enum { NR_TIMER_CREATE = 222, NR_TIMER_SETTIME = 223, NR_TIMER_DELETE = 226 };
+#else
+enum { NR_TIMER_CREATE = 107, NR_TIMER_SETTIME = 110, NR_TIMER_DELETE = 111 };
+#endif
+static int32_t timer;
+
+static void set_mask(uint64_t mask) {
+    untouched_syscall(NR_rt_sigprocmask, SIG_SETMASK, (int64_t)&mask, 0, 8, 0, 0);
+}
+
+/* One comes soon: before, in or after the next system call. */
+static void send_soon(void) {
+    const int64_t time[4] = {0, 0, 0, 1 + below(40000)};
+    untouched_syscall(NR_TIMER_SETTIME, timer, 0, (int64_t)time, 0, 0, 0);
+}
+
+static void begin_signals(void) {
+    struct action action = {5, below(2) ? SA_RESTART : 0, 0, 0};
+    wasmtime_val_raw_t values[8] = {{.u64 = SIGUSR1}, {.u64 = RECORDS}, {.u64 = 0}, {.u64 = 8}};
+    const int32_t event[16] = {0, 0, SIGUSR1, 0};
+    wali_take_sent_signals();
+    memcpy(memories[OWN].base + RECORDS, &action, sizeof action);
+    thunk_of(call_named("SYS_rt_sigaction"), NATIVE)(&contexts[0], NULL, values, 8);
+    untouched_syscall(NR_TIMER_CREATE, CLOCK_MONOTONIC, (int64_t)event, (int64_t)&timer, 0, 0, 0);
+}
+
+/* --- a guest ---------------------------------------------------------------------------------- */
+
+/* The guest's code between two calls: a poll, growth, and what the embedder may do. */
+static void between_calls(void) {
+    struct context *c = &contexts[me];
+    wasmtime_val_raw_t none[1];
+    if (way == PROGRAM && below(3) == 0)
+        send_soon();
+    if (c->poll && *c->poll)
+        c->trap = wali_on_poll(c, NULL, none, 0);
+    if (me == 0 && below(64) == 0)
+        grow(&memories[below(MEMORIES)]);
+    if (!c->direct && below(64) == 0)
+        wali_interrupt(c);
+    if (is_fiber() && below(16) == 0)
+        c->slot.room = below(4);
+}
+
+/* One call, and those of the handlers that run meanwhile.  A guest that has ended begins anew, with
+ * what it has open. */
+static void step(void) {
+    struct context *c = &contexts[me];
+    between_calls();
+    wasm_trap_t *trap = make_any_call();
+    if (!trap && !c->stop)
         return;
-    context.deadline =
-        clock_now(CLOCK_MONOTONIC) + 2000000; /* waits end soon, or an alarm ends them */
-    call->native(&context, NULL, values, 8);
-    context.stop = STOP_NONE;
-    context.signal = 0;
-    check_world();
+    c->stop = STOP_NONE;
+    c->trap = NULL;
+    if (c->signal) {
+        c->signal = 0;
+        set_mask(0);
+    }
+}
+
+static void begin_context(struct context *c, int thread) {
+    wali_context_init(c, LIMIT);
+    c->poll = &polls[thread];
+    if (way == PROGRAM) {
+        wali_context_bind_shared(c, NULL, memories[OWN].base);
+    } else {
+        wasmtime_memory_t own = {.private2 = OWN}, guests = {.private2 = GUESTS};
+        wali_context_bind(c, 0, NULL, &own, 0);
+        wali_context_bind(c, 1, NULL, &guests, 1);
+    }
+    c->cwd = is_program() ? AT_FDCWD : NO_DIRECTORY;
+    c->network = NETWORK_ANY;
+    c->host = host;
+    c->direct = way == PROGRAM;
+    c->cooperative = is_fiber();
+    c->slot.fds = slot_fds;
+    c->slot.room = below(sizeof slot_fds / sizeof *slot_fds + 1);
+    c->own_table.procfs = below(8);
+}
+
+/* Zeroes to begin with, and patterns around them; some pages are protected, or gone with the file
+ * that was mapped there.  All addresses are a program's own: what is no memory is inaccessible, so
+ * where the kernel itself decides how much it writes, it may be told of any. */
+static void begin_memory(struct memory *m) {
+    int gone = memfd_create("gone", 0);
+    int programs = is_program() && m == &memories[OWN];
+    if (m->base)
+        munmap(m->base - CANARY, m->whole + 2 * CANARY);
+    m->size = FIRST_SIZE;
+    m->addresses = programs && way == PROGRAM ? ADDRESSES : FIRST_SIZE;
+    m->whole = programs ? ADDRESSES : MOST;
+    m->base = (uint8_t *)mmap(NULL, m->whole + 2 * CANARY, 0, 0x4022, -1, 0) + CANARY;
+    mprotect(m->base - CANARY, CANARY + FIRST_SIZE, 3);
+    memset(m->base - CANARY, PATTERN, CANARY);
+    uint8_t *end = m->base + (programs ? m->whole : m->size), *behind = m->base + m->whole + CANARY;
+    mprotect(end, (size_t)(behind - end), 3);
+    memset(end, PATTERN, (size_t)(behind - end));
+    mmap(m->base + GONE, PAGE, 3, 0x11, gone, 0); /* MAP_SHARED | MAP_FIXED, of an empty file */
+    close(gone);
+    mprotect(m->base + HIDDEN, PAGE, 0);
+    mprotect(m->base + READ_ONLY, PAGE, 1);
 }
 
 static void begin(void) {
+    for (int i = 0; i < MEMORIES; i++)
+        begin_memory(&memories[i]);
+    begin_context(&contexts[0], 0);
+    wali_running[0].tid = untouched_syscall(NR_gettid, 0, 0, 0, 0, 0, 0);
+    wali_running[0].c = &contexts[0];
+    for (int fd = 0; fd < 3; fd++) {
+        uint32_t flags = DESCRIPTOR_BORROWED | DESCRIPTOR_SHARED;
+        wali_descriptor_set(&contexts[0], fd, own_stream, flags);
+    }
+    fill_records(0);
+    if (way == PROGRAM)
+        begin_signals();
+    if (!is_program()) { /* a shim has a directory and sockets, or nothing */
+        int pair[2];
+        untouched_syscall(NR_socketpair, AF_UNIX, SOCK_STREAM | O_NONBLOCK, 0, (int64_t)pair, 0, 0);
+        wali_descriptor_set(&contexts[0], ROOT, open("/", 0x200000),
+                            below(2) ? DESCRIPTOR_READ_ONLY : 0);
+        wali_descriptor_set(&contexts[0], PAIR, pair[0], 0);
+        wali_descriptor_set(&contexts[0], PAIR + 1, pair[1], 0);
+    }
+}
+
+/* The world: once in a process. */
+static void begin_process(void) {
     static const struct wasmtime_api api = {
+        .caller_context = caller_context,
+        .context_get_data = get_data,
+        .memory_data = memory_data,
+        .memory_data_size = memory_size,
         .trap_new = trap_new,
         .error_new = error_new,
         .error_delete = error_delete,
+        .memory_grow = memory_grow,
         .func_call_unchecked = call_handler,
+        .context_set_epoch_deadline = set_deadline,
         .clock_gettime = clock_gettime,
     };
-    guest = (uint8_t *)mmap(NULL, ADDRESSES + 2 * CANARY, 0, 0x22, -1, 0) + CANARY;
-    mprotect(guest - CANARY, CANARY + GUEST, 3);
-    mprotect(guest + ADDRESSES, CANARY, 3);
-    memset(guest - CANARY, PATTERN, CANARY);
-    memset(guest + ADDRESSES, PATTERN, CANARY);
-    mprotect(guest + HIDDEN, PAGE, 0);
-    mprotect(guest + READ_ONLY, PAGE, 1);
+    mkdir("/a", 0777);
+    close(open("/b", 0x42, 0666));
+    symlink("b", "/c");
     own_stream = memfd_create("streams", 0);
-    for (int fd = 0; fd < 64; fd++)
+    for (int fd = 0; fd < HOSTS; fd++)
         inherited |= (uint64_t)is_open(fd) << fd;
     wali_init(&api);
     wali_install_fault_handler();
-    wali_context_init(&context, LIMIT);
-    context.poll = &flag;
-    wali_context_bind_shared(&context, NULL, guest);
-    context.cwd = AT_FDCWD;
-    context.network = NETWORK_ANY;
-    context.host = host;
-    context.direct = below(4) == 0;
-    wali_running[0].tid = real_syscall(NR_gettid, 0, 0, 0, 0, 0, 0);
-    wali_running[0].c = &context;
-    for (int fd = 0; fd < 3; fd++)
-        wali_descriptor_set(&context, fd, own_stream, DESCRIPTOR_BORROWED | DESCRIPTOR_SHARED);
 }
 
 /* --- the process ------------------------------------------------------------------------------ */
 
-enum { NEW_NAMESPACES = 0x20000 | 0x8000000 | 0x10000000 | 0x20000000 | 0x40000000 };
-enum { NOBODY = 65534, PR_SET_PDEATHSIG = 1, PR_SET_DUMPABLE = 4, DETACH = 2 };
-enum { MOUNT_PRIVATE = 0x44000, MOUNT_PLAIN = 6 }; /* recursively; no set-uid files, no devices */
+enum { PR_SET_PDEATHSIG = 1, LIFE = 1000, ROUND = 8 };
 enum { NOT_POSSIBLE = 77, KICKS_UNTIL_STUCK = 100, KICK_MICROSECONDS = 10000 };
 
-static int put(const char *path, const char *text, int length) {
-    int fd = open(path, 1);
-    int done = fd >= 0 && write(fd, text, (size_t)length) == length;
-    close(fd);
-    return done;
+/* The second thread makes its calls while the first one does; what there is then is looked at when
+ * both have made some. */
+static uint32_t round_begun, round_ended, over;
+
+static void yield(void) {
+    untouched_syscall(NR_sched_yield, 0, 0, 0, 0, 0, 0);
 }
 
-/* Have nothing of the host's in reach: not its users (root becomes nobody first), its processes,
- * its network, nor any file of its, whatever is called: the only mount that there is is a small
- * tmpfs. chroot would not do: whoever may call it gets out again. */
-static int is_alone(void) {
-    char map[64];
-    int root = geteuid() == 0;
-    if (root && (setgroups(0, NULL) || setresgid(NOBODY, NOBODY, NOBODY) ||
-                 setresuid(NOBODY, NOBODY, NOBODY) || prctl(PR_SET_DUMPABLE, 1)))
-        return 0;
-    unsigned user = geteuid(), group = getegid();
-    if (user == 0 || unshare(NEW_NAMESPACES))
-        return 0;
-    int length = snprintf(map, sizeof map, "0 %u 1", user);
-    if (!put("/proc/self/setgroups", "deny", 4) || !put("/proc/self/uid_map", map, length))
-        return 0;
-    length = snprintf(map, sizeof map, "0 %u 1", group);
-    if (!put("/proc/self/gid_map", map, length) || mount("none", "/", NULL, MOUNT_PRIVATE, NULL) ||
-        mount("none", "/tmp", "tmpfs", MOUNT_PLAIN, "size=8m,mode=777") || chdir("/tmp") ||
-        syscall(NR_PIVOT_ROOT, ".", ".") || umount2(".", DETACH) || chdir("/"))
-        return 0;
-    return access("/proc", 0) && access("/etc", 0) && access("..", 0) == 0 && access("/tmp", 0);
-}
-
-static void kicked(int signal) {
-    (void)signal; /* a call that waits ends with EINTR */
-}
-
-static void live(uint64_t seed, uint64_t calls) {
-    chance = seed * 2 + 1;
-    begin();
-    while (progress->made < calls) {
-        if (progress->made++ % 16 == 0)
-            fill_records();
-        make_call(below((uint32_t)wali_call_count));
+static void *second_thread(void *seed) {
+    me = 1;
+    chance = (uint64_t)seed;
+    wali_running[1].tid = untouched_syscall(NR_gettid, 0, 0, 0, 0, 0, 0);
+    for (uint32_t next = 1;; next++) {
+        while (__atomic_load_n(&round_begun, __ATOMIC_SEQ_CST) < next)
+            if (__atomic_load_n(&over, __ATOMIC_SEQ_CST))
+                return NULL;
+            else
+                yield();
+        for (int i = 0; i < ROUND; i++)
+            step();
+        __atomic_store_n(&round_ended, next, __ATOMIC_SEQ_CST);
     }
-    now = "the end";
-    wali_context_close(&context);
-    _exit(0);
+}
+
+static void begin_second_thread(void) {
+    unsigned long thread;
+    begin_context(&contexts[1], 1);
+    wali_table_share(&contexts[0], open("/", 0x200000));
+    for (int fd = 0; fd < HOSTS; fd++)
+        if (is_open(fd) && contexts[0].table->dead == fd)
+            inherited |= (uint64_t)1 << fd;
+    contexts[1].table = contexts[0].table;
+    wali_running[1].c = &contexts[1];
+    pthread_create(&thread, NULL, second_thread, (void *)(anything() | 1));
+}
+
+/* Somebody else's thread, which has this memory as well. */
+static void *change_memory(void *seed) {
+    chance = (uint64_t)seed;
+    for (uint32_t i = 0; !__atomic_load_n(&over, __ATOMIC_SEQ_CST); i++) {
+        struct memory *m = &memories[below(MEMORIES)];
+        put_words(m->base + RECORDS + 4 * below(2048), 1);
+        m->base[PATHS + below(512)] = (uint8_t)paths[below(9)][below(4)];
+        if (i % 64 == 0)
+            mprotect(m->base + FLIPPED, PAGE, below(2) ? 3 : 0);
+        if (i % 16 == 0)
+            yield();
+    }
+    return NULL;
+}
+
+static void begin_changes(void) {
+    unsigned long thread;
+    set_mask(~(uint64_t)0);
+    pthread_create(&thread, NULL, change_memory, (void *)(anything() | 1));
+    set_mask(0);
+}
+
+static void kicked(UNUSED int signal) { /* a call that waits ends with EINTR */
+    if (threads > 1 && me == 0)
+        untouched_syscall(NR_tkill, wali_running[1].tid, KICK, 0, 0, 0, 0);
 }
 
 static void confine(void) {
-    const uint64_t files[2] = {64, 64}, size[2] = {1 << 20, 1 << 20};
+    const uint64_t files[2] = {HOSTS, HOSTS}, size[2] = {1 << 20, 1 << 20};
     struct kernel_sigaction kick = {.handler = (void *)kicked, .flags = SA_RESTORER};
     kick.restorer = wali_restorer;
     prctl(PR_SET_PDEATHSIG, 9);
-    if (setrlimit(7, files) || setrlimit(1, size))
+    if (setsid() < 0 || setrlimit(7, files) || setrlimit(1, size))
         _exit(NOT_POSSIBLE);
-    real_syscall(NR_rt_sigaction, KICK, (int64_t)&kick, 0, 8, 0, 0);
+    untouched_syscall(NR_rt_sigaction, KICK, (int64_t)&kick, 0, 8, 0, 0);
     kick.handler = (void *)1; /* SIGXFSZ: a file at its limit is an errno */
-    real_syscall(NR_rt_sigaction, 25, (int64_t)&kick, 0, 8, 0, 0);
+    untouched_syscall(NR_rt_sigaction, 25, (int64_t)&kick, 0, 8, 0, 0);
 }
 
-/* Let one process make calls until it has made them all, or waits for what never comes.  Its status
- * is 0 then. */
+/* Make some calls.  Lives take turns in their ways; a third of the programs has two threads, and
+ * every other guest's memory changes under the core's hands. */
+static void live(uint64_t seed, uint64_t calls) {
+    uint64_t life = progress->lives, turn = life / WAYS;
+    chance = (seed * 1000003 + life) * 2 + 1;
+    way = (enum way)(life % WAYS);
+    threads = way == PROGRAM && turn % 3 == 1 ? 2 : 1;
+    begin_process();
+    begin();
+    if (threads > 1)
+        begin_second_thread();
+    if (turn % 2 == 1)
+        begin_changes();
+    for (uint64_t i = 0; i < LIFE && progress->made < calls; i++, progress->made++) {
+        if (i % 16 == 0)
+            fill_records(0);
+        if (threads > 1 && i % ROUND == 0)
+            __atomic_add_fetch(&round_begun, 1, __ATOMIC_SEQ_CST);
+        step();
+        while (threads > 1 && i % ROUND == ROUND - 1 &&
+               __atomic_load_n(&round_ended, __ATOMIC_SEQ_CST) < round_begun)
+            yield();
+        if (threads == 1 || i % ROUND == ROUND - 1)
+            check_world();
+    }
+    now = "the end";
+    if (threads == 1)
+        wali_context_close(&contexts[0]);
+    _exit(0);
+}
+
+/* Has a signal ended it that its guest had no handler for?  A namespace's first process ignores
+ * those, but not where one of its threads blocks them and another does not. */
+static int is_signals_default(int status) {
+    return status > 0 && status < 64 && status != SIGSEGV && status != SIGBUS && status != SIGILL &&
+           status != SIGFPE && status != 6; /* SIGABRT */
+}
+
+/* Let one process make calls until it has made them, or waits for what never comes.  Its status is
+ * 0 then. */
 static int watch(int child) {
     int status = 0;
     uint64_t last = 0;
@@ -520,11 +799,10 @@ static int watch(int child) {
         kill(child, KICK);
         usleep(KICK_MICROSECONDS);
     }
-    return status;
+    return is_signals_default(status) ? 0 : status;
 }
 
-/* Make calls in a process that is alone, until all are made or one waits for ever.  Never returns.
- */
+/* Make calls in a process that is alone.  Never returns. */
 _Noreturn static void run(uint64_t seed, uint64_t calls) {
     if (!is_alone())
         _exit(NOT_POSSIBLE);
@@ -541,19 +819,107 @@ _Noreturn static void run(uint64_t seed, uint64_t calls) {
     _exit(status >> 8 ? status >> 8 : status != 0);
 }
 
+/* Which calls were made, in which ways; those that were not are named. */
+static void report(void) {
+    static const char *const names[KINDS] = {"", " by Python", " by a shim", " on its guest"};
+    unsigned ways = 0, made = 0, succeeded = 0;
+    for (uint32_t i = 0; i < wali_call_count; i++)
+        for (int kind = 0; kind < KINDS; kind++) {
+            ways += thunk_of(i, kind) != NULL;
+            made += progress->times[i][kind] != 0;
+            succeeded += progress->successes[i][kind] != 0;
+            if (thunk_of(i, kind) && !progress->successes[i][kind])
+                printf("%s%s: %s\n", wali_calls[i].name, names[kind],
+                       progress->times[i][kind] ? "always refused" : "not made");
+        }
+    printf("%lu calls in %u of %u ways, %u with success, %lu times stuck\n",
+           (unsigned long)progress->made, made, ways, succeeded, (unsigned long)progress->stuck);
+}
+
+static void begin_progress(void) {
+    progress = mmap(NULL, sizeof *progress, 3, 0x21, -1, 0);
+}
+
+#ifndef COVERAGE
+
 int main(int count, char **words) {
     if (count != 3)
         return 2;
     uint64_t seed = strtoul(words[1], NULL, 10), calls = strtoul(words[2], NULL, 10);
-    progress = mmap(NULL, PAGE, 3, 0x21, -1, 0);
-    while (progress->made < calls) {
+    begin_progress();
+    for (; progress->made < calls; progress->lives++) {
         int status = 0, other = fork();
         if (other == 0)
-            run(seed + progress->stuck, calls);
+            run(seed, calls);
         if (other < 0 || waitpid(other, &status, 0) != other || status)
             return status >> 8 ? status >> 8 : 1;
     }
-    printf("%lu calls, %lu times stuck\n", (unsigned long)progress->made,
-           (unsigned long)progress->stuck);
+    report();
     return 0;
 }
+
+#else
+
+void __sanitizer_set_death_callback(void (*)(void));
+int LLVMFuzzerInitialize(int *, char ***);
+int LLVMFuzzerTestOneInput(const uint8_t *, size_t);
+
+static const uint8_t *whole;
+static size_t whole_size;
+
+/* The input that it has died of: files lie in a tmpfs that nobody sees again. */
+static void print_input(void) {
+    printf("%s; the input:\n", now);
+    for (size_t i = 0; i < whole_size; i++)
+        printf("%02x", whole[i]);
+    printf("\n");
+    fflush(NULL);
+}
+
+int LLVMFuzzerInitialize(UNUSED int *count, UNUSED char ***words) {
+    begin_progress();
+    if (!is_alone())
+        _exit(NOT_POSSIBLE);
+    prctl(PR_SET_PDEATHSIG, 9);
+    int child = fork();
+    if (child) {
+        int status = child < 0 ? NOT_POSSIBLE << 8 : watch(child);
+        report();
+        fflush(NULL);
+        _exit(status >> 8 ? status >> 8 : status != 0);
+    }
+    confine();
+    begin_process();
+    __sanitizer_set_death_callback(print_input);
+    return 0;
+}
+
+/* One guest: the first byte says of which kind. */
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
+    if (size == 0)
+        return 0;
+    whole = data;
+    whole_size = size;
+    way = (enum way)(*data % WAYS);
+    input = data + 1;
+    left = size - 1;
+    memset(contexts, 0, sizeof contexts);
+    begin();
+    do {
+        progress->made++;
+        step();
+        check_world();
+    } while (left);
+    wali_context_close(&contexts[0]);
+    for (int signal = 1; way == PROGRAM && signal < KICK; signal++) {
+        const struct kernel_sigaction none = {0};
+        if (signal != SIGSEGV && signal != SIGBUS && signal != SIGILL && signal != SIGFPE)
+            untouched_syscall(NR_rt_sigaction, signal, (int64_t)&none, 0, 8, 0, 0);
+    }
+    if (way == PROGRAM)
+        untouched_syscall(NR_TIMER_DELETE, timer, 0, 0, 0, 0, 0);
+    set_mask(0);
+    return 0;
+}
+
+#endif
