@@ -1,7 +1,8 @@
 """What a guest may do, as data: policies are read, checked and combined here.
 
 They are enforced elsewhere: here is no WebAssembly, and no file is opened but the policy itself.
-The one exception is the package `lockdown`, which asks the kernel to confine a thread.
+The exceptions are `links`, which finds where paths lead, and the package `lockdown`, which asks the
+kernel to confine a thread.
 """
 
 # General layout:
@@ -25,6 +26,7 @@ The one exception is the package `lockdown`, which asks the kernel to confine a 
 #   _audit     Event: what is written down of a guest
 #   _learn     the least policy under which a run would have passed
 #   _policy    Policy, which ties the others together
+#   links      where paths of the host's lead, followed once; opened with no link
 #   lockdown   Landlock and limits of the kernel's, set before a guest runs
 #
 # Names are imported when they are first used: attrs and cattrs take longer to import than a small

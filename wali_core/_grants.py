@@ -34,11 +34,10 @@ def guest_path(name: str) -> str:
 class Preopen:
     """A directory of the host under a name of the guest's; for a WALI program also a file.
 
-    ``key`` is that of the policy which grants it, ``source`` its name; empty for the caller's. It
-    is ``named`` where it is refused.
-    ``starts`` is for ``.`` as a part of
-    another directory, ``within``: the path that this has in there.  Of a ``pinned`` one links were
-    followed when the policy was made, and none may be there now.
+    ``key`` is that of the policy which grants it, ``source`` its name; empty for the caller's.  So
+    it is ``named`` where it is refused.  ``starts`` is for ``.`` as a part of another directory,
+    ``within``: the path that this has in there.  Of a ``pinned`` one links were followed when the
+    policy was made, and none may be there now.
     """
 
     __slots__ = (
