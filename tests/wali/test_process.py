@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import resource
 import select
 import signal
 import socket
@@ -454,3 +455,12 @@ def test_memory_limit_holds(wali: Wali) -> None:
     assert (enough.returncode, enough.stdout) == (0, "0\n0\n0\n")
     assert too_much.returncode == 137
     assert "bytes of memory (limits.memory)" in too_much.stderr
+
+
+@pytest.mark.parametrize("most", [32, 256, 600])
+def test_native_programs_where_few_files_may_be_open(most: int, wali: Wali) -> None:
+    """What the program has open is laid out within what its process may have."""
+    few = partial(resource.setrlimit, resource.RLIMIT_NOFILE, (most, most))
+    done = wali("--allow-all", building.program("attempt"), "execute", "/bin/true", preexec_fn=few)
+
+    assert (done.stdout, done.stderr) == ("0\n", "")

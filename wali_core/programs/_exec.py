@@ -32,12 +32,12 @@ if TYPE_CHECKING:
     from wali_core.programs._calls import GuestCalls
 
 _MOST: Final = 2 << 20  # bytes of arguments and environment, as with Linux's usual stack
+_MOST_OF_ONE: Final = 1 << 17  # with its NUL: MAX_ARG_STRLEN
 _MOST_STRINGS: Final = 1 << 17
 _HEAD: Final = 256  # bytes that decide what a file is, as in the kernel
-_MOST_SCRIPTS: Final = 4
+_MOST_FILES: Final = 6  # five scripts, and the program that they come to
 _MAGIC: Final = b"\0asm"
 _ENTRY: Final = Struct("<iHBB")  # struct descriptor
-_HIGH: Final = 512  # a host number that no program counts on
 _PATIENCE, _MOMENT = 0.5, 0.0001  # seconds
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -85,9 +85,8 @@ class Executor:
 
     def _execve(self, context: int, path_at: int, argv_at: int, environ_at: int) -> int:
         path = self._calls.string(path_at)
-        argv, environ = self._strings(argv_at), self._strings(environ_at)
-        if sum(map(len, (path, *argv, *environ))) > _MOST:
-            return -errno.E2BIG
+        argv = self._strings(argv_at, _MOST - len(path))
+        environ = self._strings(environ_at, _MOST - len(path) - sum(map(len, argv)))
         found = _resolve(path, argv or [b""])
         if found is None:
             if self._leave is not None:
@@ -98,8 +97,11 @@ class Executor:
         module = self._module(os.fsdecode(path))
         raise self._make_way(context, Executed(module, argv, environ))
 
-    def _strings(self, at: int) -> list[bytes]:
-        """A vector of strings that ends with a NULL; NULL is an empty one."""
+    def _strings(self, at: int, most: int) -> list[bytes]:
+        """A vector of strings that ends with a NULL; NULL is an empty one.
+
+        E2BIG where they are larger than ``most``, or one of them than the kernel takes.
+        """
         found: list[bytes] = []
         while at:
             address = int.from_bytes(self._calls.read(at + 4 * len(found), 4), "little")
@@ -107,7 +109,10 @@ class Executor:
                 break
             if len(found) == _MOST_STRINGS:
                 raise OSError(errno.E2BIG, "")
-            found.append(self._calls.text(address, _MOST))
+            found.append(self._calls.text(address, _MOST_OF_ONE))
+            most -= len(found[-1])
+            if most < 0 or len(found[-1]) >= _MOST_OF_ONE:
+                raise OSError(errno.E2BIG, "")
         return found
 
     def _module(self, path: str) -> Module:
@@ -132,13 +137,14 @@ def _lies_in(path: str, roots: Sequence[str]) -> bool:
 def _resolve(path: bytes, argv: list[bytes]) -> tuple[bytes, list[bytes]] | None:
     """The Wasm file that a path comes to, through scripts, with its arguments; None: no such."""
     script = path
-    for _ in range(_MOST_SCRIPTS):
+    for _ in range(_MOST_FILES):
         head = _head(script)
         if head.startswith(_MAGIC):
             return script, argv
         if not head.startswith(b"#!"):
             return None
-        words = head[2:].partition(b"\n")[0].strip(b" \t").split(None, 1)
+        line = head[2:].partition(b"\n")[0].partition(b"\0")[0]
+        words = line.strip(b" \t").split(None, 1)
         if not words:
             return None
         argv = [words[0], *(word.strip(b" \t") for word in words[1:]), script, *argv[1:]]
@@ -296,7 +302,8 @@ def _lay_out(context: Context) -> None:
             raise OSError(ctypes.get_errno(), "")
         _close_on_exec()
     kept = [(n, host) for n, host, flags in descriptors(context) if not flags & DESCRIPTOR_CLOEXEC]
-    moved = [(number, _fcntl(host, _DUPFD_CLOEXEC, _HIGH)) for number, host in kept]
+    above = 1 + max((number for number, _ in kept), default=2)  # where none is put over another
+    moved = [(number, _fcntl(host, _DUPFD_CLOEXEC, above)) for number, host in kept]
     for number, high in moved:
         os.dup2(high, number, inheritable=True)
     for number in {0, 1, 2} - {number for number, _ in kept}:

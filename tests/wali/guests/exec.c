@@ -119,6 +119,12 @@ static void programs(void) {
     tell("a script", in_child("direct", words("ignored", "last", NULL)) >> 8);
     script("twice", "./direct", "more");
     tell("a script's script", in_child("twice", words("ignored", NULL, NULL)) >> 8);
+    script("third", "./twice", "");
+    script("fourth", "./third", "");
+    script("fifth", "./fourth", "");
+    script("sixth", "./fifth", "");
+    tell("five scripts", in_child("fifth", words("ignored", NULL, NULL)) >> 8);
+    tell("six", SYS_execve("sixth", words("ignored", NULL, NULL), environment));
 }
 
 static void others(void) {
@@ -129,6 +135,22 @@ static void others(void) {
     tell("and not there", in_child("/bin/sh", words("sh", "-c", "test -e /proc/self/fd/9")) != 0);
     tell("status", in_child("/bin/sh", words("sh", "-c", "exit 7")) >> 8);
     tell("signal", in_child("/bin/sh", words("sh", "-c", "kill -9 $$")) & 0x7f);
+}
+
+/* A script's first line may end with a NUL; a string has its limit, and so have all together. */
+static void ends(void) {
+    static char large[(1 << 17) + 1];
+    static pointer many[2000];
+    int fd = (int)SYS_open("nul", O_WRONLY | O_CREAT | O_TRUNC, 0755);
+    SYS_write(fd, "#!/bin/echo\0 more\n", 18);
+    SYS_close(fd);
+    tell("a NUL", in_child("./nul", words("x", "word", NULL)));
+    memset(large, 'x', sizeof large - 1);
+    tell("a large word", SYS_execve(self, words("x", large, NULL), environment));
+    for (int i = 0; i < 1999; i++)
+        many[i] = (pointer)(size_t)(large + 1);
+    tell("many", SYS_execve(self, many, environment));
+    tell("many to a native one", SYS_execve("/bin/true", many, environment));
 }
 
 static void errors(void) {
@@ -155,6 +177,7 @@ int main(int argc, char **argv) {
         return shown(argc, argv);
     programs();
     others();
+    ends();
     errors();
     tell("in this process, at last", 0);
     return (int)SYS_execve(self, words("x", "show", NULL), environment);
