@@ -148,7 +148,8 @@ static int64_t epoll_events(struct context *c, struct space *s, const wasmtime_v
         }
         for (int64_t i = 0; i < r; i++) {
             struct guest_event guest = {events[i].events, events[i].data};
-            if (wali_copy(at + (uint64_t)i * sizeof guest, &guest, sizeof guest))
+            uint64_t to = (uint64_t)at + (uint64_t)i * sizeof guest; /* `at` may be NULL */
+            if (wali_copy((void *)to, &guest, sizeof guest))
                 return i ? i
                          : -EFAULT; /* of those that are not told, who comes by an edge is lost */
         }
