@@ -316,11 +316,14 @@ def test_what_is_no_request(text: str, message: str) -> None:
 
 @given(strategies.policies)
 def test_decisions_on_calls_are_the_gate(policy: Policy) -> None:
-    """A decision grants a call exactly if the gate lets it through."""
+    """A decision grants a call exactly if the gate does, and `[network]` where that is asked."""
     granted = policy.granted_calls(CATALOGUE)
 
     for call in CATALOGUE:
-        assert bool(policy.decide(Request(call), CATALOGUE)) == (call in granted)
+        decision = policy.decide(Request(call), CATALOGUE)
+        withheld = decision.reason == f"[network] grants no {call}"
+        assert bool(decision) == (call in granted and not withheld)
+        assert not (withheld and policy.network.connect)
 
 
 requests = st.one_of(
