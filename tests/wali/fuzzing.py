@@ -35,6 +35,7 @@ LEFT_OUT = {
     "__wasm_thread_spawn": "a thread with a wild function traps, which ends the process",
     "longjmp": "raises on purpose",
     "SYS_rt_sigtimedwait": "waits for as long as it is told: for ever, if anything may say so",
+    "SYS_setpriority": "changes that of all processes of its user, this one's or not",
 }
 LIMITS = {"SYS_setrlimit": 0, "SYS_prlimit64": 1}  # which argument says of what
 HARMLESS = (4, 7, 8, 10, 11, 12, 13, 14, 15, 16, -1, 1 << 31)
