@@ -125,7 +125,7 @@ ALWAYS_INLINE uint8_t *space_at(struct context *c, struct space *s, uint32_t add
 #define WALI_BAD ((uint8_t *)(-(INT64_C(1) << 47)))
 ALWAYS_INLINE uint8_t *space_buffer(struct context *c, struct space *s, uint32_t address,
                                     uint64_t size) {
-    if (address == 0 && !s->zero_is_valid)
+    if (UNLIKELY(address == 0) && !s->zero_is_valid)
         return NULL;
     uint8_t *at = space_at(c, s, address, size);
     return at ? at : WALI_BAD;

@@ -214,7 +214,7 @@ def is_direct(call: Any, arch: str) -> bool:
 
 def either_body(call: Any) -> str:
     """A call that the kernel serves as it is, or waits in, if it can; else it has other ways."""
-    where = "c->direct"
+    where = "LIKELY(c->direct)"
     if call.arguments.startswith("fd"):
         d = "descriptor_at(c, a[0].i32)"
         where = f"(!{d} || waits_in_kernel(c, {d}))"
