@@ -142,6 +142,16 @@ class FreeList:
         i = self._first(start, touching=0)
         return i < len(self._starts) and self._starts[i] < end
 
+    def used(self, start: int, end: int) -> list[tuple[int, int]]:
+        """What of a range is not free, lowest first."""
+        i, found = self._first(start, touching=0), []
+        while start < end:
+            low = self._starts[i] if i < len(self._starts) else end
+            if start < low:
+                found.append((start, min(low, end)))
+            start, i = self._end(i) if low < end else end, i + 1
+        return found
+
     def find(self, size: int) -> int | None:
         """A free range of this size, low rather than high, or None."""
         similar = self._alike[size.bit_length()]
@@ -309,7 +319,7 @@ class AddressSpace:
             return -errno.ENOSYS
         if prot & PROT_EXEC:
             return -errno.EACCES
-        return self._on_range(start, length, lambda at, size: _mprotect(at, size, prot))
+        return self._on_range(start, length, lambda at, size: _mprotect(at, size, prot), until=True)
 
     def msync(self, start: int, length: int, flags: int) -> int:
         """Write a shared mapping back to its file."""
@@ -320,6 +330,8 @@ class AddressSpace:
     def madvise(self, start: int, length: int, advice: int) -> int:
         """Take advice that cannot change what is mapped."""
         if start % PAGE or advice not in _ADVICE:
+            return -errno.EINVAL
+        if start + length > _END:
             return -errno.EINVAL
         return self._on_range(start, length, lambda at, size: _madvise(at, size, advice))
 
@@ -341,11 +353,21 @@ class AddressSpace:
 
     # --- inside -----------------------------------------------------------------------------------
 
-    def _on_range(self, start: int, length: int, call: Callable[[int, int], int]) -> int:
-        size = _round_up(length)
-        if size and not self._is_mapped(start, start + size):
-            return -errno.ENOMEM
-        return _checked(call(self.memory.base + start, size))
+    def _on_range(
+        self, start: int, length: int, call: Callable[[int, int], int], *, until: bool = False
+    ) -> int:
+        """Do it to all of a range that is mapped, or ``until`` the first hole, as the kernel does.
+
+        ENOMEM where there is one.
+        """
+        end = start + _round_up(length)
+        used = self._free.used(start, min(end, self.memory.size())) if start else []
+        for low, high in used:
+            if until and low > start:
+                break
+            if result := _checked(call(self.memory.base + low, high - low)):
+                return result
+        return 0 if used == [(start, end)] or start == end else -errno.ENOMEM
 
     def _is_mapped(self, start: int, end: int) -> bool:
         """Is all of a range the program's?  Address 0 is NULL, where nothing is for anybody."""

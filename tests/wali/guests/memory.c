@@ -156,6 +156,28 @@ static void protecting(void) {
 }
 
 /* Ten thousand mappings, some of them live at a time, in no more room than those need. */
+static void holes(void) {
+    char *a = map(NULL, 8 * PAGE, PROT_BOTH, MAP_NEW, -1, 0);
+    fill(a, 8 * PAGE, 3);
+    tell("make a hole", SYS_munmap(a + 2 * PAGE, PAGE));
+    tell("protect over it", SYS_mprotect(a, 8 * PAGE, PROT_READ));
+    tell("before it", SYS_getrandom(a, 1, 0));
+    tell("behind it", SYS_getrandom(a + 3 * PAGE, 1, 0));
+    tell("protect from it on", SYS_mprotect(a + 2 * PAGE, 2 * PAGE, PROT_READ));
+    tell("behind it", SYS_getrandom(a + 3 * PAGE, 1, 0));
+    tell("protect nothing of it", SYS_mprotect(a + 2 * PAGE, 0, PROT_READ));
+    tell("unprotect", SYS_mprotect(a, 2 * PAGE, PROT_BOTH));
+    fill(a, 2 * PAGE, 5);
+    fill(a + 3 * PAGE, 5 * PAGE, 5);
+    tell("advise over it", SYS_madvise(a, 8 * PAGE, 4));
+    tell("before it", a[PAGE]);
+    tell("behind it", a[7 * PAGE]);
+    tell("write back over it", SYS_msync(a, 8 * PAGE, 4));
+    tell("advise beyond all", SYS_madvise(a, (size_t)-PAGE, 4));
+    tell("protect beyond all", SYS_mprotect(a, (size_t)-PAGE, PROT_READ));
+    tell("clear away", SYS_munmap(a, 8 * PAGE));
+}
+
 static void cycles(void) {
     char *live[16] = {0}, *lowest = (char *)-1, *highest = NULL;
     size_t sizes[16];
@@ -259,6 +281,7 @@ int main(int argc, char **argv) {
     growing_files();
     placing();
     protecting();
+    holes();
     cycles();
     breaking();
     return 0;
