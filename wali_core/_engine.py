@@ -38,6 +38,13 @@ _FIBER_STACK: Final = 256 * 1024
 _SETTINGS: Final = "9;fixed memories"
 
 
+# And which compiler it is; looked up at once, since a confined process does not find the file.
+_library: Final = os.stat(bridge.WASMTIME_PATH)
+_COMPILER: Final = (
+    f"{bridge.WASMTIME_PATH};{_library.st_size};{_library.st_mtime_ns};{bridge.MACHINE}"
+)
+
+
 def sniff(data: bytes, origin: str) -> None:
     """Raise ``ModuleError`` where ``data`` is plainly not a core module."""
     if data[:4] != _MAGIC:
@@ -155,7 +162,6 @@ class Engine:
             raise ModuleError("wasmtime could not make an engine on this processor")
         if core.install_fault_handler() < 0:
             raise UseError("the core's SIGSEGV handler could not be installed")
-        self._fingerprint: str | None = None
 
     def polling(self) -> Engine:
         """Its like for modules with polls: those of programs in processes of their own."""
@@ -171,14 +177,9 @@ class Engine:
 
     def key(self, data: bytes, preparation: str = "") -> str:
         """The cache key of a module, as a preparation leaves it."""
-        if self._fingerprint is None:
-            status = os.stat(bridge.WASMTIME_PATH)
-            self._fingerprint = (
-                f"{bridge.WASMTIME_PATH};{status.st_size};{status.st_mtime_ns};{bridge.MACHINE}"
-            )
         settings = _SETTINGS + (";polls" if self.polls else ";epochs")
         settings += "" if self.pool is None else ";no images"
-        return digest(data, settings, self._fingerprint, preparation)
+        return digest(data, settings, _COMPILER, preparation)
 
     def compile(
         self,

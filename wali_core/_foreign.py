@@ -45,7 +45,6 @@ class _ForeignEngine(Engine):
         self.pointer = pointer
         self.stack = 0  # is its owner's to know
         self.polls = False
-        self._fingerprint = None
         self.totals = Totals()
         if self.core.install_fault_handler() < 0:
             raise UseError("the core's SIGSEGV handler could not be installed")

@@ -144,6 +144,15 @@ def test_what_is_not_at_hand_is_compiled_each_time(wali: Wali, tool: Path, tmp_p
     assert statuses == [(0, STATUS, "")] * 2
 
 
+def test_without_a_cache_all_is_compiled(wali: Wali, tool: Path, tmp_path: Path) -> None:
+    """A view has nothing that the compiler would have to look up."""
+    words = ("--policy", policy(tmp_path, tool.parent), building.program("attempt"))
+
+    done = wali("--no-cache", *words, "execute", tool)
+
+    assert (done.returncode, int(done.stdout) >> 8, done.stderr) == (0, STATUS, "")
+
+
 def test_native_programs_get_none_of_our_descriptors(wali: Wali, tmp_path: Path) -> None:
     """What `wali` was started with, its streams apart, is not theirs."""
     script, secret = tmp_path / "script", tmp_path / "secret"
