@@ -68,6 +68,14 @@ def follow(path: str) -> Place:
     return Place(at, tuple(links), error)
 
 
+def real(path: str) -> str:
+    """Return where a path leads.
+
+    As `os.path.realpath`, which raises EINVAL where a link becomes something else meanwhile.
+    """
+    return follow(path).path
+
+
 def open_plain(path: str, flags: int, mode: int = 0o777) -> int:
     """Open an absolute path with no link in it, where ``..`` is none either.
 

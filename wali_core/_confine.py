@@ -350,8 +350,10 @@ def _refuse_threads(host: str) -> None:
 
 
 def _refuse_renaming(places: Iterable[Bind], reason: str) -> None:
+    from capabilities.links import real
+
     for place in places:
-        if os.path.realpath(place.guest) != os.path.realpath(place.host):
+        if real(place.guest) != real(place.host):
             raise PolicyError(
                 f"{place.host} cannot be {place.guest} for a WALI program, which without a view of "
                 f"its own sees the host's own paths: {reason}"

@@ -177,8 +177,9 @@ def procfs_of(*, absent: bool) -> int:
 
 def reaches_proc(path: str) -> bool:
     """Does a path lead to a procfs, or is one mounted beneath?  If that cannot be known, it is."""
-    mounts = _proc_mounts()
-    path = os.path.realpath(path)
+    from capabilities.links import real
+
+    mounts, path = _proc_mounts(), real(path)
     return mounts is None or any(beneath(path, m) or beneath(m, path) for m in mounts)
 
 
@@ -249,7 +250,9 @@ def _denied(policy: Policy, granted: Iterable[Preopen]) -> Iterator[str]:
     """What lies in, or around, what the policy denies."""
     if not policy.filesystem.inaccessible:
         return
-    resolve = cache(os.path.realpath)
+    from capabilities.links import real
+
+    resolve = cache(real)
     for one in granted:
         denied = policy.filesystem.denial((one.full, one.place), resolve)
         if denied is not None:

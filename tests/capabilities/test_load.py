@@ -302,7 +302,7 @@ def test_wrong_entry(entry: str, message: str) -> None:
             "version = 1\nfilesystem.devices = ['sda']",
             (
                 'filesystem.devices[0]: \'sda\' is not known here: write "full", "null", '
-                '"random", "tty", "urandom" or "zero"'
+                '"ptmx", "random", "tty", "urandom" or "zero"'
             ),
         ),
         (
