@@ -9,6 +9,7 @@ import errno
 import fcntl
 import os
 import resource
+import stat
 import struct
 import time
 from _socket import AF_UNIX, SOCK_CLOEXEC, SOCK_STREAM, socket
@@ -117,18 +118,28 @@ class OutputMeter:
         """What goes around each call that can write to such a file."""
         plain = dict.fromkeys(("SYS_write", "SYS_pwrite64", "SYS_sendto"), self._around(_plain))
         vectors = ("SYS_writev", "SYS_pwritev", "SYS_pwritev2")
-        messages = {"SYS_sendmsg": self._around(self._message)}
-        return {**plain, **dict.fromkeys(vectors, self._around(self._vectors)), **messages}
+        return {
+            **plain,
+            **dict.fromkeys(vectors, self._around(self._vectors)),
+            "SYS_sendmsg": self._around(self._message),
+            "SYS_sendfile": self._around(lambda a: self._left_of(a[1], a[2], a[3])),
+            "SYS_copy_file_range": self._around(lambda a: self._left_of(a[0], a[1], a[4]), to=2),
+        }
 
-    def _around(self, size_of: Callable[[Sequence[int]], int]) -> Hook:
+    def _around(self, size_of: Callable[[Sequence[int]], int], to: int = 0) -> Hook:
+        """``size_of`` says how much it would write at most; argument ``to`` is the descriptor."""
+
         def write(arguments: Sequence[int], proceed: Callable[[], int]) -> int:
             try:
-                counter = self._counters.get(identity(self._host_of(arguments[0])))
-                size = 0 if counter is None else size_of(arguments)
+                counter = self._counters.get(identity(self._host_of(arguments[to])))
             except OSError:
                 return proceed()  # which has an answer to what is wrong
             if counter is None:
                 return proceed()
+            try:
+                size = size_of(arguments)
+            except OSError:
+                size = 0  # likewise, unless a thread of the guest's has put it right by then
             if os.lseek(counter, 0, os.SEEK_CUR) + size > self._limit:
                 raise self._error()
             written = proceed()
@@ -138,6 +149,18 @@ class OutputMeter:
             return written
 
         return write
+
+    def _left_of(self, source: int, offset_at: int, most: int) -> int:
+        """How much of another file is left, up to ``most``: its size is for who asks for all."""
+        host = self._host_of(source)
+        status = os.fstat(host)
+        if stat.S_ISREG(status.st_mode):
+            at = os.lseek(host, 0, os.SEEK_CUR)
+            if offset_at:
+                at = int.from_bytes(self._read(offset_at, 8), "little")
+            return min(most & 0xFFFFFFFF, max(status.st_size - at, 0))
+        # What cannot be positioned the kernel refuses, and a device may have no end.
+        return most & 0xFFFFFFFF if stat.S_ISCHR(status.st_mode) else 0
 
     def _vectors(self, arguments: Sequence[int]) -> int:
         count = arguments[2]

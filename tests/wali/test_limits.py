@@ -144,6 +144,32 @@ def test_output_ends_from_python(
     assert (len(caught.value.stdout or b"") or path.stat().st_size) == 10 * PAGE
 
 
+@pytest.mark.parametrize("way", ["send", "copy"])
+@pytest.mark.parametrize("at_once", [PAGE, 1 << 30])
+def test_output_that_the_kernel_moves_counts(
+    way: str, at_once: int, under: Wali, tmp_path: Path
+) -> None:
+    """From a file, of which more than there is may be asked for."""
+    sizes = {}
+    for pages in (10, 11):
+        (tmp_path / "in").write_bytes(bytes(pages * PAGE))
+        with (tmp_path / "in").open("rb") as given, (tmp_path / "out").open("wb") as file:
+            options = {"capture_output": False, "stdin": given, "stdout": file}
+            done = under(Limits(output=10 * PAGE), way, at_once, stderr=subprocess.PIPE, **options)
+        sizes[pages] = done.returncode, (tmp_path / "out").stat().st_size
+
+    all_or_none = 10 * PAGE if at_once == PAGE else 0
+    assert sizes == {10: (0, 10 * PAGE), 11: (128 + signal.SIGXFSZ, all_or_none)}
+
+
+def test_output_without_an_end_is_not_begun(under: Wali) -> None:
+    """A device that the kernel would read from for as long as is asked."""
+    with open("/dev/zero", "rb") as zero:
+        done = under(Limits(output=10 * PAGE), "send", 1 << 20, stdin=zero)
+
+    assert (done.returncode, done.stdout) in ((128 + signal.SIGXFSZ, ""), (1, ""))
+
+
 def test_other_files_do_not_count(under: Wali, box: Path, tmp_path: Path) -> None:
     """What is written elsewhere is no output; what else is appended to the same file is."""
     limits = Limits(output=2 * PAGE)
