@@ -37,7 +37,7 @@ CONSTANTS: Final[dict[str, int | tuple[int, int]]] = {
 
     # See ioctl(2)
     "TCGETS": 0x5401, "FIONREAD": 0x541B, "FIONBIO": 0x5421, "FIONCLEX": 0x5450, "FIOCLEX": 0x5451,
-    "TIOCGPTPEER": 0x5441,
+    "TIOCGPTPEER": 0x5441, "TTYAUX_MAJOR": 5,
 
     # Reading and waiting: readv(2), poll(2), select(2), epoll(7)
     "UIO_MAXIOV": 1024, "RWF_NOWAIT": 8, "RWF_APPEND": 0x10, "RWF_NOAPPEND": 0x20,

@@ -20,7 +20,7 @@ import wasmtime
 
 from capabilities import Policy
 from capabilities.lockdown import landlock, view
-from tests.wali import building
+from tests.wali import answering, building
 from wali_core import Runtime
 
 if TYPE_CHECKING:
@@ -771,3 +771,17 @@ def test_links_of_a_guest_do_not_widen(wali: Wali, narrowed: Path) -> None:
     assert (done.returncode, done.stdout) == (126, "")
     assert f"leads to '{narrowed.parent}/secret', which is not granted" in done.stderr
     assert "filesystem.read_write[0]: " in done.stderr
+
+
+def test_what_others_answer_is_no_descriptor(wali: Wali, tmp_path: Path) -> None:
+    """TIOCGPTPEER of a file whose server has a number for it: one that is open on the host."""
+    folder = tmp_path / "mounted"
+    folder.mkdir()
+    try:
+        with answering.mounted(folder, 2) as file:
+            done = wali("--allow-all", building.program("peer"), file)
+    except OSError as error:
+        pytest.skip(f"no file system in user space can be mounted here: {error}")
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == "opened: 3\nanswered: 2\n"

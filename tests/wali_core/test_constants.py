@@ -53,6 +53,7 @@ HEADERS = """
 #include <linux/fs.h>
 #include <linux/futex.h>
 #include <linux/magic.h>
+#include <linux/major.h>
 #include <linux/openat2.h>
 #include <linux/sockios.h>
 """

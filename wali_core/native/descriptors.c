@@ -308,6 +308,14 @@ BODY(body_fcntl) {
     return WAIT(c, NR_fcntl, d->host, command, size ? (int64_t)record : argument, 0, 0, 0);
 }
 
+/* Is it the main end of a terminal?  A driver, or who serves a file system in user space (FUSE),
+ * answers a request with whatever number it likes: only ptmx's is a descriptor. */
+static int is_main_end(int32_t host) {
+    kernel_stat_t st;
+    return SYS(NR_fstat, host, &st, 0, 0, 0, 0) == 0 && (st.st_mode & S_IFMT) == S_IFCHR &&
+           st.st_rdev == (TTYAUX_MAJOR << 8 | 2); /* see ptmx(4) */
+}
+
 /* ioctl(2): a closed list as well. */
 BODY(body_ioctl) {
     struct descriptor *d = descriptor_at(c, a[0].i32);
@@ -319,7 +327,7 @@ BODY(body_ioctl) {
         return -EPERM;
     if (request == FIOCLEX || request == FIONCLEX)
         return set_cloexec(d, request == FIOCLEX);
-    if (request == TIOCGPTPEER) {
+    if (request == TIOCGPTPEER && is_main_end(d->host)) {
         uint64_t flags = HOST_OPEN_FLAGS(a[2].u32 | O_CLOEXEC);
         return descriptor_install_made(c, SYS(NR_ioctl, d->host, request, flags, 0, 0, 0),
                                        a[2].u32);
