@@ -35,7 +35,7 @@ DEFAULT_STACK: Final = 512 * 1024
 _FIBER_STACK: Final = 256 * 1024
 
 # Part of every cache key: what is not in wasmtime's own check of an artefact.
-_SETTINGS: Final = "9;fixed memories"
+_SETTINGS: Final = "10;fixed memories"
 
 
 # And which compiler it is; looked up at once, since a confined process does not find the file.

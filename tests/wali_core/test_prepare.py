@@ -298,6 +298,18 @@ def test_handlers_are_called_in_a_table_of_functions(table: str, *, reached: boo
     assert done(store) == (7 if reached else 0)
 
 
+def test_the_type_of_functions_has_a_long_form() -> None:
+    """A table of (ref null func) in two bytes is one of functions as well."""
+    short, long = b"\x04\x04\x01\x70\x00\x03", b"\x04\x05\x01\x63\x70\x00\x03"
+    data = assemble(f"(module {HANDLES} (table 3 funcref))")
+    assert data.count(short) == 1
+
+    prepared = prepare(data.replace(short, long))
+
+    wasmtime.Module.validate(engine(), prepared.data)
+    assert prep.Module(prepared.data, "").count(prep.TABLE) == 1
+
+
 def test_unsharing_a_defined_memory() -> None:
     """The memory is imported as a plain one of the same size."""
     prepared = prepare(assemble(WALI), unshare=True)

@@ -64,6 +64,7 @@ _FUNCTION_TYPE: Final = 0x60
 _REC, _SUB, _SUB_FINAL, _STRUCT, _ARRAY = 0x4E, 0x50, 0x4F, 0x5F, 0x5E
 _PACKED_TYPES: Final = frozenset(b"\x77\x78")  # i16 and i8, in those two
 _FUNCREF: Final = b"\x70"
+_FUNCREFS: Final = frozenset((_FUNCREF, b"\x63\x70"))  # (ref null func) is the same type
 GARBAGE_COLLECTION: Final = "WALI programs may not use WebAssembly's garbage collection"
 GC_PREFIX: Final = 0xFB
 _I32: Final = 0x7F
@@ -651,7 +652,7 @@ def _function_table(module: Module, imports: list[Import]) -> int | None:
         return 0
     tables = module.tables()
     for number, table in enumerate(tables):
-        if table.element == _FUNCREF and not table.is_64:
+        if table.element in _FUNCREFS and not table.is_64:
             return number
     if not any((item.module, item.name) == _SETS_HANDLERS for item in imports):
         return None
