@@ -105,9 +105,11 @@ class _Pressed:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._leave()
-        if self.pressed and kind is not KeyboardInterrupt:
-            raise KeyboardInterrupt
+        try:
+            self._leave()
+        finally:
+            if self.pressed and kind is not KeyboardInterrupt:
+                raise KeyboardInterrupt
 
     def _leave(self) -> None:
         raise NotImplementedError
@@ -205,15 +207,23 @@ class Guard(_Pressed):
         _monitor.add(self, takes_signals=False)
 
     def _leave(self) -> None:
-        _monitor.remove(self)
-        if self.cpu is not None and self._computes:
-            self.cpu.end()
-        for capture in self.captures:
-            capture.on_exceeded = None
+        try:
+            self._put_back()
+        except BaseException:  # of another signal's handler: the rest is put back all the same
+            self._leave()
+            raise
+
+    def _put_back(self) -> None:
         if self._wakeup is not None:
             _signal.set_wakeup_fd(self._wakeup, warn_on_full_buffer=False)
         if self._handler:
             _signal.signal(_signal.SIGINT, self._handler)
+        _monitor.remove(self)  # not before: what comes until then is this guard's
+        if self.cpu is not None and self._computes:
+            self._computes = False
+            self.cpu.end()
+        for capture in self.captures:
+            capture.on_exceeded = None
 
     def _take_signals(self) -> None:
         self._handler = _take_ctrl_c(self._press)
@@ -249,17 +259,18 @@ class Postponed(_Pressed):
         try:
             self._take()
         except BaseException:
-            self._put_back()
+            self._leave()
             raise
         return self
 
     def _leave(self) -> None:
         try:
             self._put_back()
-        finally:  # again: one that has just been put back may have raised
-            self._put_back()
-        while self._came:
-            _signal.raise_signal(self._came.pop())
+            while self._came:
+                _signal.raise_signal(self._came.pop(0))
+        except BaseException:  # of a handler that is back: the others are put back all the same
+            self._leave()
+            raise
 
     def _take(self) -> None:
         if not _is_taken(_signal.getsignal(_signal.SIGINT)):
@@ -276,10 +287,12 @@ class Postponed(_Pressed):
                     return
 
     def _put_back(self) -> None:
-        for number, handler in self._handlers.items():
+        while self._handlers:
+            number = next(iter(self._handlers))
             # None but ours: a handler may have put up another.
             if _signal.getsignal(number) in (self._press, self._come):
-                _signal.signal(number, handler)
+                _signal.signal(number, self._handlers[number])
+            del self._handlers[number]  # not before: what has just been put back may raise
 
     def _come(self, number: int, frame: object) -> None:
         if self._admits:
@@ -314,7 +327,7 @@ class Postponed(_Pressed):
             if self.pressed:
                 raise KeyboardInterrupt
             while self._came:
-                number = self._came.pop()
+                number = self._came.pop(0)
                 self._handlers[number](number, None)
             return wait(*arguments)
         finally:
@@ -375,9 +388,11 @@ class _Monitor:
     def remove(self, guard: Guard) -> None:
         """Afterwards the thread does not know the guard, nor read its captures."""
         with self._lock:
-            for guards in (self._guards, self._signalled):
-                if guard in guards:
-                    guards.remove(guard)
+            if guard in self._guards:
+                self._guards.remove(guard)
+            if guard in self._signalled:
+                self._signalled.remove(guard)
+                self._forget_signals()
 
     def wake_by_signals(self) -> int:
         """Let the thread see signals while no Python code runs; the descriptor that did before."""
@@ -432,7 +447,7 @@ class _Monitor:
             return b""
 
     def _forget_signals(self) -> None:
-        """They came before the guard did that is about to take them: another has raised them."""
+        """They came for somebody else than who takes them from now on, and who has raised them."""
         if self._heard():
             self._wake()
 

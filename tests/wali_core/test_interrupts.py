@@ -15,6 +15,8 @@ import trio
 
 import wali_core
 from wali_core import Runtime
+from wali_core import _monitor as monitor
+from wali_core._monitor import Guard
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -175,6 +177,31 @@ def test_other_handlers_at_every_line_of_run_sync(
 
     files = OURS, threading.__file__
     assert press_at_every_line(once, *files, number=signal.SIGTERM, raises=Terminated) > 100
+
+
+@pytest.mark.usefixtures("terminating")
+def test_other_handlers_while_a_guard_is_left(runtime: Runtime, module: Module) -> None:
+    """One that raises at any line where things are put back keeps nothing from being so."""
+    code = Guard._put_back.__code__
+    raised = 0
+    for line in sorted({line for *_, line in code.co_lines() if line} - {code.co_firstlineno}):
+
+        def press(frame: FrameType, event: str, _: object, line: int = line) -> Any:
+            if event == "line" and frame.f_lineno == line:
+                signal.raise_signal(signal.SIGTERM)
+            return press if frame.f_code.co_filename == monitor.__file__ else None
+
+        with runtime.instantiate(module, stdio=(-1, -1, -1)) as guest:
+            sys.settrace(press)
+            try:
+                guest.call("_start", timeout=60)
+            except Terminated:
+                raised += 1
+            finally:
+                sys.settrace(None)
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler, line
+        assert not monitor._monitor._guards
+    assert raised > 5  # the others are for what is not there
 
 
 @pytest.mark.parametrize("streams", STREAMS)

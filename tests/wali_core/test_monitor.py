@@ -543,6 +543,47 @@ def test_ctrl_c_comes_before_an_error(engine: Engine, context: bridge.Context) -
     assert isinstance(caught.value.__context__, ZeroDivisionError)
 
 
+@pytest.fixture
+def two_signals() -> Iterator[list[int]]:
+    """At two signals something is raised; return the numbers of those that were handled."""
+    handled: list[int] = []
+
+    def handler(number: int, _frame: object) -> None:
+        handled.append(number)
+        raise LookupError(number)
+
+    numbers = signal.SIGUSR1, signal.SIGUSR2
+    before = [signal.signal(number, handler) for number in numbers]
+    yield handled
+    after = [signal.signal(number, old) for number, old in zip(numbers, before, strict=True)]
+    assert after == [handler, handler]
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def postponed(*numbers: signal.Signals) -> None:
+    """Send these while signals are postponed."""
+    with monitor.Postponed():
+        for number in numbers:
+            signal.raise_signal(number)
+
+
+def test_each_postponed_signal_is_handled(two_signals: list[int]) -> None:
+    """In the order in which they came, also where the handler of the first raises."""
+    with pytest.raises(LookupError):
+        postponed(signal.SIGUSR2, signal.SIGUSR1)
+
+    assert two_signals == [signal.SIGUSR2, signal.SIGUSR1]
+
+
+def test_postponed_ctrl_c_comes_before_what_handlers_raise(two_signals: list[int]) -> None:
+    """That one ends the program does not lose the other."""
+    with pytest.raises(KeyboardInterrupt) as caught:
+        postponed(signal.SIGINT, signal.SIGUSR1)
+
+    assert isinstance(caught.value.__context__, LookupError)
+    assert two_signals == [signal.SIGUSR1]
+
+
 def test_errors_pass_through_a_guard(engine: Engine, context: bridge.Context) -> None:
     """A guard changes nothing about an error."""
     with pytest.raises(ZeroDivisionError), Guard(engine, address_of(context), 1e9):
