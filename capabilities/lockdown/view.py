@@ -202,7 +202,10 @@ def enter(
         except OSError as error:
             raise Unavailable(_reason(error)) from error
         writable = -1 if whole else _environments(root, environment, rewritable=rewritable)
-        _furnish(root, wanted[1:] if whole else wanted)
+        if whole:
+            _furnish(root, wanted[1:], own=None)
+        else:
+            _furnish(root, wanted, own=os.fstat(root).st_dev)
         _move_in(root, whole)
     finally:
         os.close(root)
@@ -291,23 +294,24 @@ def _write_environment(folder: int, data: bytes) -> str:
     return environment_path()
 
 
-def _furnish(root: int, binds: Iterable[Bind]) -> None:
+def _furnish(root: int, binds: Iterable[Bind], own: int | None) -> None:
+    """Show them beneath the root. `own` is the device of a root of our own, where all is made."""
     refused = []
     for bind in binds:
         try:
-            _show(root, bind)
+            _show(root, bind, own)
         except OSError as error:
             refused.append(_refusal(bind, error))
     if refused:
         raise LockdownError(refused)
 
 
-def _show(root: int, bind: Bind) -> None:
+def _show(root: int, bind: Bind, own: int | None) -> None:
     if bind.guest.split("/")[1] == _ENVIRONMENTS:
         raise OSError(None, "environments lie there: it takes another name")
     tree = _open(bind)
     try:
-        place = _place(root, bind, folder=S_ISDIR(os.fstat(tree).st_mode))
+        place = _place(root, bind, own, folder=S_ISDIR(os.fstat(tree).st_mode))
         try:
             call(_MOVE_MOUNT, tree, b"", place, b"", _FROM_EMPTY_PATH | _TO_EMPTY_PATH)
         finally:
@@ -315,7 +319,7 @@ def _show(root: int, bind: Bind) -> None:
     finally:
         os.close(tree)
     # A /dev that is granted has its own, which the kernel leads to the terminals beside it.
-    if _is_terminals(bind) and os.stat("dev", dir_fd=root).st_dev == os.fstat(root).st_dev:
+    if _is_terminals(bind) and os.stat("dev", dir_fd=root).st_dev == own:
         os.symlink("pts/ptmx", "dev/ptmx", dir_fd=root)
 
 
@@ -347,7 +351,7 @@ def _open(bind: Bind) -> int:
     return tree
 
 
-def _place(root: int, bind: Bind, *, folder: bool) -> int:
+def _place(root: int, bind: Bind, own: int | None, *, folder: bool) -> int:
     """Where a thing goes: a descriptor of a place that is there, or is made in our own root.
 
     A link is never followed: it may have been left by a guest, in a folder that it could write.
@@ -356,21 +360,21 @@ def _place(root: int, bind: Bind, *, folder: bool) -> int:
     at = os.dup(root)
     try:
         for parent in parents:
-            at = _step(at, root, parent, folder=True)
-        return _step(at, root, name, folder=folder)
+            at = _step(at, own, parent, folder=True)
+        return _step(at, own, name, folder=folder)
     except BaseException:
         os.close(at)
         raise
 
 
-def _step(at: int, root: int, name: str, *, folder: bool) -> int:
+def _step(at: int, own: int | None, name: str, *, folder: bool) -> int:
     """A descriptor of `name` in `at`, which is closed."""
     flags = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
     try:
         fd = os.open(name, flags, dir_fd=at)
     except FileNotFoundError:
         # Of our own making are the folders of our own root alone.
-        if os.fstat(at).st_dev != os.fstat(root).st_dev:
+        if os.fstat(at).st_dev != own:
             raise OSError(None, f"what is granted around it has no {name!r}") from None
         if folder:
             os.mkdir(name, 0o755, dir_fd=at)

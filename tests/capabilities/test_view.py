@@ -444,6 +444,21 @@ def test_everything_that_is_wrong_is_said(box: Path) -> None:
     assert sorted(os.listdir(box / "d")) == ["file", "link"]
 
 
+@pytest.mark.parametrize("how", ["", "w"])
+def test_nothing_is_made_in_a_root_of_the_hosts(how: str, box: Path) -> None:
+    """Places are made in a root of the view's own alone."""
+    (box / "root").mkdir()
+    (box / "file").touch()
+    binds = [(box / "root", "/", how), (box, "/new/box", ""), (box / "file", "/file", "")]
+
+    no_place = "cannot be granted: what is granted around it has no"
+    assert refused(box, binds) == [
+        f"LockdownError: {box}/file as /file {no_place} 'file'",
+        f"{box} as /new/box {no_place} 'new'",
+    ]
+    assert os.listdir(box / "root") == []
+
+
 def test_root_that_is_not_there(box: Path) -> None:
     """The one thing that cannot be put into a root is another root that does not exist."""
     assert refused(box, [(box / "none", "/", "")]) == [

@@ -294,9 +294,11 @@ def test_terminals_beside_what_is_granted(explore: Explore, home: Path) -> None:
     options = policy(home, '[filesystem]\ndevices = ["ptmx"]\n')
 
     own = explore("list", "/dev", "list", "/dev/pts", "write", "/dev/pts/x", options=options)
-    given = explore(
-        *("list", "/dev", "list", "/dev/pts"), options=(*options, "--dir", "./dev::/dev:rw")
-    )
+    look = "list", "/dev", "list", "/dev/pts"
+    given = explore(*look, options=(*options, "--dir", "./dev::/dev:rw"))
+    for _ in range(2):
+        for mode in ("", ":rw"):
+            assert explore(*look, options=(*options, "--dir", f".::/{mode}")) == given
 
     assert own == ["ptmx pts", "ptmx", "EROFS"]
     assert given == ["pts", "ptmx"]
