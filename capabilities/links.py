@@ -81,7 +81,10 @@ def open_plain(path: str, flags: int, mode: int = 0o777) -> int:
 
     Raises:
         OSError: it cannot be opened; ENOTDIR or ELOOP where there is a link.
+        ValueError: it is not absolute, or there is a NUL in it.
     """
+    if not path.startswith("/"):
+        raise ValueError(f"{path!r} is not absolute")
     *parents, name = path.strip("/").split("/")
     at = os.open("/", _FOLDER)
     try:

@@ -238,7 +238,7 @@ def _moved(granted: Iterable[Preopen], writable: Sequence[Preopen]) -> Iterator[
             if beneath(link, tree.place) and not beneath(one.place, tree.place)
         ]
         if one.pinned and one.place != one.host:
-            why = 'and did not when the policy was made (links = "refused")'
+            why = 'and no link may be followed (links = "refused", as in all combined policies)'
         elif led_out:
             why = f"out of {led_out[0]}, which the guest may change"
         else:
@@ -363,7 +363,7 @@ class Grants:
             host, mode = value if isinstance(value, tuple) else (value, "ro")
             if mode not in ("ro", "rw"):
                 raise PolicyError(f"dirs: {guest!r}: the mode is {mode!r}, it must be 'ro' or 'rw'")
-            self._add(guest, os.fspath(host), read_only=mode == "ro")
+            self._add(os.fsdecode(guest), os.fsdecode(host), read_only=mode == "ro")
 
     def _add(self, guest: str, host: str, *, read_only: bool) -> None:
         if not guest or "\0" in guest:

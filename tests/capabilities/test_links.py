@@ -137,6 +137,13 @@ def test_no_link_is_opened(box: Path, path: str, flags: int) -> None:
     assert open_descriptors() == before
 
 
+@pytest.mark.parametrize("path", ["", ".", "etc"])
+def test_nothing_is_opened_by_a_relative_path(path: str) -> None:
+    """It would be taken for one from the root, and the empty one for the root itself."""
+    with pytest.raises(ValueError, match="is not absolute"):
+        open_plain(path, os.O_PATH)
+
+
 def test_what_is_opened_is_for_this_process_alone(box: Path) -> None:
     """It is close-on-exec; a file is made with the mode that is said."""
     fd = open_plain(f"{box}/made", os.O_WRONLY | os.O_CREAT, 0o600)

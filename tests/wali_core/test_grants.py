@@ -53,12 +53,15 @@ def test_nothing_is_given_unasked(grants: Grants) -> None:
 def test_directories_are_read_only_if_nothing_is_said(grants: Grants) -> None:
     """A directory's mode is what was said, in whatever form its path is."""
     grants.add_dirs({"a": "/1", "b": Path("/2"), "c": ("/3", "ro"), "d": (Path("/4"), "rw")})
+    as_bytes: Any = {b"e": b"/\xff"}
+    grants.add_dirs(as_bytes)
 
     assert shown(grants) == [
         ("a", "/1", True),
         ("b", "/2", True),
         ("c", "/3", True),
         ("d", "/4", False),
+        ("e", "/\udcff", True),
     ]
 
 
@@ -578,8 +581,8 @@ def test_links_that_came_later_are_refused(tmp_path: Path) -> None:
 
     assert refusal(one) == ""
     assert refusal(both).splitlines() == [
-        f"policy: {key}[0]: {folder}/sub cannot be granted: it leads to /etc, and did not when the "
-        'policy was made (links = "refused")'
+        f"policy: {key}[0]: {folder}/sub cannot be granted: it leads to /etc, and no link may be "
+        'followed (links = "refused", as in all combined policies)'
         for key in ("filesystem.exec", "network.unix")
     ]
 

@@ -192,8 +192,8 @@ def test_what_does_not_start_is_not_right(wali: Wali, folder: Path) -> None:
         (
             "refused",
             [
-                f"[0]: {folder}/chain cannot be granted: it leads to {folder}/secret, and did not",
-                f"[1]: {folder}/twin cannot be granted: it leads to {folder}/in, and did not when",
+                f"[0]: {folder}/chain cannot be granted: it leads to {folder}/secret, and no",
+                f"[1]: {folder}/twin cannot be granted: it leads to {folder}/in, and no link",
             ],
         ),
     ):
