@@ -362,11 +362,15 @@ def _as_said(one: Preopen) -> str:
 def open_file(path: str, source: str, place: Place | None) -> int:
     """The descriptor of a file that lines are added to.  Raises ``PolicyError``."""
     flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOCTTY
+    flags |= os.O_NONBLOCK  # a FIFO that nobody reads would keep us here, out of Ctrl-C's reach
     try:
         # Links of procfs lead to what their words do not name: /dev/stderr, for example.
         if place is None or any(beneath_folder(link, "/proc") for link in place.links):
-            return os.open(path, flags, 0o600)
-        return open_plain(place.path, flags, 0o600)
+            file = os.open(path, flags, 0o600)
+        else:
+            file = open_plain(place.path, flags, 0o600)
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
         raise Refused(f"{source}: audit.path: {path} cannot be written: {reason}") from error
+    os.set_blocking(file, True)
+    return file

@@ -265,12 +265,17 @@ def test_files_are_private_and_added_to(watched: Callable[..., Wasi], folder: Pa
     assert (folder / "audit.jsonl").stat().st_mode & 0o777 == 0o600
 
 
-def test_file_that_cannot_be_written(cache_folder: Path, folder: Path) -> None:
-    """Without its audit no guest runs."""
+@pytest.mark.parametrize(
+    ("make", "reason"), [(os.mkdir, "Is a directory"), (os.mkfifo, "No such device or address")]
+)
+def test_file_that_cannot_be_written(
+    make: Callable[[Path], None], reason: str, cache_folder: Path, folder: Path
+) -> None:
+    """Without its audit no guest runs; nobody waits for who would read it."""
     with Runtime(policy=policy(folder), cache=cache_folder) as runtime:
-        (folder / "audit.jsonl").mkdir()
+        make(folder / "audit.jsonl")
         with pytest.raises(
-            PolicyError, match=r"^policy: audit\.path: .*audit.jsonl cannot be written: Is a"
+            PolicyError, match=rf"^policy: audit\.path: .*audit.jsonl cannot be written: {reason}"
         ):
             runtime.instantiate(caller("wasi_snapshot_preview1"), stdio=(-1, -1, -1))
 

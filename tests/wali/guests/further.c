@@ -178,9 +178,14 @@ static void who(void) {
     tell("nicer", SYS_setpriority(0, 0, 19));
     tell("  it is", SYS_getpriority(0, (int)SYS_getpid()));
     tell("no such kind", SYS_getpriority(7, 0));
+    tell("nobody's", SYS_getpriority(0, -5));
+    tell("nobody nicer", SYS_setpriority(0, -5, 19));
+    tell("nobody's group", SYS_getpgid(-5));
+    tell("nobody's session", SYS_getsid(-5));
 }
 
 static void schedules(void) {
+    char processors[128];
     int parameter = -1;
     tell("parameter", SYS_sched_getparam(0, &parameter));
     tell("  it is", parameter);
@@ -188,6 +193,8 @@ static void schedules(void) {
     tell("of nobody", SYS_sched_getparam(-1, &parameter));
     tell("to nowhere", SYS_sched_getparam(0, NULL));
     tell("scheduler", SYS_sched_getscheduler(0));
+    tell("of nobody", SYS_sched_getscheduler(-5));
+    tell("processors of nobody", SYS_sched_getaffinity(-5, sizeof processors, processors));
     for (int policy = -1; policy < 8; policy++)
         say("  policy %d: %d to %d\n", (long)policy, SYS_sched_get_priority_min(policy),
             SYS_sched_get_priority_max(policy));
