@@ -281,15 +281,18 @@ class _Native:
         Natively a handler begins at once, where a thread of the program's may have some way to go
         to a safepoint.  One that has not been there for long is not waited for.
         """
-        words = memoryview(self._core.running).cast("B").cast("q").tolist()
-        others = [
-            bridge.Context.from_address(context)
-            for tid, context in zip(words[::2], words[1::2], strict=True)
-            if tid not in (0, self._running.tid)
-        ]
+        running = self._core.running
+        tids = memoryview(running).cast("B").cast("q").tolist()[::2]
+        others = [running[i] for i, tid in enumerate(tids) if tid not in (0, self._running.tid)]
         until = time.monotonic() + _PATIENCE
-        while any(other.signal for other in others) and time.monotonic() < until:
+        while any(map(_has_signal, others)) and time.monotonic() < until:
             time.sleep(_MOMENT)
+
+
+def _has_signal(thread: bridge.Running) -> bool:
+    """Has a thread one in flight?  One that has ended has none, nor a context."""
+    context = thread.context if thread.tid else None
+    return context is not None and bridge.Context.from_address(context).signal != 0
 
 
 def _lay_out(context: Context) -> None:
