@@ -472,7 +472,7 @@ def test_what_cannot_be_granted(tmp_path: Path) -> None:
     with pytest.raises(LockdownError) as caught:
         landlock.prepare(
             [f"{tmp_path}/none", str(tmp_path)],
-            [f"{tmp_path}/file/x", "a\0b"],
+            [f"{tmp_path}/file/x", "/a\0b"],
             [],
             [],
             exec_paths=[f"{tmp_path}/loop"],
@@ -482,7 +482,7 @@ def test_what_cannot_be_granted(tmp_path: Path) -> None:
     assert caught.value.reasons == (
         f"{tmp_path}/none cannot be granted: No such file or directory",
         f"{tmp_path}/file/x cannot be granted: Not a directory",
-        "a\0b cannot be granted: embedded null byte",
+        "/a\0b cannot be granted: embedded null byte",
         f"{tmp_path}/loop cannot be granted: Too many levels of symbolic links",
     )
     assert open_descriptors() == before

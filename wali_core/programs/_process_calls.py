@@ -106,14 +106,13 @@ def served_process(calls: GuestCalls, *, free: Callable[[], bool]) -> Served:
         buffer = ctypes.create_string_buffer(data, max(len(data), 1))
         return system_call("setgroups", count, ctypes.addressof(buffer))
 
-    def named(pid: int, negative: int = errno.ESRCH) -> int:
+    def named(pid: int) -> int:
         """``pid``, where the program may name it.  The kernel lets it name any of its user's.
 
-        ``negative`` is what the call answers to a number that is no process's.
+        A negative one is nobody's, which the kernel says in its own order.
         """
-        if pid < 0:
-            raise OSError(negative, "")
-        if not free() and not is_own(pid):
+        pid = ctypes.c_int32(pid).value
+        if pid >= 0 and not free() and not is_own(pid):
             raise OSError(errno.EPERM, "")
         return pid
 
@@ -128,14 +127,9 @@ def served_process(calls: GuestCalls, *, free: Callable[[], bool]) -> Served:
         if not at:
             return -errno.EINVAL
         parameter = ctypes.c_int32()
-        result = system_call(
-            "sched_getparam", named(pid, errno.EINVAL), ctypes.addressof(parameter)
-        )
+        result = system_call("sched_getparam", named(pid), ctypes.addressof(parameter))
         calls.write(at, bytes(parameter))
         return result
-
-    def sched_getscheduler(pid: int) -> int:
-        return system_call("sched_getscheduler", named(pid, errno.EINVAL))
 
     def sched_setscheduler(pid: int, policy: int, at: int) -> int:
         if policy < 0 or pid < 0 or not at:
@@ -170,7 +164,7 @@ def served_process(calls: GuestCalls, *, free: Callable[[], bool]) -> Served:
         "SYS_getsid": lambda pid: system_call("getsid", named(pid)),
         "SYS_sched_getaffinity": sched_getaffinity,
         "SYS_sched_getparam": sched_getparam,
-        "SYS_sched_getscheduler": sched_getscheduler,
+        "SYS_sched_getscheduler": lambda pid: system_call("sched_getscheduler", named(pid)),
         "SYS_sched_setscheduler": sched_setscheduler,
         "SYS_getpriority": getpriority,
         "SYS_setpriority": setpriority,
