@@ -38,13 +38,6 @@ _FIBER_STACK: Final = 256 * 1024
 _SETTINGS: Final = "10;fixed memories"
 
 
-# And which compiler it is; looked up at once, since a confined process does not find the file.
-_library: Final = os.stat(bridge.WASMTIME_PATH)
-_COMPILER: Final = (
-    f"{bridge.WASMTIME_PATH};{_library.st_size};{_library.st_mtime_ns};{bridge.MACHINE}"
-)
-
-
 def sniff(data: bytes, origin: str) -> None:
     """Raise ``ModuleError`` where ``data`` is plainly not a core module."""
     if data[:4] != _MAGIC:
@@ -74,6 +67,12 @@ def _lay_out(config: int, guests: int) -> None:
         W[f"wasmtime_pooling_allocation_config_total_{what}_set"](pool, each * guests)
     W["wasmtime_pooling_allocation_strategy_set"](config, pool)
     W["wasmtime_pooling_allocation_config_delete"](pool)
+
+
+def which_compiler() -> str:
+    """What tells it from others: its file, and the machine that it compiles for."""
+    status = os.stat(bridge.WASMTIME_PATH)
+    return f"{bridge.WASMTIME_PATH};{status.st_size};{status.st_mtime_ns};{bridge.MACHINE}"
 
 
 class Totals:
@@ -118,6 +117,7 @@ class Engine:
     ``parallel``, the process gets no threads by it.  ``pool`` is for how many guests room is laid
     out beforehand; with None each is allocated by itself.  ``polls`` says that modules bring their
     own polls (``_polls.py``): without, their code looks at the engine's epoch.
+    ``compiler`` is what ``which_compiler`` said, where that cannot be asked any more.
     """
 
     pool: int | None = None
@@ -130,6 +130,7 @@ class Engine:
         parallel: bool = True,
         pool: int | None = None,
         polls: bool = False,
+        compiler: str | None = None,
     ) -> None:
         self.core = core
         self.stack = stack
@@ -137,6 +138,7 @@ class Engine:
         self.polls = polls
         self.totals = Totals()
         self._parallel = parallel
+        self._compiler = compiler or which_compiler()
         self._lock = allocate_lock()
         self._polling: Engine | None = None
         self.pointer: int | None = None
@@ -167,9 +169,18 @@ class Engine:
         """Its like for modules with polls: those of programs in processes of their own."""
         with self._lock:
             if self._polling is None:
-                self._polling = Engine(self.core, self.stack, parallel=self._parallel, polls=True)
+                self._polling = self._alike(parallel=self._parallel, polls=True)
                 self._polling.totals = self.totals
             return self._polling
+
+    def without_threads(self) -> Engine:
+        """Its like for a process that was forked, and has no threads that compile."""
+        return self._alike(parallel=False, polls=self.polls)
+
+    def _alike(self, *, parallel: bool, polls: bool) -> Engine:
+        # A confined process does not find the compiler's file.
+        known = self._compiler
+        return Engine(self.core, self.stack, parallel=parallel, polls=polls, compiler=known)
 
     def increment_epoch(self) -> None:
         """Bring every guest of this engine to its safepoint soon.  From any thread."""
@@ -179,7 +190,7 @@ class Engine:
         """The cache key of a module, as a preparation leaves it."""
         settings = _SETTINGS + (";polls" if self.polls else ";epochs")
         settings += "" if self.pool is None else ";no images"
-        return digest(data, settings, _COMPILER, preparation)
+        return digest(data, settings, self._compiler, preparation)
 
     def compile(
         self,

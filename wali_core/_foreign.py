@@ -19,7 +19,7 @@ from ctypes import byref, c_char_p, c_size_t, c_uint32, c_void_p
 from wali_core import _bridge as bridge
 from wali_core._bridge import W
 from wali_core._cache import Cache
-from wali_core._engine import Engine, Module, Totals
+from wali_core._engine import Engine, Module, Totals, which_compiler
 from wali_core._errors import ModuleError, UseError
 from wali_core._grants import encoded, refuse_moved
 from wali_core._guest import Guest
@@ -45,6 +45,7 @@ class _ForeignEngine(Engine):
         self.pointer = pointer
         self.stack = 0  # is its owner's to know
         self.polls = False
+        self._compiler = which_compiler()
         self.totals = Totals()
         if self.core.install_fault_handler() < 0:
             raise UseError("the core's SIGSEGV handler could not be installed")

@@ -61,7 +61,7 @@ class Executables:
             return ready
         engine = self._engine
         if os.getpid() != self._own:
-            engine = type(engine)(engine.core, engine.stack, parallel=False, polls=True)
+            engine = engine.without_threads()
         return _compile(engine, data, origin, None if self._confined else self._cache)
 
 
