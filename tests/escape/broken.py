@@ -133,12 +133,18 @@ def launch(host: EvilHost, attack: Attack, worlds: Worlds) -> tuple[int, bool, b
         return evil.answer, attack.gain(evil), evil.has_anything
 
 
-def launch_elsewhere(core: Path, shim: Path) -> dict[str, tuple[int, bool]]:
-    """Launch every attack on the core at a path, in a process of its own."""
+def launch_elsewhere(core: Path, shim: Path, most: int = 6) -> dict[str, tuple[int, bool]]:
+    """Launch every attack on the core at a path, in a process of its own.
+
+    What succeeds on a broken core may overwrite what the process itself is made of: one that a
+    signal has ended has shown nothing, and another takes its place, ``most`` in all.
+    """
     command = [sys.executable, "-m", "tests.escape.broken", str(core), str(shim)]
     done = subprocess.run(
         command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=120
     )
+    if done.returncode < 0 and most > 1:
+        return launch_elsewhere(core, shim, most - 1)
     if done.returncode:
         raise RuntimeError(f"{core.name}: status {done.returncode}\n{done.stderr}")
     return {name: (answer, gained) for name, answer, gained in json.loads(done.stdout)}
@@ -169,6 +175,8 @@ def main(words: Iterable[str] | None = None) -> None:
             answer, gained, _ = launch(host, attack, worlds)
             results.append((name, answer, gained))
     json.dump(results, sys.stdout)
+    sys.stdout.flush()
+    os._exit(0)  # there is no taking down in order what attacks may have written into
 
 
 if __name__ == "__main__":
