@@ -98,5 +98,5 @@ def on_broken_core(
     found = {}
     for breakage in (Breakage.CAPABILITY, Breakage.LISTS):
         core = broken.build(folder / f"{breakage.name.lower()}.so", breakage)
-        found[breakage] = broken.launch_elsewhere(core, evil_shim)
+        found[breakage] = broken.launch_often(core, evil_shim)
     return found
